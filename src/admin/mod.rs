@@ -1,0 +1,1 @@
+//! The admin database for psql, spoken with the pgwire crate.

@@ -1,0 +1,1 @@
+//! Wiring: from a checked configuration to a running process, and back.

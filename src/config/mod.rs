@@ -1,0 +1,318 @@
+//! The configuration: `raw` mirrors the file for serde, `check` turns it into the types here and reports every
+//! problem at once. What leaves this module is typed, complete and immutable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod check;
+pub mod raw;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[general]`
+    pub general: General,
+    /// `[tls]`: TLS towards clients; `None` when no certificate is configured.
+    pub tls: Option<ClientTls>,
+    /// `[http]`: metrics and health; `None` when off.
+    pub http: Option<SocketAddr>,
+    /// `[log]`
+    pub log: Log,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[[hba]]`, in order.
+    pub hba: Vec<HbaRule>,
+    /// `[[backend]]`
+    pub backends: Vec<Backend>,
+    /// `[[database]]`, wildcards last.
+    pub databases: Vec<Database>,
+    /// `[[user]]`
+    pub users: Vec<User>,
+}
+
+/// `[general]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct General {
+    /// TCP addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Directory of the Unix socket `.s.PGSQL.PORT` (port of the first TCP address), if any.
+    pub unix_socket_dir: Option<PathBuf>,
+    /// Worker threads; 0 chooses by the machine.
+    pub workers: usize,
+    /// Most clients at once.
+    pub max_clients: u32,
+    /// Longest time from accept to ReadyForQuery.
+    pub login_timeout: Duration,
+    /// How long SIGTERM waits for transactions under way.
+    pub drain_timeout: Duration,
+    /// Bytes buffered per direction and client before reading stops.
+    pub high_water_mark: usize,
+    /// Largest message accepted from a client, in bytes.
+    pub max_message_size: usize,
+    /// Most protocol-level prepared statements of one client.
+    pub max_client_prepared: usize,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientTls {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Certificate authority for client certificates, PEM.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a tracing filter.
+    pub level: String,
+    /// One JSON object per line instead of text.
+    pub json: bool,
+    /// Log each client's coming.
+    pub connections: bool,
+    /// Log each client's going.
+    pub disconnections: bool,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Name of the admin database.
+    pub database: String,
+    /// Users who may run every admin command.
+    pub admins: Vec<String>,
+    /// Users who may only SHOW.
+    pub readers: Vec<String>,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// Where to look up users that are not in `[[user]]`.
+    pub query: Option<AuthQuery>,
+    /// Delay before a failed login is answered.
+    pub failure_delay: Duration,
+    /// Failed logins per address and minute before more are refused at once.
+    pub max_failures_per_minute: u32,
+}
+
+/// `auth_query`: a statement with one parameter, the user name, giving (name, verifier).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthQuery {
+    /// The statement; objects in it should be schema-qualified.
+    pub sql: String,
+    /// The `[[user]]` it runs as.
+    pub user: String,
+    /// The `[[database]]` it runs on; `None` means the one the client asks for.
+    pub database: Option<String>,
+    /// How long an answer is kept.
+    pub cache: Duration,
+}
+
+/// Kind of connection that an [`HbaRule`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HbaType {
+    /// Unix socket.
+    Local,
+    /// TCP, TLS or not.
+    Host,
+    /// TCP with TLS.
+    HostSsl,
+    /// TCP without TLS.
+    HostNoSsl,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HbaMethod {
+    /// No proof.
+    Trust,
+    /// Never.
+    Reject,
+    /// SCRAM-SHA-256, with channel binding offered under TLS.
+    Scram,
+    /// SCRAM-SHA-256-PLUS only.
+    ScramPlus,
+    /// MD5, or SCRAM where the stored secret is a SCRAM verifier, as Postgres does.
+    Md5,
+    /// Plain text, over TLS only.
+    Password,
+    /// Client certificate whose CN is the user.
+    Cert,
+}
+
+/// One `[[hba]]` rule; the first that matches decides, none means reject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HbaRule {
+    /// Kind of connection.
+    pub kind: HbaType,
+    /// Database names; `all` and `replication` as in pg_hba.conf, `sameuser` too.
+    pub databases: Vec<String>,
+    /// User names; `all`.
+    pub users: Vec<String>,
+    /// Networks; empty means all.
+    pub addresses: Vec<Cidr>,
+    /// What is asked.
+    pub method: HbaMethod,
+}
+
+/// A network: address and prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Base address.
+    pub addr: std::net::IpAddr,
+    /// Leading bits that count.
+    pub bits: u8,
+}
+
+/// How much TLS towards a backend, as libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    Prefer,
+    /// Always, whoever answers (with a root certificate configured: as verify-ca, as libpq does).
+    Require,
+    /// Always, with a certificate of a known authority.
+    VerifyCa,
+    /// Always, and the certificate names the host.
+    VerifyFull,
+}
+
+/// One Postgres server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Name used by `[[database]]`, logs and metrics.
+    pub name: String,
+    /// Host name, address, or directory of a Unix socket (leading `/`).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How much TLS.
+    pub sslmode: SslMode,
+    /// Direct TLS (PostgreSQL 17) instead of SSLRequest.
+    pub ssl_direct: bool,
+    /// Root certificates, PEM.
+    pub sslrootcert: Option<PathBuf>,
+    /// Our certificate, PEM.
+    pub sslcert: Option<PathBuf>,
+    /// Our key, PEM.
+    pub sslkey: Option<PathBuf>,
+    /// Most server connections to it in all; 0 is no bound.
+    pub max_connections: u32,
+}
+
+/// When a server connection goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When the client goes.
+    Session,
+    /// When the transaction is over.
+    Transaction,
+}
+
+/// Pool settings; `[pool]` gives the defaults, `[[database]]` and `[[user]]` override.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSettings {
+    /// When a server connection goes back.
+    pub mode: PoolMode,
+    /// Most server connections per (backend, database, user).
+    pub size: u32,
+    /// Fewest kept open once the pool is used.
+    pub min: u32,
+    /// More that may be opened when a client has waited `reserve_after`.
+    pub reserve: u32,
+    /// See `reserve`.
+    pub reserve_after: Duration,
+    /// Longest wait for a server connection, then 53300.
+    pub wait_timeout: Duration,
+    /// Longest time to open a server connection.
+    pub connect_timeout: Duration,
+    /// Age after which an idle server connection is closed.
+    pub lifetime: Duration,
+    /// Idle time after which a server connection above `min` is closed.
+    pub idle_timeout: Duration,
+    /// Idle time after which a server connection is probed before it is lent.
+    pub probe_after: Duration,
+    /// Prepared statements kept on one server connection.
+    pub max_prepared: usize,
+}
+
+/// One database that clients may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Name that clients use; `*` matches any.
+    pub name: String,
+    /// Index into [`Config::backends`].
+    pub backend: usize,
+    /// Name on the backend; `None` means the one the client asked for.
+    pub dbname: Option<String>,
+    /// Log in on the backend as this `[[user]]` instead of the client's.
+    pub user: Option<String>,
+    /// Most server connections for this database over all users; 0 is no bound.
+    pub max_connections: u32,
+    /// Pool settings after defaults.
+    pub pool: PoolSettings,
+}
+
+/// What is known of a user's password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Nothing: `auth_query`, certificate or trust only.
+    None,
+    /// The password itself (from an environment variable, a file, or, discouraged, the configuration).
+    Password(String),
+    /// `SCRAM-SHA-256$...` as in pg_authid.
+    ScramVerifier(String),
+    /// `md5...` as in pg_authid.
+    Md5(String),
+}
+
+impl std::fmt::Debug for Secret {
+    /// Names the kind, never the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Secret::None => "None",
+            Secret::Password(_) => "Password(..)",
+            Secret::ScramVerifier(_) => "ScramVerifier(..)",
+            Secret::Md5(_) => "Md5(..)",
+        })
+    }
+}
+
+/// One user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// How clients prove they are this user, and how we prove it to backends.
+    pub secret: Secret,
+    /// Most server connections of this user over all databases; 0 is no bound.
+    pub max_connections: u32,
+    /// Pool size for this user's pools, overriding the database's.
+    pub pool_size: Option<u32>,
+    /// Pool mode for this user's pools, overriding the database's.
+    pub pool_mode: Option<PoolMode>,
+}
+
+impl Config {
+    /// The `[[database]]` that serves `name`: an exact match, or the wildcard.
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        self.databases
+            .iter()
+            .find(|d| d.name == name)
+            .or_else(|| self.databases.iter().find(|d| d.name == "*"))
+    }
+
+    /// The `[[user]]` of that name.
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.name == name)
+    }
+}

@@ -1,0 +1,5 @@
+//! Floor 0: what everything else stands on: errors, bounds, counters, events. Imports nothing of ours.
+
+pub mod error;
+pub mod limits;
+pub mod stats;

@@ -1,0 +1,22 @@
+//! Turnpike: a Postgres-wire proxy and query router.
+//!
+//! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
+//! [`core`], then [`config`], [`wire`] and [`sql`], then [`pool`], then [`session`], then [`observe`], then
+//! [`admin`] and [`cli`], then [`app`].
+
+pub mod core;
+
+pub mod config;
+pub mod sql;
+pub mod wire;
+
+pub mod pool;
+
+pub mod session;
+
+pub mod observe;
+
+pub mod admin;
+pub mod cli;
+
+pub mod app;

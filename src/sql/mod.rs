@@ -1,0 +1,1 @@
+//! Understanding statements, as far as the proxy needs to.
