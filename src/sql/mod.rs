@@ -1,1 +1,4 @@
-//! Understanding statements, as far as the proxy needs to.
+//! Understanding statements, as far as pooling needs to: tokens, and what a statement leaves behind in its session.
+
+pub mod effect;
+pub mod lex;

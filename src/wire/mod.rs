@@ -1,1 +1,5 @@
 //! The protocol: bytes to frames, startup, authentication exchanges and authored replies. No I/O but in `stream`.
+
+pub mod frame;
+pub mod message;
+pub mod reply;

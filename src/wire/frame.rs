@@ -1,0 +1,147 @@
+//! Framing: type byte, length, body (protocol 3.0, "Message Flow"). Looks at headers only, never copies, does no I/O.
+
+use crate::core::error::{Error, Result};
+use crate::core::limits::{FRAME_HEADER, MAX_MESSAGE};
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The message type, as the byte that came.
+    pub kind: u8,
+    /// Bytes of the whole frame: type, length word and body.
+    pub len: usize,
+}
+
+/// Most bytes of a message whose type carries no data, as Postgres bounds it (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL_MESSAGE: usize = 10_000;
+
+/// Reads the header at the start of `buf`; `None` until five bytes are there.
+///
+/// The length is not believed beyond its sign here: [`client`] and [`server`] bound it.
+#[inline]
+fn peek(buf: &[u8]) -> Option<(u8, u32)> {
+    let head = buf.first_chunk::<FRAME_HEADER>()?;
+    Some((head[0], u32::from_be_bytes([head[1], head[2], head[3], head[4]])))
+}
+
+/// Reads the header of a frame from a client, with the checks that Postgres makes (`SocketBackend`).
+///
+/// # Errors
+/// FATAL 08P01 on an unknown type, or a length that is negative, too short, or more than `max` bytes of body.
+#[inline]
+pub fn client(buf: &[u8], max: usize) -> Result<Option<Header>> {
+    let Some((kind, len)) = peek(buf) else {
+        // A type that no client may send is told at once: the rest of its header may never come.
+        return match buf.first() {
+            Some(&kind) => client_limit(kind, max).map(|_| None),
+            None => Ok(None),
+        };
+    };
+    let limit = client_limit(kind, max)?;
+    let len = len as usize;
+    if len < 4 || len > limit.saturating_add(4) {
+        return Err(Error::protocol("invalid message length"));
+    }
+    Ok(Some(Header { kind, len: len + 1 }))
+}
+
+fn client_limit(kind: u8, max: usize) -> Result<usize> {
+    match kind {
+        b'Q' | b'P' | b'B' | b'F' | b'd' | b'p' => Ok(max.min(MAX_MESSAGE)),
+        b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' => Ok(SMALL_MESSAGE.min(max)),
+        other => Err(Error::protocol(format!("invalid frontend message type {other}"))),
+    }
+}
+
+/// Reads the header of a frame from a server. A server may send what it likes as large as the format allows:
+/// large frames are streamed.
+///
+/// # Errors
+/// 08P01 when the length is negative or shorter than itself.
+#[inline]
+pub fn server(buf: &[u8]) -> Result<Option<Header>> {
+    let Some((kind, len)) = peek(buf) else { return Ok(None) };
+    if len < 4 || len > i32::MAX as u32 {
+        return Err(Error::backend(
+            crate::core::error::SqlState::PROTOCOL_VIOLATION,
+            "backend sent a message of impossible length",
+        ));
+    }
+    Ok(Some(Header { kind, len: len as usize + 1 }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut out = vec![kind];
+        out.extend((body.len() as u32 + 4).to_be_bytes());
+        out.extend(body);
+        out
+    }
+
+    #[test]
+    fn headers_of_clients() {
+        let check = |bytes: &[u8], want: std::result::Result<Option<(u8, usize)>, &str>| {
+            let got = client(bytes, 1 << 20).map(|h| h.map(|h| (h.kind, h.len)));
+            match (got, want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{bytes:?}"),
+                (Err(e), Err(want)) => {
+                    assert!(e.message.contains(want), "{bytes:?}: {e}");
+                    assert_eq!(e.code.as_str(), "08P01");
+                }
+                (got, want) => panic!("{bytes:?}: got {got:?}, want {want:?}"),
+            }
+        };
+        check(b"", Ok(None));
+        check(b"Q\0\0", Ok(None));
+        check(b"Q\0\0\0\x04", Ok(Some((b'Q', 5))));
+        check(b"S\0\0\0\x04", Ok(Some((b'S', 5))));
+        check(b"Q\0\0\0\x03", Err("invalid message length"));
+        check(b"Q\xff\xff\xff\xff", Err("invalid message length"));
+        check(b"Q\x35\xa4\xe9\x00", Err("invalid message length"));
+        check(b"S\0\0\x40\0", Err("invalid message length"));
+        check(b"\0", Err("invalid frontend message type 0"));
+        check(b"Z\0\0\0\x05I", Err("invalid frontend message type 90"));
+    }
+
+    #[test]
+    fn headers_of_servers() {
+        assert_eq!(server(b"Z\0\0\0\x05I").unwrap(), Some(Header { kind: b'Z', len: 6 }));
+        assert!(server(b"Z\0\0\0\x03").is_err());
+        assert!(server(b"D\x80\0\0\0").is_err());
+        assert!(server(b"D\x7f\xff\xff\xff").unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames(
+            bodies in prop::collection::vec((prop::sample::select(b"QPBDECHSdcf".to_vec()),
+                prop::collection::vec(any::<u8>(), 0..50)), 0..20),
+            cut in 1usize..40,
+        ) {
+            let bytes: Vec<u8> = bodies.iter().flat_map(|(k, b)| frame(*k, b)).collect();
+            let mut got = Vec::new();
+            let (mut held, mut pos) = (Vec::new(), 0);
+            for chunk in bytes.chunks(cut) {
+                held.extend_from_slice(chunk);
+                while let Some(h) = client(&held[pos..], 1 << 20).unwrap() {
+                    if held.len() - pos < h.len { break; }
+                    got.push((h.kind, held[pos + 5..pos + h.len].to_vec()));
+                    pos += h.len;
+                }
+            }
+            prop_assert_eq!(pos, bytes.len());
+            prop_assert_eq!(got, bodies);
+        }
+
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = client(&bytes, 1 << 20);
+            let _ = server(&bytes);
+        }
+    }
+}
