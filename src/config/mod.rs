@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod check;
+pub mod hba;
 pub mod raw;
 
 /// A checked configuration.
@@ -263,7 +264,7 @@ pub struct Database {
 }
 
 /// What is known of a user's password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Secret {
     /// Nothing: `auth_query`, certificate or trust only.
     None,
@@ -273,6 +274,19 @@ pub enum Secret {
     ScramVerifier(String),
     /// `md5...` as in pg_authid.
     Md5(String),
+}
+
+impl Secret {
+    /// What pg_authid holds, by its form; a text that is neither MD5 nor SCRAM is the password itself.
+    pub fn stored(text: &str) -> Secret {
+        if text.starts_with("SCRAM-SHA-256$") {
+            Secret::ScramVerifier(text.to_string())
+        } else if text.len() == 35 && text.starts_with("md5") {
+            Secret::Md5(text.to_string())
+        } else {
+            Secret::Password(text.to_string())
+        }
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -309,6 +323,17 @@ impl Config {
             .iter()
             .find(|d| d.name == name)
             .or_else(|| self.databases.iter().find(|d| d.name == "*"))
+    }
+
+    /// Settings of the pool of `user` on `database`: the user's own count before the database's.
+    pub fn pool_settings(&self, database: &Database, user: &str) -> PoolSettings {
+        let mut settings = database.pool.clone();
+        if let Some(user) = self.user(user) {
+            settings.size = user.pool_size.unwrap_or(settings.size);
+            settings.mode = user.pool_mode.unwrap_or(settings.mode);
+            settings.min = settings.min.min(settings.size);
+        }
+        settings
     }
 
     /// The `[[user]]` of that name.

@@ -1,20 +1,126 @@
 //! Server connections: opened, lent, cleaned, taken back.
+//!
+//! [`pool`] is the heart; [`connect`] opens, [`server`] is what is lent, [`reset`] cleans, [`cancel`] interrupts;
+//! [`settings`], [`statement`] and [`welcome`] are what servers and sessions must agree on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::{Config, Database, PoolSettings};
+use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
+pub mod cancel;
+pub mod connect;
+#[allow(clippy::module_inception)]
+pub mod pool;
+pub mod reset;
+pub mod server;
+pub mod settings;
+pub mod statement;
+pub mod welcome;
+
+use connect::{Credential, Target};
+use pool::{Cap, Pool, Purpose};
+
 /// All pools of the process.
-#[derive(Debug, Default)]
-pub struct Pools {}
+#[derive(Debug)]
+pub struct Pools {
+    targets: Vec<Arc<Target>>,
+    pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
+    caps: Mutex<HashMap<String, Arc<Cap>>>,
+    kick: Arc<Notify>,
+}
+
+/// How often waiters and idle connections are looked after, when nothing calls for it sooner.
+const SWEEP: Duration = Duration::from_millis(100);
 
 impl Pools {
+    /// No pools yet; the backends are those of the configuration.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file.
+    pub fn new(config: &Config) -> Result<Pools, String> {
+        let targets = config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Pools { targets, pools: Mutex::default(), caps: Mutex::default(), kick: Arc::default() })
+    }
+
+    /// The backend that a database of the configuration is on.
+    pub fn target(&self, database: &Database) -> &Arc<Target> {
+        &self.targets[database.backend]
+    }
+
+    /// The pool of `user` on `database` (which serves the name `asked`), made if it is new.
+    pub fn pool(&self, config: &Config, database: &Database, asked: &str, user: &str) -> Arc<Pool> {
+        let key = (asked.to_string(), user.to_string());
+        if let Some(pool) = self.pools.lock().get(&key) {
+            return pool.clone();
+        }
+        let server_user = database.user.as_deref().unwrap_or(user);
+        let listed = config.user(server_user);
+        let purpose = Purpose {
+            database: asked.to_string(),
+            user: user.to_string(),
+            dbname: database.dbname.clone().unwrap_or_else(|| asked.to_string()),
+            server_user: server_user.to_string(),
+        };
+        let settings: PoolSettings = config.pool_settings(database, user);
+        let credential = Credential::of(listed.map(|u| &u.secret));
+        let target = self.target(database).clone();
+        let caps = vec![
+            target.cap.clone(),
+            self.cap(format!("database \"{asked}\""), database.max_connections),
+            self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
+        ];
+        let pool = Pool::new(purpose, target, settings, credential, caps, self.kick.clone());
+        self.pools.lock().entry(key).or_insert(pool).clone()
+    }
+
+    fn cap(&self, what: String, limit: u32) -> Arc<Cap> {
+        self.caps.lock().entry(what.clone()).or_insert_with(|| Cap::new(what, limit)).clone()
+    }
+
+    fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.lock().values().cloned().collect()
+    }
+
+    /// Looks after all pools for as long as it is polled.
+    pub async fn sweep(&self) {
+        loop {
+            // A kick only means that some pool may be able to grow sooner than the next round.
+            let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
+            let now = Instant::now();
+            for pool in self.all() {
+                pool.sweep(now);
+            }
+        }
+    }
+
+    /// Closes every idle connection: the process is ending.
+    pub fn close_idle(&self) {
+        self.all().iter().for_each(|pool| pool.close_idle());
+    }
+
     /// Every pool now, for observers.
     pub fn pool_rows(&self) -> Vec<(PoolRow, Arc<Traffic>)> {
-        Vec::new()
+        let now = Instant::now();
+        self.all().iter().map(|pool| (pool.row(now), pool.traffic.clone())).collect()
     }
+
     /// Every server connection now, for observers.
     pub fn server_rows(&self) -> Vec<ServerRow> {
-        Vec::new()
+        self.all().iter().flat_map(|pool| pool.server_rows()).collect()
     }
+}
+
+/// The error for a database that no `[[database]]` serves, as Postgres words it.
+pub fn unknown_database(name: &str) -> Error {
+    Error::fatal(
+        crate::core::error::SqlState::UNKNOWN_DATABASE,
+        format!("database \"{}\" does not exist", name.escape_debug()),
+    )
 }

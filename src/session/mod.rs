@@ -1,3 +1,19 @@
 //! One task per client: from its first byte to its last.
+//!
+//! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
+//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`].
 
+pub mod answers;
+pub mod batch;
+pub mod entry;
+pub mod expect;
+pub mod gate;
+pub mod handshake;
+pub mod listen;
+pub mod login;
+pub mod names;
+pub mod pump;
+pub mod replication;
+pub mod requests;
+pub mod run;
 pub mod shared;

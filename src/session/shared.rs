@@ -1,12 +1,20 @@
 //! What all sessions share: configuration, pools, the list of clients, process-wide counters.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 
+use super::entry::{Entry, pid_of};
+use super::gate::Gate;
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
-use crate::pool::Pools;
+use crate::pool::{Pools, cancel};
 
 /// Shared by every session and observer; lives as long as the process.
 #[derive(Debug)]
@@ -15,10 +23,16 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// All pools.
     pub pools: Pools,
+    /// Who may come in.
+    pub gate: Gate,
     /// Process-wide counters.
-    pub totals: Totals,
+    pub totals: Arc<Totals>,
     /// When the process started.
     pub started: SystemTime,
+    clients: Mutex<HashMap<i32, Arc<Entry>>>,
+    next_client: AtomicU64,
+    draining: AtomicBool,
+    left: Notify,
 }
 
 /// Process-wide counters that belong to no pool.
@@ -30,7 +44,7 @@ pub struct Totals {
     pub refused: Counter,
     /// Logins that failed.
     pub login_failures: Counter,
-    /// Clients connected now.
+    /// Connections open now, logged in or not.
     pub clients: Gauge,
     /// Cancel requests received.
     pub cancels: Counter,
@@ -47,12 +61,95 @@ pub struct Totals {
 }
 
 impl Shared {
+    /// Everything that the configuration calls for, nothing of it connected yet.
+    pub fn new(config: Config, pools: Pools, gate: Gate) -> Arc<Shared> {
+        Arc::new(Shared {
+            config: ArcSwap::from_pointee(config),
+            pools,
+            gate,
+            totals: Arc::default(),
+            started: SystemTime::now(),
+            clients: Mutex::default(),
+            next_client: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            left: Notify::new(),
+        })
+    }
+
+    /// An identity for a new client that no client of now has.
+    pub fn next_client(&self) -> u64 {
+        loop {
+            let id = self.next_client.fetch_add(1, Relaxed);
+            if pid_of(id) != 0 && !self.clients.lock().contains_key(&pid_of(id)) {
+                return id;
+            }
+        }
+    }
+
+    /// Adds a logged-in client to the list.
+    pub fn join(&self, entry: Arc<Entry>) {
+        self.clients.lock().insert(entry.pid(), entry);
+    }
+
+    /// Takes a client off the list.
+    pub fn leave(&self, entry: &Entry) {
+        self.clients.lock().remove(&entry.pid());
+        self.left.notify_waiters();
+    }
+
+    /// Logged-in clients.
+    pub fn client_count(&self) -> usize {
+        self.clients.lock().len()
+    }
+
     /// Every client now, for observers.
     pub fn client_rows(&self) -> Vec<ClientRow> {
-        Vec::new()
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        clients.iter().map(|c| c.row()).collect()
     }
-    /// Whether the process is shutting down: existing transactions go on, new ones wait or are refused.
+
+    /// Carries out a CancelRequest: of the client with this process id and secret, and of nobody else. Returns when
+    /// it has been delivered, as Postgres closes the connection only then.
+    pub async fn cancel(&self, pid: i32, key: &[u8]) {
+        self.totals.cancels.add(1);
+        let client = self.clients.lock().get(&pid).cloned();
+        let Some(client) = client.filter(|c| bool::from(c.key().ct_eq(key))) else {
+            self.totals.cancels_unmatched.add(1);
+            return;
+        };
+        if client.pool.cancel_waiter(client.id) {
+            return;
+        }
+        if let Some(guard) = client.begin_cancel() {
+            cancel::deliver(guard).await;
+        }
+    }
+
+    /// Largest message accepted from a client, in bytes.
+    pub fn max_message_size(&self) -> usize {
+        self.config.load().general.max_message_size
+    }
+
+    /// Whether the process is shutting down: transactions under way go on, nothing new begins.
     pub fn draining(&self) -> bool {
-        false
+        self.draining.load(Acquire)
+    }
+
+    /// Begins the shutdown: every client ends as soon as it is in no transaction.
+    pub fn drain(&self) {
+        self.draining.store(true, Release);
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        clients.iter().for_each(|c| c.end());
+    }
+
+    /// Waits until no client is left.
+    pub async fn drained(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.client_count() == 0 {
+                return;
+            }
+            left.await;
+        }
     }
 }

@@ -1,0 +1,342 @@
+//! Opening a server connection: dial, TLS, startup, authentication, up to the first ReadyForQuery.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::pool::{Cap, Pool};
+use super::welcome::Params;
+use crate::config::{Backend, Secret, SslMode};
+use crate::core::error::{Error, Result, Severity, Side, SqlState};
+use crate::core::limits::{FRAME_HEADER, MAX_CANCEL_KEY, MAX_DECODED};
+use crate::wire::message::{ErrorFields, cstr, parameter_status};
+use crate::wire::scram::{self, ClientExchange, Keys};
+use crate::wire::stream::Stream;
+use crate::wire::tls::Connector;
+use crate::wire::{frame, password, reply, startup};
+
+/// A backend to connect to.
+#[derive(Debug)]
+pub struct Target {
+    config: Backend,
+    tls: Option<Connector>,
+    /// Its bound on connections.
+    pub cap: Arc<Cap>,
+}
+
+impl Target {
+    /// From the configuration.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file.
+    pub fn new(config: &Backend) -> std::result::Result<Target, String> {
+        let tls = match config.sslmode {
+            SslMode::Disable => None,
+            _ => Some(Connector::new(config)?),
+        };
+        let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
+        Ok(Target { config: config.clone(), tls, cap })
+    }
+
+    /// Name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Host, address or socket directory.
+    pub fn host(&self) -> &str {
+        &self.config.host
+    }
+
+    /// TCP port.
+    pub fn port(&self) -> u16 {
+        self.config.port
+    }
+
+    /// An identity for a new server connection.
+    pub fn next_link(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Relaxed)
+    }
+}
+
+/// How a pool proves who it is.
+#[derive(Clone)]
+pub enum Credential {
+    /// Not at all: trust or a certificate.
+    None,
+    /// With the password.
+    Password(String),
+    /// With what pg_authid holds of an MD5 password.
+    Md5(String),
+    /// With the keys that a client's own SCRAM login has shown, valid where the verifier is the same.
+    Keys(Keys),
+}
+
+impl std::fmt::Debug for Credential {
+    /// Names the kind, never the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::None => "None",
+            Credential::Password(_) => "Password",
+            Credential::Md5(_) => "Md5",
+            Credential::Keys(_) => "Keys",
+        })
+    }
+}
+
+impl Credential {
+    /// What the configuration knows of a user. A SCRAM verifier alone proves nothing to others.
+    pub fn of(secret: Option<&Secret>) -> Credential {
+        match secret {
+            Some(Secret::Password(password)) => Credential::Password(password.clone()),
+            Some(Secret::Md5(hash)) => Credential::Md5(hash.clone()),
+            Some(Secret::None | Secret::ScramVerifier(_)) | None => Credential::None,
+        }
+    }
+}
+
+/// A server connection that has said ReadyForQuery.
+#[derive(Debug)]
+pub struct Greeted {
+    /// The socket.
+    pub stream: Stream,
+    /// Process id.
+    pub pid: i32,
+    /// Secret for CancelRequest.
+    pub key: Box<[u8]>,
+    /// Parameters that it reported.
+    pub params: Params,
+}
+
+/// Opens a connection for a pool. Deliberately with nothing of any client's in its startup packet: what a client
+/// RESETs to must not depend on which client came first.
+pub async fn open(pool: &Pool) -> Result<Greeted> {
+    let credential = pool.credential.lock().clone();
+    let purpose = &pool.purpose;
+    let params = [("user", purpose.server_user.as_str()), ("database", purpose.dbname.as_str())];
+    let mut stream = login(&pool.target, &params, &purpose.server_user, &credential).await?;
+    let (pid, key, params) = greeting(&pool.target, &mut stream).await?;
+    Ok(Greeted { stream, pid, key, params })
+}
+
+/// Connects the socket and negotiates TLS.
+pub async fn dial(target: &Target) -> Result<Stream> {
+    let config = &target.config;
+    let plain = if config.host.starts_with('/') {
+        let path = format!("{}/.s.PGSQL.{}", config.host, config.port);
+        return UnixStream::connect(path).await.map(Stream::Unix).map_err(|e| lost(target, &e));
+    } else {
+        TcpStream::connect((config.host.as_str(), config.port)).await.map_err(|e| lost(target, &e))?
+    };
+    crate::wire::stream::tune(&plain).map_err(|e| lost(target, &e))?;
+    match &target.tls {
+        Some(tls) => negotiate_tls(target, tls, plain).await,
+        None => Ok(Stream::Tcp(plain)),
+    }
+}
+
+async fn negotiate_tls(target: &Target, tls: &Connector, mut plain: TcpStream) -> Result<Stream> {
+    if !target.config.ssl_direct {
+        plain.write_all(&startup::build_ssl_request()).await.map_err(|e| lost(target, &e))?;
+        // Exactly one byte is read: whatever else came in the clear stays out of the TLS session.
+        let answer = plain.read_u8().await.map_err(|e| lost(target, &e))?;
+        match (answer, target.config.sslmode) {
+            (b'S', _) => {}
+            (b'N', SslMode::Prefer) => return Ok(Stream::Tcp(plain)),
+            (b'N', _) => return Err(refused(target, "server does not support TLS, but sslmode requires it")),
+            _ => return Err(refused(target, "server's answer to SSLRequest makes no sense")),
+        }
+    }
+    tls.connect(plain).await.map_err(|e| refused(target, &format!("TLS handshake failed: {e}")))
+}
+
+/// Dials and logs in with a startup packet of these parameters; returns after AuthenticationOk.
+pub async fn login(
+    target: &Target,
+    params: &[(&str, &str)],
+    user: &str,
+    credential: &Credential,
+) -> Result<Stream> {
+    let mut stream = dial(target).await?;
+    // 3.0: every server and pooler there is understands it, and what 3.2 adds is ours towards clients.
+    send(target, &mut stream, &startup::build_startup(0, params)).await?;
+    let mut login = Login { target, user, credential, exchange: None, verified: false };
+    loop {
+        let frame = next_frame(target, &mut stream).await?;
+        match frame[0] {
+            b'R' => {
+                let Some(answer) = login.answer(&frame[FRAME_HEADER..], &stream)? else { return Ok(stream) };
+                if !answer.is_empty() {
+                    send(target, &mut stream, &answer).await?;
+                }
+            }
+            b'E' => return Err(server_error(&frame)),
+            b'N' | b'v' => {}
+            _ => return Err(refused(target, "server sent something else than an authentication request")),
+        }
+    }
+}
+
+/// Reads from AuthenticationOk to ReadyForQuery.
+async fn greeting(target: &Target, stream: &mut Stream) -> Result<(i32, Box<[u8]>, Params)> {
+    let (mut pid, mut key, mut params) = (0, Box::default(), Params::new());
+    loop {
+        let frame = next_frame(target, stream).await?;
+        match frame[0] {
+            b'S' => params.extend(parameter_status(&frame).map(|(n, v)| (n.to_string(), v.to_string()))),
+            b'K' => {
+                let body = &frame[FRAME_HEADER..];
+                let Some((head, secret)) = body.split_first_chunk::<4>() else {
+                    return Err(refused(target, "server sent a short BackendKeyData"));
+                };
+                if secret.len() > MAX_CANCEL_KEY {
+                    return Err(refused(target, "server sent an oversized cancel key"));
+                }
+                (pid, key) = (i32::from_be_bytes(*head), secret.into());
+            }
+            b'E' => return Err(server_error(&frame)),
+            b'Z' => return Ok((pid, key, params)),
+            _ => {}
+        }
+    }
+}
+
+/// One authentication exchange with a server.
+struct Login<'a> {
+    target: &'a Target,
+    user: &'a str,
+    credential: &'a Credential,
+    exchange: Option<ClientExchange>,
+    verified: bool,
+}
+
+impl Login<'_> {
+    /// Answers an authentication request (its code and data); `None` at AuthenticationOk.
+    fn answer(&mut self, body: &[u8], stream: &Stream) -> Result<Option<Vec<u8>>> {
+        let Some((code, data)) = body.split_first_chunk::<4>() else {
+            return Err(refused(self.target, "server sent a short authentication request"));
+        };
+        let mut out = Vec::new();
+        match i32::from_be_bytes(*code) {
+            // A server that has not proved that it knows the verifier must not end the exchange.
+            0 if self.exchange.is_some() && !self.verified => {
+                return Err(refused(self.target, "server ended the SCRAM exchange early"));
+            }
+            0 => return Ok(None),
+            3 => self.cleartext(&mut out, stream)?,
+            5 => self.md5(&mut out, data)?,
+            10 => self.sasl(&mut out, data, stream)?,
+            11 => {
+                let exchange = self.exchange()?;
+                let message = exchange.server_first(data).map_err(|e| e.severity(Severity::Fatal))?;
+                reply::password(&mut out, &message);
+            }
+            12 => {
+                self.exchange()?.server_final(data)?;
+                self.verified = true;
+            }
+            other => return Err(refused(self.target, &format!("server asks for authentication method {other}"))),
+        }
+        Ok(Some(out))
+    }
+
+    fn exchange(&mut self) -> Result<&mut ClientExchange> {
+        let target = self.target;
+        self.exchange.as_mut().ok_or_else(|| refused(target, "server sent a SASL message out of turn"))
+    }
+
+    fn cleartext(&mut self, out: &mut Vec<u8>, stream: &Stream) -> Result<()> {
+        let Credential::Password(password) = self.credential else { return Err(self.no_secret("a password")) };
+        if !stream.is_private() {
+            return Err(refused(self.target, "server asks for the password in the clear on a connection without TLS"));
+        }
+        reply::password(out, &[password.as_bytes(), b"\0"].concat());
+        Ok(())
+    }
+
+    fn md5(&mut self, out: &mut Vec<u8>, data: &[u8]) -> Result<()> {
+        let Ok(salt) = <[u8; 4]>::try_from(data) else {
+            return Err(refused(self.target, "server sent an MD5 salt of the wrong length"));
+        };
+        let answer = match self.credential {
+            Credential::Password(plain) => password::md5_from_password(self.user, plain, salt),
+            Credential::Md5(stored) => password::md5_from_stored(stored, salt),
+            _ => return Err(self.no_secret("an MD5 password")),
+        };
+        reply::password(out, &[answer.as_bytes(), b"\0"].concat());
+        Ok(())
+    }
+
+    fn sasl(&mut self, out: &mut Vec<u8>, data: &[u8], stream: &Stream) -> Result<()> {
+        let credential = match self.credential {
+            Credential::Password(password) => scram::Credential::Password(password.clone()),
+            Credential::Keys(keys) => scram::Credential::Keys(keys.clone()),
+            _ => return Err(self.no_secret("a password or SCRAM keys")),
+        };
+        let (mut plain, mut plus, mut rest) = (false, false, data);
+        while let Some((name, tail)) = cstr(rest).filter(|(name, _)| !name.is_empty()) {
+            plain |= name == b"SCRAM-SHA-256";
+            plus |= name == b"SCRAM-SHA-256-PLUS";
+            rest = tail;
+        }
+        if !plain && !plus {
+            return Err(refused(self.target, "server offers no SASL mechanism that is known"));
+        }
+        let (mut exchange, mechanism) = ClientExchange::start(credential, stream.server_binding(), plus)?;
+        reply::sasl_initial(out, mechanism, &exchange.client_first());
+        self.exchange = Some(exchange);
+        Ok(())
+    }
+
+    fn no_secret(&self, what: &str) -> Error {
+        Error {
+            side: Side::Backend,
+            ..Error::fatal(
+                SqlState::INVALID_PASSWORD,
+                format!("backend \"{}\" asks user \"{}\" for {what}", self.target.name(), self.user),
+            )
+            .detail("None is configured, and no client of this user has logged in with one.")
+            .hint("Give the [[user]] a password, or the same SCRAM verifier as on the backend.")
+        }
+    }
+}
+
+async fn send(target: &Target, stream: &mut Stream, bytes: &[u8]) -> Result<()> {
+    stream.write_all(bytes).await.map_err(|e| lost(target, &e))?;
+    stream.flush().await.map_err(|e| lost(target, &e))
+}
+
+/// Reads one whole frame, and no byte more.
+async fn next_frame(target: &Target, stream: &mut Stream) -> Result<Vec<u8>> {
+    let mut frame = vec![0; FRAME_HEADER];
+    stream.read_exact(&mut frame).await.map_err(|e| lost(target, &e))?;
+    let header = frame::server(&frame)?.map_or(0, |h| h.len);
+    if header > MAX_DECODED {
+        return Err(refused(target, "server sent an oversized message while connecting"));
+    }
+    frame.resize(header, 0);
+    stream.read_exact(&mut frame[FRAME_HEADER..]).await.map_err(|e| lost(target, &e))?;
+    Ok(frame)
+}
+
+/// A server's ErrorResponse as an error of ours, its SQLSTATE and message kept.
+pub fn server_error(frame: &[u8]) -> Error {
+    let fields = ErrorFields::of(frame);
+    Error::backend(fields.sqlstate(), fields.text())
+}
+
+fn refused(target: &Target, why: &str) -> Error {
+    Error::backend(SqlState::CANNOT_CONNECT, format!("could not connect to backend \"{}\": {why}", target.name()))
+}
+
+/// A failed socket operation on the way to a backend.
+pub fn lost(target: &Target, e: &io::Error) -> Error {
+    Error::backend(
+        SqlState::CONNECTION_FAILURE,
+        format!("connection to backend \"{}\" failed: {e}", target.name()),
+    )
+}

@@ -1,0 +1,519 @@
+//! One pool: the server connections of one (backend, database, user), who waits for them, and when more are opened.
+//!
+//! Waiters are served first come, first served; idle connections last in, first out, so that the surplus grows old
+//! and is closed. The lock is held for a few instructions and never across an await.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::connect::{self, Credential, Target};
+use super::server::{Activity, Link, Server};
+use super::settings::Settings;
+use super::statement::Statements;
+use super::welcome::Welcomes;
+use crate::config::{PoolMode, PoolSettings};
+use crate::core::error::{Error, Result, Side, SqlState};
+use crate::core::stats::{PoolRow, ServerRow, Traffic};
+
+/// A bound on server connections that several pools share: of a backend, a database, or a user.
+#[derive(Debug)]
+pub struct Cap {
+    /// Name in errors: `max_connections of backend "x"`.
+    pub what: String,
+    limit: u32,
+    used: AtomicU32,
+    /// Pools that want a connection and may not open one.
+    starving: AtomicU32,
+}
+
+impl Cap {
+    /// A bound of `limit`; 0 means none.
+    pub fn new(what: String, limit: u32) -> Arc<Cap> {
+        Arc::new(Cap { what, limit, used: AtomicU32::new(0), starving: AtomicU32::new(0) })
+    }
+
+    fn acquire(&self) -> bool {
+        if self.limit == 0 {
+            return true;
+        }
+        let took = self.used.fetch_update(AcqRel, Acquire, |used| (used < self.limit).then_some(used + 1));
+        if took.is_err() {
+            self.starving.fetch_add(1, Relaxed);
+        }
+        took.is_ok()
+    }
+
+    fn release(&self) {
+        if self.limit != 0 {
+            self.used.fetch_sub(1, AcqRel);
+        }
+    }
+}
+
+/// Who a pool is for, and where its connections go.
+#[derive(Debug)]
+pub struct Purpose {
+    /// Database as clients name it.
+    pub database: String,
+    /// User as clients log in.
+    pub user: String,
+    /// Database on the backend.
+    pub dbname: String,
+    /// User on the backend.
+    pub server_user: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pool {
+    /// Who it is for.
+    pub purpose: Purpose,
+    /// Its backend.
+    pub target: Arc<Target>,
+    /// Its bounds and times.
+    pub settings: PoolSettings,
+    /// What its clients have prepared.
+    pub statements: Statements,
+    /// What it has done.
+    pub traffic: Arc<Traffic>,
+    /// What its clients are told at login.
+    pub welcomes: Welcomes,
+    /// How it logs in.
+    pub credential: Mutex<Credential>,
+    caps: Vec<Arc<Cap>>,
+    neutral: Arc<Settings>,
+    known_settings: Mutex<HashSet<Arc<Settings>>>,
+    kick: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Box<Server>>,
+    waiters: VecDeque<Waiter>,
+    links: HashMap<u64, Arc<Link>>,
+    /// Slots taken: idle, lent, connecting and resetting.
+    total: u32,
+    connecting: u32,
+    resetting: u32,
+    failures: u32,
+    retry_at: Option<Instant>,
+    last_error: Option<Error>,
+    next_link: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    client: u64,
+    since: Instant,
+    reply: oneshot::Sender<Result<Box<Server>>>,
+}
+
+/// A server connection's place in its pool, given up when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    pool: Arc<Pool>,
+    link: Option<u64>,
+}
+
+impl Slot {
+    /// The pool that the connection belongs to.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        for cap in &self.pool.caps {
+            cap.release();
+        }
+        let waiting = {
+            let mut state = self.pool.state.lock();
+            state.total -= 1;
+            if let Some(link) = self.link {
+                state.links.remove(&link);
+                self.pool.traffic.server_closes.add(1);
+            }
+            !state.waiters.is_empty()
+        };
+        // Also other pools under the same cap may be able to grow now; the sweeper finds out which.
+        if waiting || self.pool.caps.iter().any(|cap| cap.starving.load(Relaxed) > 0) {
+            self.pool.kick.notify_one();
+        }
+    }
+}
+
+/// First pause after a failed connection attempt; it doubles up to [`MAX_RETRY`].
+const MIN_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// Sets of settings above which those that nobody has any more are forgotten.
+const MAX_KNOWN_SETTINGS: usize = 256;
+
+impl Pool {
+    /// A pool without connections yet.
+    pub fn new(
+        purpose: Purpose,
+        target: Arc<Target>,
+        settings: PoolSettings,
+        credential: Credential,
+        caps: Vec<Arc<Cap>>,
+        kick: Arc<Notify>,
+    ) -> Arc<Pool> {
+        Arc::new(Pool {
+            purpose,
+            target,
+            settings,
+            statements: Statements::default(),
+            traffic: Arc::default(),
+            welcomes: Welcomes::default(),
+            credential: Mutex::new(credential),
+            caps,
+            neutral: Arc::default(),
+            known_settings: Mutex::default(),
+            kick,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The same settings in one allocation for all sessions that have them, so that they compare by pointer.
+    pub fn shared_settings(&self, settings: Settings) -> Arc<Settings> {
+        let mut known = self.known_settings.lock();
+        if let Some(found) = known.get(&settings) {
+            return found.clone();
+        }
+        if known.len() >= MAX_KNOWN_SETTINGS {
+            known.retain(|s| Arc::strong_count(s) > 1);
+        }
+        let made = Arc::new(settings);
+        known.insert(made.clone());
+        made
+    }
+
+    /// Settings that differ from nothing.
+    pub fn neutral(&self) -> &Arc<Settings> {
+        &self.neutral
+    }
+
+    /// An idle connection, if nobody waits and there is one that is fit.
+    pub fn try_lease(&self, now: Instant) -> Option<Box<Server>> {
+        loop {
+            let mut server = {
+                let mut state = self.state.lock();
+                if !state.waiters.is_empty() {
+                    return None;
+                }
+                state.idle.pop()?
+            };
+            if server.stream.has_input() || now.duration_since(server.opened) >= self.settings.lifetime {
+                retire(server);
+                continue;
+            }
+            server.link.set_activity(Activity::Active);
+            return Some(server);
+        }
+    }
+
+    /// Joins the queue; what comes back gets a connection, or the reason why not.
+    pub fn queue(self: &Arc<Self>, client: u64, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
+        let (reply, receiver) = oneshot::channel();
+        self.state.lock().waiters.push_back(Waiter { client, since: now, reply });
+        self.grow(now);
+        receiver
+    }
+
+    /// Answers a waiting client's cancel request. False when it does not wait here.
+    pub fn cancel_waiter(&self, client: u64) -> bool {
+        let waiter = {
+            let mut state = self.state.lock();
+            let found = state.waiters.iter().position(|w| w.client == client);
+            found.and_then(|i| state.waiters.remove(i))
+        };
+        let canceled = Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to user request");
+        waiter.is_some_and(|w| w.reply.send(Err(canceled)).is_ok())
+    }
+
+    /// Takes a clean connection back: to the first who waits, or to the idle ones.
+    pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
+        server.returned = now;
+        server.link.client.store(0, Relaxed);
+        if now.duration_since(server.opened) >= self.settings.lifetime {
+            return retire(server);
+        }
+        let mut state = self.state.lock();
+        while let Some(waiter) = state.waiters.pop_front() {
+            match waiter.reply.send(Ok(server)) {
+                Ok(()) => return,
+                // It has gone; the next may have it.
+                Err(Ok(unclaimed)) => server = unclaimed,
+                Err(Err(_)) => return,
+            }
+        }
+        if self.others_starve() {
+            drop(state);
+            return retire(server);
+        }
+        server.link.set_activity(Activity::Idle);
+        state.idle.push(server);
+    }
+
+    /// Whether another pool under one of our caps wants a connection that only we can free.
+    fn others_starve(&self) -> bool {
+        self.caps.iter().any(|cap| {
+            cap.limit != 0 && cap.starving.load(Relaxed) > 0 && cap.used.load(Relaxed) >= cap.limit
+        })
+    }
+
+    /// Notes that a connection is being cleaned (`delta` 1) or no longer is (-1).
+    pub(super) fn resetting(&self, begins: bool) {
+        let mut state = self.state.lock();
+        state.resetting = if begins { state.resetting + 1 } else { state.resetting.saturating_sub(1) };
+    }
+
+    /// Opens as many connections as the waiters want and the bounds allow.
+    fn grow(self: &Arc<Self>, now: Instant) {
+        while let Some(slot) = self.claim(now) {
+            let pool = self.clone();
+            tokio::spawn(async move { pool.open(slot).await });
+        }
+    }
+
+    /// Takes a place for one more connection, if one is wanted and allowed.
+    fn claim(self: &Arc<Self>, now: Instant) -> Option<Slot> {
+        let mut state = self.state.lock();
+        let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
+        let wanted = waiting > state.connecting || state.total < self.settings.min && state.failures == 0;
+        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since));
+        let reserve = if oldest >= self.settings.reserve_after { self.settings.reserve } else { 0 };
+        let pausing = state.retry_at.is_some_and(|at| now < at);
+        if !wanted || pausing || state.total >= self.settings.size + reserve {
+            return None;
+        }
+        for (i, cap) in self.caps.iter().enumerate() {
+            if !cap.acquire() {
+                self.caps[..i].iter().for_each(|taken| taken.release());
+                return None;
+            }
+        }
+        state.total += 1;
+        state.connecting += 1;
+        drop(state);
+        Some(Slot { pool: self.clone(), link: None })
+    }
+
+    async fn open(self: Arc<Self>, slot: Slot) {
+        let opened =
+            tokio::time::timeout(self.settings.connect_timeout, connect::open(&self)).await.unwrap_or_else(|_| {
+                Err(Error::backend(
+                    SqlState::CANNOT_CONNECT,
+                    format!("connecting to backend \"{}\" timed out", self.target.name()),
+                ))
+            });
+        match opened {
+            Ok(greeted) => self.opened(slot, greeted),
+            Err(e) => self.failed(slot, e),
+        }
+    }
+
+    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted) {
+        self.traffic.server_connects.add(1);
+        let link = {
+            let mut state = self.state.lock();
+            state.connecting -= 1;
+            (state.failures, state.retry_at, state.last_error) = (0, None, None);
+            let id = self.target.next_link();
+            state.next_link = id;
+            let link = Arc::new(Link::new(id, greeted.pid, greeted.key, self.target.clone(), &greeted.stream));
+            state.links.insert(id, link.clone());
+            link
+        };
+        slot.link = Some(link.id);
+        self.welcomes.base(&greeted.params);
+        let neutral = self.neutral.clone();
+        let server = Server::new(greeted.stream, link, slot, neutral, self.settings.max_prepared);
+        self.give_back(Box::new(server), Instant::now());
+    }
+
+    /// A refusal that will not change by waiting goes to those who wait; everything else is tried again.
+    fn failed(self: &Arc<Self>, slot: Slot, e: Error) {
+        self.traffic.server_connect_failures.add(1);
+        tracing::warn!(backend = self.target.name(), database = self.purpose.database, user = self.purpose.user,
+            error = %e, "server connection failed");
+        let told = {
+            let mut state = self.state.lock();
+            state.connecting -= 1;
+            state.failures = state.failures.saturating_add(1);
+            let pause = (MIN_RETRY * 2u32.saturating_pow(state.failures.min(8) - 1)).min(MAX_RETRY);
+            state.retry_at = Some(Instant::now() + pause);
+            state.last_error = Some(e.clone());
+            // With other connections alive the waiters will be served by those.
+            let lost = is_final(e.code) && state.total == state.connecting + 1;
+            if lost { std::mem::take(&mut state.waiters) } else { VecDeque::new() }
+        };
+        for waiter in told {
+            // A client that has gone needs no answer.
+            let _ = waiter.reply.send(Err(e.clone()));
+        }
+        drop(slot);
+    }
+
+    /// Sends away who has waited too long, grows, and closes what is idle too long. Called by the sweeper.
+    pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
+        for cap in &self.caps {
+            cap.starving.store(0, Relaxed);
+        }
+        let (expired, surplus, waited) = {
+            let mut state = self.state.lock();
+            let expired = state.expired(now, self.settings.wait_timeout);
+            let surplus = state.surplus(now, &self.settings);
+            (expired, surplus, state.last_error.clone())
+        };
+        for waiter in expired {
+            let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
+        }
+        surplus.into_iter().for_each(retire);
+        let used = { self.state.lock().total > 0 };
+        if used || !self.state.lock().waiters.is_empty() {
+            self.grow(now);
+        }
+    }
+
+    fn wait_error(&self, cause: Option<&Error>) -> Error {
+        let timeout = self.settings.wait_timeout;
+        match cause {
+            Some(cause) => Error {
+                side: Side::Backend,
+                ..Error::fatal(
+                    SqlState::CONNECTION_FAILURE,
+                    format!("no connection to backend \"{}\" within {timeout:?}", self.target.name()),
+                )
+                .detail(cause.message.clone())
+                .retryable()
+            },
+            None => Error::statement(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("no server connection became free within {timeout:?}"),
+            )
+            .detail(format!(
+                "Pool of database \"{}\", user \"{}\" has all of its {} connections in use (pool.wait_timeout).",
+                self.purpose.database, self.purpose.user, self.settings.size
+            ))
+            .hint("Raise pool.size or pool.wait_timeout, or end transactions sooner.")
+            .retryable(),
+        }
+    }
+
+    /// Closes all idle connections; those on loan follow when they come back too old or dirty.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut self.state.lock().idle);
+        idle.into_iter().for_each(retire);
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.total == 0 && state.waiters.is_empty()
+    }
+
+    /// For observers.
+    pub fn row(&self, now: Instant) -> PoolRow {
+        let state = self.state.lock();
+        let idle = state.idle.len() as u64;
+        let waiting = state.waiters.len() as u64;
+        let lent = u64::from(state.total).saturating_sub(idle + u64::from(state.connecting + state.resetting));
+        PoolRow {
+            database: self.purpose.database.clone(),
+            user: self.purpose.user.clone(),
+            backend: self.target.name().to_string(),
+            cl_active: lent,
+            cl_waiting: waiting,
+            cancels: state.links.values().filter(|l| l.cancelling()).count() as u64,
+            sv_active: lent,
+            sv_idle: idle,
+            sv_resetting: u64::from(state.resetting),
+            sv_login: u64::from(state.connecting),
+            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since)),
+            mode: mode_name(self.settings.mode),
+            size: self.settings.size,
+            min: self.settings.min,
+            reserve: self.settings.reserve,
+        }
+    }
+
+    /// For observers.
+    pub fn server_rows(&self) -> Vec<ServerRow> {
+        let links: Vec<Arc<Link>> = self.state.lock().links.values().cloned().collect();
+        links.iter().map(|link| self.server_row(link)).collect()
+    }
+
+    fn server_row(&self, link: &Link) -> ServerRow {
+        let client = link.client.load(Relaxed);
+        ServerRow {
+            id: link.id,
+            state: link.activity(),
+            database: self.purpose.database.clone(),
+            user: self.purpose.server_user.clone(),
+            backend: self.target.name().to_string(),
+            host: self.target.host().to_string(),
+            port: self.target.port(),
+            local_addr: link.local_addr,
+            connect_time: link.opened,
+            request_time: link.opened + Duration::from_millis(link.lent_ms.load(Relaxed)),
+            link: (client != 0).then_some(client),
+            remote_pid: link.pid,
+            prepared_statements: link.prepared.load(Relaxed) as usize,
+            tls: link.tls.clone(),
+            application_name: String::new(),
+        }
+    }
+}
+
+impl State {
+    fn expired(&mut self, now: Instant, timeout: Duration) -> Vec<Waiter> {
+        let late = self.waiters.iter().take_while(|w| now.duration_since(w.since) >= timeout).count();
+        self.waiters.drain(..late).collect()
+    }
+
+    /// Idle connections too old, or idle for too long and above the minimum; the longest idle stand first.
+    fn surplus(&mut self, now: Instant, settings: &PoolSettings) -> Vec<Box<Server>> {
+        let mut keep = self.total.saturating_sub(settings.min);
+        let mut out = Vec::new();
+        let mut i = 0;
+        while i < self.idle.len() {
+            let server = &self.idle[i];
+            let old = now.duration_since(server.opened) >= settings.lifetime;
+            let unused = keep > 0 && now.duration_since(server.returned) >= settings.idle_timeout;
+            if old || unused || self.idle[i].stream.has_input() {
+                out.push(self.idle.remove(i));
+                keep = keep.saturating_sub(1);
+            } else {
+                i += 1;
+            }
+        }
+        out
+    }
+}
+
+/// Closes a connection that is at rest, the polite way.
+fn retire(mut server: Box<Server>) {
+    server.stream.try_send(crate::wire::reply::TERMINATE);
+}
+
+/// Whether waiting cannot change a server's refusal: wrong password, no such database or role, no permission.
+fn is_final(code: SqlState) -> bool {
+    code.0.starts_with(b"28") || code == SqlState::UNKNOWN_DATABASE || code == SqlState::INSUFFICIENT_PRIVILEGE
+}
+
+/// The word that the configuration uses.
+pub fn mode_name(mode: PoolMode) -> &'static str {
+    match mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+    }
+}

@@ -1,0 +1,227 @@
+//! One server connection, and the part of it that others may see while a client has it on loan.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use std::time::{Instant, SystemTime};
+
+use lru::LruCache;
+use tokio::sync::Notify;
+
+use super::connect::Target;
+use super::pool::Slot;
+use super::settings::Settings;
+use super::statement::Prepared;
+use crate::wire::stream::Stream;
+
+/// What a server connection is doing, as observers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Activity {
+    /// In the pool, ready.
+    Idle,
+    /// On loan.
+    Active,
+    /// Being cleaned, drained, or fenced by a cancel.
+    Resetting,
+    /// Being probed after a long idle time.
+    Tested,
+}
+
+/// What others may know of a server connection: observers, and whoever delivers a cancel request.
+#[derive(Debug)]
+pub struct Link {
+    /// Identity within this process.
+    pub id: u64,
+    /// The server process.
+    pub pid: i32,
+    /// Its secret for CancelRequest.
+    pub key: Box<[u8]>,
+    /// Where it is.
+    pub target: Arc<Target>,
+    /// TLS version and cipher, or empty.
+    pub tls: String,
+    /// Our end, when TCP.
+    pub local_addr: Option<SocketAddr>,
+    /// When it was opened.
+    pub opened: SystemTime,
+    activity: AtomicU8,
+    /// Client that has it, or 0.
+    pub client: AtomicU64,
+    /// When it was last lent, milliseconds since the process's first use.
+    pub lent_ms: AtomicU64,
+    /// Prepared statements on it.
+    pub prepared: AtomicU32,
+    /// Cancel requests being delivered to it: while there are any, it is lent to nobody else.
+    cancels: AtomicU32,
+    cancel_done: Notify,
+    poisoned: AtomicBool,
+}
+
+impl Link {
+    /// A link to a server process that has just accepted us.
+    pub fn new(id: u64, pid: i32, key: Box<[u8]>, target: Arc<Target>, stream: &Stream) -> Link {
+        Link {
+            id,
+            pid,
+            key,
+            target,
+            tls: stream.tls_info(),
+            local_addr: stream.local_addr(),
+            opened: SystemTime::now(),
+            activity: AtomicU8::new(Activity::Active as u8),
+            client: AtomicU64::new(0),
+            lent_ms: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
+            cancels: AtomicU32::new(0),
+            cancel_done: Notify::new(),
+            poisoned: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes what it is doing.
+    pub fn set_activity(&self, activity: Activity) {
+        self.activity.store(activity as u8, Relaxed);
+    }
+
+    /// What it is doing, for people.
+    pub fn activity(&self) -> &'static str {
+        const NAMES: [&str; 4] = ["idle", "active", "resetting", "tested"];
+        NAMES[usize::from(self.activity.load(Relaxed)).min(3)]
+    }
+
+    /// Begins a cancel: from here to the guard's end the connection changes hands no more. The caller must hold
+    /// what keeps the client's loan from ending meanwhile.
+    pub fn begin_cancel(self: &Arc<Link>) -> CancelGuard {
+        self.cancels.fetch_add(1, AcqRel);
+        CancelGuard(self.clone())
+    }
+
+    /// Whether a cancel is on its way.
+    pub fn cancelling(&self) -> bool {
+        self.cancels.load(Acquire) > 0
+    }
+
+    /// Marks the connection as one that a late cancel may still hit: it is closed, not lent.
+    pub fn poison(&self) {
+        self.poisoned.store(true, Release);
+    }
+
+    /// See [`Link::poison`].
+    pub fn poisoned(&self) -> bool {
+        self.poisoned.load(Acquire)
+    }
+
+    /// Waits until no cancel is on its way.
+    pub async fn cancels_delivered(&self) {
+        loop {
+            let done = self.cancel_done.notified();
+            if !self.cancelling() {
+                return;
+            }
+            done.await;
+        }
+    }
+}
+
+/// A cancel request on its way.
+#[derive(Debug)]
+pub struct CancelGuard(Arc<Link>);
+
+impl CancelGuard {
+    /// The server process that it is for.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        self.0.cancels.fetch_sub(1, AcqRel);
+        self.0.cancel_done.notify_waiters();
+        self.0.cancel_done.notify_one();
+    }
+}
+
+/// Whose unnamed prepared statement a server holds: the client, and its how-manieth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unnamed {
+    /// The client's id.
+    pub client: u64,
+    /// Counts the client's unnamed statements.
+    pub generation: u32,
+}
+
+/// A server connection, owned by whoever has it on loan, or by its pool.
+#[derive(Debug)]
+pub struct Server {
+    /// The socket.
+    pub stream: Stream,
+    /// What others may see.
+    pub link: Arc<Link>,
+    /// What differs from what the server started with.
+    pub settings: Arc<Settings>,
+    /// Whose unnamed statement it holds, if any.
+    pub unnamed: Option<Unnamed>,
+    /// Our named statements that it holds, least recently used last.
+    prepared: LruCache<u64, Arc<Prepared>>,
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it was last given back.
+    pub returned: Instant,
+    /// Its place in the pool: dropping it makes room for another.
+    pub slot: Slot,
+}
+
+/// What must be done before a statement can be used on a server.
+#[derive(Debug)]
+pub enum Prepare {
+    /// Nothing.
+    Known,
+    /// Send its Parse.
+    Parse,
+    /// Send Close for this one, then its Parse.
+    Replace(Arc<Prepared>),
+}
+
+impl Server {
+    /// A server connection that has just been opened.
+    pub fn new(stream: Stream, link: Arc<Link>, slot: Slot, settings: Arc<Settings>, max: usize) -> Server {
+        let now = Instant::now();
+        let cap = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
+        // Unbounded here, bounded in `prepare`: the map must not allocate for its bound ahead of need.
+        let mut prepared = LruCache::unbounded();
+        prepared.resize(cap);
+        Server { stream, link, settings, unnamed: None, prepared, opened: now, returned: now, slot }
+    }
+
+    /// Notes that `statement` is about to be used; tells what must be sent first.
+    pub fn prepare(&mut self, statement: &Arc<Prepared>) -> Prepare {
+        if self.prepared.get(&statement.id).is_some() {
+            return Prepare::Known;
+        }
+        let out = if self.prepared.len() >= self.prepared.cap().get() { self.prepared.pop_lru() } else { None };
+        self.prepared.put(statement.id, statement.clone());
+        self.link.prepared.store(u32::try_from(self.prepared.len()).unwrap_or(u32::MAX), Relaxed);
+        out.map_or(Prepare::Parse, |(_, old)| Prepare::Replace(old))
+    }
+
+    /// Forgets a statement that the server does not have after all.
+    pub fn forget(&mut self, id: u64) {
+        self.prepared.pop(&id);
+        self.link.prepared.store(u32::try_from(self.prepared.len()).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Takes back a [`Server::forget`] or an eviction that the server never carried out.
+    pub fn remember(&mut self, statement: &Arc<Prepared>) {
+        self.prepared.put(statement.id, statement.clone());
+    }
+
+    /// Forgets all: the server has deallocated them.
+    pub fn forget_all(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+        self.link.prepared.store(0, Relaxed);
+    }
+}

@@ -1,0 +1,263 @@
+//! Server to client: each frame is checked against what was expected (invariant 6) and passed on as it is, unless
+//! it answers something of ours. Bodies are read only where the session must know: status, tags, parameters, errors.
+
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::expect::{Expect, Fate};
+use super::run::End;
+use crate::core::error::{Error, SqlState};
+use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::sql::effect::Pins;
+use crate::wire::frame::{self, Header};
+use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status};
+use crate::wire::reply;
+
+/// Reported parameters that a client may set, in lower case; what the others report is not the session's doing.
+const CARRIED: &[&str] = &[
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "default_transaction_read_only",
+    "intervalstyle",
+    "search_path",
+    "standard_conforming_strings",
+    "timezone",
+];
+
+impl Batch<'_> {
+    /// Takes as many answers as are here and there is room for.
+    pub fn take_answers(&mut self) -> Result<(), End> {
+        let before = self.flow.down.pending();
+        let done = self.take_answers_inner();
+        self.counted.1 += self.flow.down.pending().saturating_sub(before) as u64;
+        done
+    }
+
+    fn take_answers_inner(&mut self) -> Result<(), End> {
+        loop {
+            self.give_replies();
+            if self.flow.down.is_full() || !self.flow.down.stream_on() {
+                return Ok(());
+            }
+            let Some(header) = frame::server(self.flow.down.window())? else { return Ok(()) };
+            let whole = self.flow.down.window().len() >= header.len;
+            if matches!(header.kind, b'D' | b'd') {
+                if self.flow.expected.answer(header.kind) == Fate::Violation {
+                    return Err(self.violation(header.kind));
+                }
+                self.pass_or_omit(header);
+                continue;
+            }
+            if !whole && self.flow.down.can_hold(header.len) {
+                return Ok(());
+            }
+            self.take_answer(header, whole)?;
+        }
+    }
+
+    /// Rows: ours are left out, the client's are passed on, however little of them is here.
+    #[inline]
+    fn pass_or_omit(&mut self, header: Header) {
+        if self.flow.expected.is_ours() {
+            self.flow.down.omit_frame(header.len);
+        } else {
+            self.flow.down.pass_frame(header.len);
+        }
+    }
+
+    /// Gives the replies that are ours to give, now that all before them have been given.
+    #[inline]
+    fn give_replies(&mut self) {
+        while let Some(reply) = self.flow.expected.pop_reply() {
+            let bytes = match reply {
+                Expect::ReplyParse(_) => reply::PARSE_COMPLETE,
+                _ => reply::CLOSE_COMPLETE,
+            };
+            self.flow.down.insert().extend_from_slice(bytes);
+        }
+    }
+
+    fn take_answer(&mut self, header: Header, whole: bool) -> Result<(), End> {
+        let len = header.len;
+        match header.kind {
+            b'Z' => self.ready(len),
+            b'E' => self.error(len, whole),
+            b'S' => self.parameter(len),
+            b'N' => {
+                if self.flow.expected.is_ours() {
+                    self.flow.down.omit_frame(len);
+                } else {
+                    self.flow.down.pass_frame(len);
+                }
+                Ok(())
+            }
+            b'A' => {
+                self.flow.down.pass_frame(len);
+                Ok(())
+            }
+            kind => {
+                if kind == b'C' && whole {
+                    self.command_complete(len);
+                }
+                match self.flow.expected.answer(kind) {
+                    Fate::Forward => self.flow.down.pass_frame(len),
+                    Fate::Swallow => self.flow.down.omit_frame(len),
+                    Fate::Violation => return Err(self.violation(kind)),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn frame(&self, len: usize) -> &[u8] {
+        let window = self.flow.down.window();
+        &window[..len.min(window.len())]
+    }
+
+    /// The server does not keep to the protocol: nothing that it says can be believed any more.
+    fn violation(&mut self, kind: u8) -> End {
+        self.client.shared.totals.backend_violations.add(1);
+        // Its connection is in an unknown state.
+        self.client.lease = None;
+        self.client.entry.set_link(None);
+        let shown = char::from(kind).escape_default();
+        Error::backend(
+            SqlState::PROTOCOL_VIOLATION,
+            format!("backend sent a message of type \"{shown}\" that nothing had asked for"),
+        )
+        .into()
+    }
+
+    fn ready(&mut self, len: usize) -> Result<(), End> {
+        let status = TxStatus::of(self.frame(len));
+        match (status, self.flow.expected.ready()) {
+            (Some(status), Some(true)) => {
+                self.client.status = status;
+                self.flow.down.pass_frame(len);
+                self.account(Instant::now());
+                Ok(())
+            }
+            (Some(TxStatus::Idle), Some(false)) => {
+                self.flow.down.omit_frame(len);
+                Ok(())
+            }
+            _ => Err(self.violation(b'Z')),
+        }
+    }
+
+    /// Statements that take away what the session had.
+    fn command_complete(&mut self, len: usize) {
+        let tag = command_tag(self.frame(len));
+        if tag.first() != Some(&b'D') {
+            return;
+        }
+        let all = match tag {
+            b"DISCARD ALL" => true,
+            b"DEALLOCATE ALL" => false,
+            _ => return,
+        };
+        self.client.names.clear_named();
+        let session = self.client.pins.contains(Pins::SESSION);
+        if let Some(server) = &mut self.client.lease {
+            server.forget_all();
+            if all {
+                server.settings = server.slot.pool().neutral().clone();
+            }
+        }
+        if all {
+            self.client.names.unnamed = None;
+            self.client.settings = self.client.pool.neutral().clone();
+            self.client.pins = if session { Pins::SESSION } else { Pins::NONE };
+        }
+    }
+
+    /// A setting changed, by a statement of the client's or as one was undone: it is carried from now on.
+    fn parameter(&mut self, len: usize) -> Result<(), End> {
+        if self.flow.expected.is_ours() {
+            self.flow.down.omit_frame(len);
+            return Ok(());
+        }
+        let Some((name, value)) = parameter_status(self.frame(len)) else { return Err(self.violation(b'S')) };
+        let lower = name.to_ascii_lowercase();
+        if CARRIED.contains(&lower.as_str()) {
+            let mut settings = Settings::clone(&self.client.settings);
+            settings.set(&lower, value);
+            if lower == APPLICATION_NAME {
+                *self.client.entry.application_name.lock() = value.into();
+            }
+            let settings = self.client.pool.shared_settings(settings);
+            self.client.settings = settings.clone();
+            if let Some(server) = &mut self.client.lease {
+                server.settings = settings;
+            }
+        }
+        self.flow.down.pass_frame(len);
+        Ok(())
+    }
+
+    fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        self.client.pool.traffic.errors.add(1);
+        let fields = ErrorFields::of(self.frame(len));
+        let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
+        let doomed = match self.flow.expected.front() {
+            Some(Expect::OurSettings) if !fatal => return Err(self.settings_refused(code, &text)),
+            Some(Expect::Doomed(error)) if whole && error.code == code => Some(error.clone()),
+            _ => None,
+        };
+        match doomed {
+            Some(error) => {
+                self.flow.down.omit_frame(len);
+                reply::error(self.flow.down.insert(), &error);
+            }
+            None => self.flow.down.pass_frame(len),
+        }
+        if fatal {
+            // The server closes the connection next; the client has been told why.
+            self.server_said_goodbye = true;
+            return Ok(());
+        }
+        self.undo_skipped();
+        Ok(())
+    }
+
+    fn settings_refused(&mut self, code: SqlState, text: &str) -> End {
+        self.client.lease = None;
+        self.client.entry.set_link(None);
+        Error::backend(code, "could not carry the session's settings to another server connection")
+            .detail(text.to_string())
+            .into()
+    }
+
+    /// What the server skips after an error did not happen: names are as they were, last change first.
+    fn undo_skipped(&mut self) {
+        let mut dropped = Vec::new();
+        self.flow.expected.error(|entry| dropped.push(entry));
+        let client = &mut *self.client;
+        let Some(server) = &mut client.lease else { return };
+        // Postgres drops the unnamed statement before it parses the next, so one that fails leaves none.
+        let failed_unnamed = matches!(dropped.first(), Some(Expect::ParseUnnamed(_)));
+        for entry in dropped.into_iter().rev() {
+            match entry {
+                Expect::Parse(statement, undo) => {
+                    server.forget(statement.id);
+                    client.names.undo(*undo);
+                }
+                Expect::ParseRaw(undo) | Expect::ReplyParse(undo) => client.names.undo(*undo),
+                Expect::ReplyClose(Some(undo)) | Expect::Close(Some(undo)) => client.names.undo(*undo),
+                Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => {
+                    client.names.unnamed = before;
+                    server.unnamed = Some(super::requests::NOBODY);
+                }
+                Expect::OurUnnamed => server.unnamed = Some(super::requests::NOBODY),
+                Expect::OurParse(statement) => server.forget(statement.id),
+                Expect::OurClose(Some(statement)) => server.remember(&statement),
+                Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
+                _ => {}
+            }
+        }
+        if failed_unnamed {
+            client.names.unnamed = None;
+        }
+    }
+}

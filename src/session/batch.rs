@@ -1,0 +1,338 @@
+//! A client's busy time: from the first byte of a request until nothing is under way in either direction. Moves
+//! bytes, gets and releases the server connection; what the bytes mean is `requests` and `answers`.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::entry::Doing;
+use super::expect::{Expect, Expected};
+use super::pump::Pump;
+use super::run::{Client, End};
+use crate::core::error::{Error, SqlState};
+use crate::pool::reset::{self, Debris};
+use crate::pool::server::{Server, Unnamed};
+use crate::pool::settings::Settings;
+use crate::sql::effect;
+use crate::wire::message::TxStatus;
+use crate::wire::reply;
+
+/// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing.
+#[derive(Debug)]
+pub struct Flow {
+    /// Client to server.
+    pub up: Pump,
+    /// Server to client.
+    pub down: Pump,
+    /// What the server owes.
+    pub expected: Expected,
+}
+
+/// Flows kept per worker for the next busy client.
+const SPARE_FLOWS: usize = 64;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Box<Flow>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+pub struct Batch<'a> {
+    /// Whose.
+    pub client: &'a mut Client,
+    /// Its buffers.
+    pub flow: Box<Flow>,
+    /// When the first unanswered request came.
+    pub begun: Option<Instant>,
+    /// Words of a statement that is too long to be held.
+    pub long_text: Option<effect::Stream>,
+    /// The server said that it closes the connection, and the client has heard it.
+    pub server_said_goodbye: bool,
+    /// Bytes received from and sent to the client since they were last counted.
+    pub counted: (u64, u64),
+}
+
+/// What the requests so far call for.
+pub enum Next {
+    /// More bytes, or room.
+    Io,
+    /// A server connection.
+    Lease,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch about which nothing is known yet.
+    pub fn new(client: &'a mut Client) -> Batch<'a> {
+        let flow = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+            let high_water = client.shared.config.load().general.high_water_mark;
+            let pump = || Pump::new(high_water, client.shared.totals.clone());
+            Box::new(Flow { up: pump(), down: pump(), expected: Expected::default() })
+        });
+        Batch {
+            client,
+            flow,
+            begun: None,
+            long_text: None,
+            server_said_goodbye: false,
+            counted: (0, 0),
+        }
+    }
+
+    /// Runs until the client is at rest. An error is the end of the session; its server connection, if it is still
+    /// of use, has then been handed over for cleaning.
+    pub async fn run(mut self) -> Result<(), End> {
+        let end = self.turn().await;
+        self.count_bytes();
+        match &end {
+            Ok(()) => self.keep_flow(),
+            Err(_) => self.hand_over(),
+        }
+        end
+    }
+
+    async fn turn(&mut self) -> Result<(), End> {
+        loop {
+            if let Next::Lease = self.take_requests()? {
+                self.lease().await?;
+                continue;
+            }
+            self.take_answers()?;
+            self.release();
+            if self.at_rest() {
+                return Ok(());
+            }
+            poll_fn(|cx| self.poll_io(cx)).await?;
+        }
+    }
+
+    fn at_rest(&self) -> bool {
+        self.flow.up.is_empty() && self.flow.down.is_empty() && self.flow.expected.is_empty()
+    }
+
+    /// Moves what can be moved. `Ready` when there is something new to look at, or the batch may be over.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let Flow { up, down, .. } = &mut *self.flow;
+        let mut moved = false;
+        if !down.is_flushed() {
+            match down.poll_write(cx, &mut self.client.stream) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::ClientLost)),
+                Poll::Pending => {}
+            }
+        }
+        if let Some(server) = &mut self.client.lease {
+            let full = up.is_full();
+            match if up.is_flushed() { Poll::Pending } else { up.poll_write(cx, &mut server.stream) } {
+                Poll::Ready(Err(_)) => return Poll::Ready(self.server_failed(cx)),
+                // Only worth another look at the requests if lack of room kept them from being taken.
+                Poll::Ready(Ok(())) => moved |= full,
+                Poll::Pending => moved |= full && !up.is_full(),
+            }
+            if down.has_room() {
+                match down.poll_read(cx, &mut server.stream) {
+                    Poll::Ready(Ok(n)) if n > 0 => moved = true,
+                    Poll::Ready(_) => return Poll::Ready(Err(End::ServerLost(self.server_said_goodbye))),
+                    Poll::Pending => {}
+                }
+            }
+        }
+        if up.has_room() {
+            match up.poll_read(cx, &mut self.client.stream) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.counted.0 += n as u64;
+                    moved = true;
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(End::ClientLost)),
+                Poll::Pending => {}
+            }
+        }
+        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// A write to the server failed: it may have said why before it closed.
+    fn server_failed(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let server = self.client.lease.as_mut();
+        if let Some(server) = server
+            && matches!(self.flow.down.poll_read(cx, &mut server.stream), Poll::Ready(Ok(n)) if n > 0)
+        {
+            self.take_answers()?;
+            let _ = self.flow.down.poll_write(cx, &mut self.client.stream);
+        }
+        Err(End::ServerLost(self.server_said_goodbye))
+    }
+
+    /// Gets a server connection and sends ahead what the session needs on it.
+    async fn lease(&mut self) -> Result<(), End> {
+        let now = self.begun.unwrap_or_else(Instant::now);
+        let mut server = match self.client.pool.try_lease(now) {
+            Some(server) => server,
+            None => self.wait_for_server(now).await?,
+        };
+        let probe_after = self.client.pool.settings.probe_after;
+        while now.saturating_duration_since(server.returned) >= probe_after {
+            server = match reset::run(&mut server, "").await {
+                Some(_) => break,
+                None => self.wait_for_server(Instant::now()).await?,
+            };
+        }
+        self.adopt(server, now);
+        Ok(())
+    }
+
+    async fn wait_for_server(&mut self, now: Instant) -> Result<Box<Server>, End> {
+        let client = &self.client;
+        client.entry.set_doing(Doing::Waiting);
+        let mut reply = client.pool.queue(client.entry.id, now);
+        let got = poll_fn(|cx| {
+            if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
+                return Poll::Ready(Ok(got));
+            }
+            self.poll_waiting(cx).map(Err)
+        })
+        .await;
+        let client = &self.client;
+        client.entry.set_doing(Doing::Idle);
+        let waited = now.elapsed();
+        client.pool.traffic.waits.add(1);
+        client.pool.traffic.wait_time_us.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+        client.pool.traffic.wait_latency.record(waited);
+        match got? {
+            Ok(Ok(server)) => Ok(server),
+            Ok(Err(e)) => Err(End::from(e.severity(crate::core::error::Severity::Fatal))),
+            Err(_) => Err(End::from(Error::internal("pool closed"))),
+        }
+    }
+
+    /// While waiting: goes on reading as far as there is room, to notice when the client leaves.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        while self.flow.up.has_room() {
+            match self.flow.up.poll_read(cx, &mut self.client.stream) {
+                Poll::Ready(Ok(n)) if n > 0 => self.counted.0 += n as u64,
+                Poll::Ready(_) => return Poll::Ready(End::ClientLost),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    fn adopt(&mut self, mut server: Box<Server>, now: Instant) {
+        let client = &mut *self.client;
+        let since_open = now.saturating_duration_since(server.opened);
+        server.link.lent_ms.store(u64::try_from(since_open.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        server.link.client.store(client.entry.id, Relaxed);
+        client.entry.set_link(Some(server.link.clone()));
+        client.leased_at = now;
+        if !Settings::same(&server.settings, &client.settings) {
+            reply::query(self.flow.up.insert(), &server.settings.statement_to(&client.settings));
+            self.flow.expected.push(Expect::OurSettings);
+            server.settings = client.settings.clone();
+            // A simple Query drops the unnamed statement.
+            server.unnamed = None;
+        }
+        client.lease = Some(server);
+    }
+
+    /// Ends the loan if the transaction is over, nothing is under way, and nothing pins it (invariant 3).
+    fn release(&mut self) {
+        let client = &mut *self.client;
+        let Flow { up, down, expected } = &*self.flow;
+        let done = client.status == TxStatus::Idle
+            && client.pins.is_empty()
+            && expected.is_empty()
+            && up.pending() == 0
+            && up.streaming() == 0
+            && down.streaming() == 0
+            && down.window().is_empty();
+        if !done {
+            return;
+        }
+        let Some(server) = client.lease.take() else { return };
+        client.entry.set_link(None);
+        if server.link.cancelling() || server.link.poisoned() {
+            reset::fence(server);
+        } else {
+            client.pool.give_back(server, self.begun.take().unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
+    pub fn account(&mut self, now: Instant) {
+        let traffic = &self.client.pool.traffic;
+        traffic.queries.add(1);
+        if let Some(begun) = self.begun.replace(now) {
+            let took = now.saturating_duration_since(begun);
+            traffic.query_time_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            traffic.query_latency.record(took);
+        }
+        if self.client.status == TxStatus::Idle {
+            traffic.xacts.add(1);
+            let held = now.saturating_duration_since(self.client.leased_at);
+            traffic.xact_time_us.add(u64::try_from(held.as_micros()).unwrap_or(u64::MAX));
+            self.client.leased_at = now;
+        }
+    }
+
+    fn count_bytes(&mut self) {
+        let (received, sent) = std::mem::take(&mut self.counted);
+        self.client.pool.traffic.received.add(received);
+        self.client.pool.traffic.sent.add(sent);
+    }
+
+    fn keep_flow(mut self) {
+        self.client.entry.set_state(self.client.pins, self.client.names.len());
+        self.flow.up.clear();
+        self.flow.down.clear();
+        self.flow.expected.clear();
+        SPARES.with_borrow_mut(|spares| {
+            if spares.len() < SPARE_FLOWS {
+                spares.push(self.flow);
+            }
+        });
+    }
+
+    /// The session ends in the middle of something: whatever the server connection needs to be of use again is
+    /// handed over with it; where it is in the middle of a message of ours, nothing can help it.
+    fn hand_over(&mut self) {
+        let Some(server) = self.client.lease.take() else { return };
+        self.client.entry.set_link(None);
+        let Flow { up, down, expected } = &mut *self.flow;
+        if self.server_said_goodbye {
+            return;
+        }
+        if up.pending() > 0 || up.streaming() > 0 {
+            // Its statement would otherwise run on until it has something to tell us.
+            tokio::spawn(crate::pool::cancel::deliver(server.link.begin_cancel()));
+            return;
+        }
+        let debris = Debris {
+            unread: down.take_unread(),
+            skip: down.streaming(),
+            owed: expected.ready_owed(),
+            sync: expected.needs_sync(),
+            copy_in: expected.is_copying_in(),
+            ..Debris::default()
+        };
+        self.client.abandon(server, debris);
+    }
+
+    /// The server connection that the requests go to. Requests are only taken when there is one.
+    pub fn server(&mut self) -> Result<&mut Server, End> {
+        self.client.lease.as_deref_mut().ok_or_else(|| End::from(Error::internal("no server connection on loan")))
+    }
+
+    /// Marks whose unnamed statement the server holds now.
+    pub fn own_unnamed(&mut self, generation: u32) -> Result<(), End> {
+        let client = self.client.entry.id;
+        self.server()?.unnamed = Some(Unnamed { client, generation });
+        Ok(())
+    }
+}
+
+/// What a refused statement of a client in good standing becomes.
+pub fn too_many(what: &str, limit: usize) -> Error {
+    Error::statement(SqlState::LIMIT_EXCEEDED, format!("too many {what}"))
+        .detail(format!("The limit is {limit}."))
+        .hint("Close some of them, or raise the limit in the configuration.")
+}

@@ -1,0 +1,347 @@
+//! What a server still owes: every message sent to it adds an entry, every answer is checked against the first one
+//! (invariant 6). Knows the protocol's order of answers ("Extended Query", "COPY Operations") and does no I/O.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::names::{Undo, UnnamedText};
+use crate::core::error::Error;
+use crate::pool::statement::Prepared;
+
+/// One thing that a server owes, or that the client is owed by us in that place.
+#[derive(Debug)]
+pub enum Expect {
+    /// Everything up to ReadyForQuery: simple Query, FunctionCall.
+    Query,
+    /// ParseComplete for a named statement, under our name.
+    Parse(Arc<Prepared>, Box<Undo>),
+    /// ParseComplete for a named statement that the server knows under the client's own name.
+    ParseRaw(Box<Undo>),
+    /// ParseComplete for the unnamed statement; holds the one before it.
+    ParseUnnamed(Option<Arc<UnnamedText>>),
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription, then as `DescribePortal`.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete of a portal, or of a statement that the server knows under the client's own name.
+    Close(Option<Box<Undo>>),
+    /// CloseComplete for the unnamed statement; holds it.
+    CloseUnnamed(Option<Arc<UnnamedText>>),
+    /// ReadyForQuery.
+    Sync,
+    /// The client ended its COPY data here: a Sync after it counts.
+    CopyEnd,
+    /// ParseComplete for a Parse of ours.
+    OurParse(Arc<Prepared>),
+    /// ParseComplete for the client's unnamed statement, sent again.
+    OurUnnamed,
+    /// CloseComplete for a Close of ours: of this statement, or of the unnamed one.
+    OurClose(Option<Arc<Prepared>>),
+    /// Everything up to ReadyForQuery for a statement of ours that carries settings.
+    OurSettings,
+    /// No message was sent: the client gets ParseComplete from us.
+    ReplyParse(Box<Undo>),
+    /// No message was sent: the client gets CloseComplete from us.
+    ReplyClose(Option<Box<Undo>>),
+    /// ErrorResponse, since what was sent must fail with the error's code: the client gets this one for it.
+    Doomed(Box<Error>),
+}
+
+/// What to do with a frame from the server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It belongs to the client.
+    Forward,
+    /// It answers something of ours.
+    Swallow,
+    /// The server does not keep to the protocol.
+    Violation,
+}
+
+/// The queue. Bounded by the caller ([`crate::core::limits::MAX_EXPECTED`]).
+#[derive(Debug, Default)]
+pub struct Expected {
+    queue: VecDeque<Expect>,
+    /// An error came and no Sync has been sent yet: the server ignores everything up to the next one.
+    skipping: bool,
+    /// The server reads COPY data.
+    copy_in: bool,
+    /// ReadyForQuery messages owed.
+    ready: usize,
+}
+
+impl Expected {
+    /// Notes that a message was sent.
+    #[inline]
+    pub fn push(&mut self, expect: Expect) {
+        if matches!(expect, Expect::Query | Expect::Sync | Expect::OurSettings) {
+            self.ready += 1;
+        }
+        if matches!(expect, Expect::Sync) {
+            self.skipping = false;
+        }
+        self.queue.push_back(expect);
+    }
+
+    /// Whether nothing is owed.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && !self.skipping
+    }
+
+    /// Entries.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// ReadyForQuery messages still to come.
+    pub fn ready_owed(&self) -> usize {
+        self.ready
+    }
+
+    /// Whether what comes next from the server answers something of ours.
+    pub fn is_ours(&mut self) -> bool {
+        matches!(
+            self.front(),
+            Some(Expect::OurParse(_) | Expect::OurUnnamed | Expect::OurClose(_) | Expect::OurSettings)
+        )
+    }
+
+    /// Forgets everything; keeps the memory.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        (self.skipping, self.copy_in, self.ready) = (false, false, 0);
+    }
+
+    /// Whether messages were sent that no Sync has followed yet.
+    pub fn needs_sync(&self) -> bool {
+        self.skipping
+            || !matches!(self.queue.back(), None | Some(Expect::Query | Expect::Sync | Expect::OurSettings))
+    }
+
+    /// Whether the server ignores what is sent until the next Sync.
+    #[inline]
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether the server reads COPY data from the client, as far as is known.
+    #[inline]
+    pub fn is_copying_in(&self) -> bool {
+        self.copy_in
+    }
+
+    /// Notes that the client has ended its COPY data.
+    pub fn copy_ended(&mut self) {
+        self.copy_in = false;
+        if self.queue.iter().any(|e| matches!(e, Expect::Execute)) {
+            self.queue.push_back(Expect::CopyEnd);
+        }
+    }
+
+    /// A reply that is ours to give now, because everything before it has been answered.
+    #[inline]
+    pub fn pop_reply(&mut self) -> Option<Expect> {
+        match self.queue.front() {
+            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_)) => self.queue.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// The entry that the next frame answers.
+    #[inline]
+    pub fn front(&mut self) -> Option<&Expect> {
+        while let Some(Expect::CopyEnd) = self.queue.front() {
+            self.queue.pop_front();
+        }
+        self.queue.front()
+    }
+
+    /// Takes a frame of this kind as an answer; everything but errors, ReadyForQuery, and what may come at any time.
+    #[inline]
+    pub fn answer(&mut self, kind: u8) -> Fate {
+        let Some(front) = self.front() else { return Fate::Violation };
+        let (done, fate) = match (kind, front) {
+            (b'D' | b'd', Expect::Query | Expect::Execute) => (false, Fate::Forward),
+            (b'C', Expect::Execute) => (true, Fate::Forward),
+            (b'T' | b'C' | b'I' | b'H' | b'c' | b'V', Expect::Query) => (false, Fate::Forward),
+            (b'G', Expect::Query | Expect::Execute) => (false, Fate::Forward),
+            (b'H' | b'c', Expect::Execute) => (false, Fate::Forward),
+            (b'I' | b's', Expect::Execute) => (true, Fate::Forward),
+            (b'1', Expect::Parse(..) | Expect::ParseRaw(_) | Expect::ParseUnnamed(_)) => (true, Fate::Forward),
+            (b'2', Expect::Bind) => (true, Fate::Forward),
+            (b'3', Expect::Close(_) | Expect::CloseUnnamed(_)) => (true, Fate::Forward),
+            (b't', Expect::DescribeStatement) => (false, Fate::Forward),
+            (b'T' | b'n', Expect::DescribeStatement | Expect::DescribePortal) => (true, Fate::Forward),
+            (b'1', Expect::OurParse(_) | Expect::OurUnnamed) => (true, Fate::Swallow),
+            (b'3', Expect::OurClose(_)) => (true, Fate::Swallow),
+            (b'T' | b'D' | b'C', Expect::OurSettings) => (false, Fate::Swallow),
+            // The server accepted a statement under a name that it was known to have: we have lost count.
+            _ => (false, Fate::Violation),
+        };
+        if done {
+            self.queue.pop_front();
+        }
+        match kind {
+            b'G' => self.copy_began(),
+            b'C' => self.copy_in = false,
+            _ => {}
+        }
+        fate
+    }
+
+    /// The server reads COPY data: it ignores the Syncs that were sent before that data ended.
+    fn copy_began(&mut self) {
+        self.copy_in = true;
+        if !matches!(self.queue.front(), Some(Expect::Execute)) {
+            return;
+        }
+        while matches!(self.queue.get(1), Some(Expect::Sync)) {
+            self.queue.remove(1);
+            self.ready -= 1;
+        }
+        if matches!(self.queue.get(1), Some(Expect::CopyEnd)) {
+            self.copy_in = false;
+        }
+    }
+
+    /// Takes ReadyForQuery. `None`: nothing of the kind was owed. `Some(true)`: it is the client's.
+    #[inline]
+    pub fn ready(&mut self) -> Option<bool> {
+        self.front();
+        let ours = match self.queue.pop_front()? {
+            Expect::Query | Expect::Sync => false,
+            Expect::OurSettings => true,
+            _ => return None,
+        };
+        self.ready -= 1;
+        self.copy_in = false;
+        Some(!ours)
+    }
+
+    /// Takes ErrorResponse: in an extended batch the server skips to the next Sync, so what it owed up to there it
+    /// owes no more. The dropped entries, the failed one first, are given to `dropped` in order.
+    pub fn error(&mut self, mut dropped: impl FnMut(Expect)) {
+        self.copy_in = false;
+        match self.front() {
+            Some(Expect::Query | Expect::OurSettings) => return,
+            // An error between Sync and ReadyForQuery: deferred constraints, say. ReadyForQuery follows.
+            Some(Expect::Sync) | None => return,
+            _ => {}
+        }
+        while let Some(entry) = self.queue.pop_front() {
+            match entry {
+                Expect::Sync => return self.queue.push_front(entry),
+                // A simple Query is skipped like everything else.
+                Expect::Query => self.ready -= 1,
+                _ => {}
+            }
+            dropped(entry);
+        }
+        self.skipping = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(entries: impl IntoIterator<Item = Expect>) -> Expected {
+        let mut expected = Expected::default();
+        entries.into_iter().for_each(|e| expected.push(e));
+        expected
+    }
+
+    fn answers(expected: &mut Expected, kinds: &[u8]) -> Vec<Fate> {
+        kinds.iter().map(|&k| expected.answer(k)).collect()
+    }
+
+    #[test]
+    fn an_extended_batch() {
+        let mut e = queue([
+            Expect::ParseUnnamed(None),
+            Expect::Bind,
+            Expect::DescribePortal,
+            Expect::Execute,
+            Expect::Sync,
+        ]);
+        assert!(answers(&mut e, b"12TDDC").iter().all(|f| *f == Fate::Forward));
+        assert_eq!(e.ready(), Some(true));
+        assert!(e.is_empty());
+    }
+
+    #[test]
+    fn an_answer_out_of_place_is_a_violation() {
+        assert_eq!(queue([Expect::Bind]).answer(b'1'), Fate::Violation);
+        assert_eq!(queue([]).answer(b'D'), Fate::Violation);
+        assert_eq!(queue([Expect::Execute]).ready(), None);
+    }
+
+    #[test]
+    fn an_error_skips_to_the_sync() {
+        let mut e = queue([Expect::OurUnnamed, Expect::Bind, Expect::Execute, Expect::Sync, Expect::Bind]);
+        let mut dropped = 0;
+        e.error(|_| dropped += 1);
+        assert_eq!((dropped, e.is_skipping()), (3, false));
+        assert_eq!(e.ready(), Some(true));
+        e.error(|_| dropped += 1);
+        assert!(e.is_skipping() && !e.is_empty());
+        e.push(Expect::Sync);
+        assert!(!e.is_skipping());
+    }
+
+    #[test]
+    fn an_error_skips_a_simple_query_before_the_sync() {
+        let mut e = queue([Expect::Bind, Expect::Query, Expect::Sync]);
+        e.error(|_| {});
+        assert_eq!(e.ready_owed(), 1);
+        assert_eq!(e.ready(), Some(true));
+        assert!(e.is_empty());
+    }
+
+    #[test]
+    fn a_simple_query_goes_on_to_ready_after_an_error() {
+        let mut e = queue([Expect::Query, Expect::Query]);
+        e.error(|_| panic!("nothing is dropped"));
+        assert_eq!(e.ready(), Some(true));
+        assert_eq!(e.ready_owed(), 1);
+    }
+
+    #[test]
+    fn copy_in_swallows_the_syncs_before_its_data() {
+        let mut e = queue([Expect::Execute, Expect::Sync]);
+        assert_eq!(e.answer(b'G'), Fate::Forward);
+        assert!(e.is_copying_in() && e.ready_owed() == 0);
+        e.copy_ended();
+        e.push(Expect::Sync);
+        assert_eq!(e.answer(b'C'), Fate::Forward);
+        assert_eq!(e.ready(), Some(true));
+        assert!(e.is_empty());
+    }
+
+    #[test]
+    fn copy_data_sent_ahead_keeps_its_sync() {
+        let mut e = queue([Expect::Execute]);
+        e.copy_ended();
+        e.push(Expect::Sync);
+        assert_eq!(e.answer(b'G'), Fate::Forward);
+        assert!(!e.is_copying_in());
+        assert_eq!(e.answer(b'C'), Fate::Forward);
+        assert_eq!(e.ready(), Some(true));
+    }
+
+    #[test]
+    fn copy_that_fails_in_an_extended_batch_waits_for_a_sync() {
+        let mut e = queue([Expect::Execute, Expect::Sync]);
+        e.answer(b'G');
+        e.error(|_| {});
+        assert!(e.is_skipping());
+        e.push(Expect::Sync);
+        assert_eq!(e.ready(), Some(true));
+    }
+}

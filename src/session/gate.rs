@@ -1,0 +1,199 @@
+//! Who may come in: finds what is known of a user, and slows down who guesses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::config::{AuthQuery, Config, Secret};
+use crate::core::error::{Error, Result, SqlState};
+use crate::pool::Pools;
+use crate::pool::connect::{self, Target};
+use crate::wire::scram::{MockSecret, Verifier};
+use crate::wire::tls::Acceptor;
+
+/// Shared by all logins.
+pub struct Gate {
+    /// TLS towards clients, if configured.
+    pub tls: Option<Acceptor>,
+    /// Makes up verifiers for users who do not exist, so that nobody can tell.
+    pub mock: MockSecret,
+    verifiers: Cache<(String, Secret), Arc<Verifier>>,
+    looked_up: Option<Cache<(String, String), Secret>>,
+    lookups: Semaphore,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+impl std::fmt::Debug for Gate {
+    /// Holds secrets: shows nothing.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+#[derive(Debug)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+/// Users whose derived keys are kept.
+const MAX_VERIFIERS: u64 = 100_000;
+/// Addresses whose failures are counted at once; past this the oldest minute is forgotten early.
+const MAX_ADDRESSES: usize = 100_000;
+/// `auth_query` statements at once.
+const MAX_LOOKUPS: usize = 4;
+/// Longest time for one `auth_query`.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
+const MINUTE: Duration = Duration::from_secs(60);
+/// Iterations of verifiers that we derive from a configured password, as Postgres' default `scram_iterations`.
+const ITERATIONS: u32 = 4096;
+
+impl Gate {
+    /// From the configuration.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file.
+    pub fn new(config: &Config) -> std::result::Result<Gate, String> {
+        let ttl = config.auth.query.as_ref().map(|q| q.cache);
+        Ok(Gate {
+            tls: config.tls.as_ref().map(Acceptor::new).transpose()?,
+            mock: MockSecret::random(),
+            verifiers: Cache::new(MAX_VERIFIERS),
+            looked_up: ttl.map(|ttl| Cache::builder().max_capacity(MAX_VERIFIERS).time_to_live(ttl).build()),
+            lookups: Semaphore::new(MAX_LOOKUPS),
+            failures: Mutex::default(),
+        })
+    }
+
+    /// What is known of `user`'s password: from the configuration, else from `auth_query`. `None`: no such user.
+    pub async fn secret(&self, config: &Config, pools: &Pools, database: &str, user: &str) -> Result<Option<Secret>> {
+        if let Some(user) = config.user(user) {
+            return Ok(Some(user.secret.clone()));
+        }
+        let (Some(query), Some(cache)) = (&config.auth.query, &self.looked_up) else { return Ok(None) };
+        let on = query.database.as_deref().unwrap_or(database);
+        let key = (on.to_string(), user.to_string());
+        if let Some(secret) = cache.get(&key) {
+            return Ok(Some(secret));
+        }
+        let Some(served) = config.database(on) else { return Ok(None) };
+        let dbname = served.dbname.as_deref().unwrap_or(on);
+        let found = self.look_up(config, query, pools.target(served), dbname, user).await?;
+        // Only who exists is remembered: a role created a second ago must work.
+        if let Some(secret) = &found {
+            cache.insert(key, secret.clone());
+        }
+        Ok(found)
+    }
+
+    async fn look_up(
+        &self,
+        config: &Config,
+        query: &AuthQuery,
+        target: &Arc<Target>,
+        dbname: &str,
+        user: &str,
+    ) -> Result<Option<Secret>> {
+        let _turn = self.lookups.acquire().await;
+        let failed = |e: &dyn std::fmt::Display| {
+            tracing::error!(error = %e, "auth_query failed");
+            Error::fatal(SqlState::CANNOT_CONNECT, "could not look up the user")
+        };
+        let work = auth_query(config, query, target, dbname, user);
+        match tokio::time::timeout(LOOKUP_DEADLINE, work).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(e)) => Err(failed(&e)),
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
+    /// The SCRAM verifier that goes with a secret; derived once from a password, then kept.
+    pub async fn verifier(&self, user: &str, secret: &Secret) -> Option<Arc<Verifier>> {
+        let key = (user.to_string(), secret.clone());
+        if let Some(known) = self.verifiers.get(&key) {
+            return Some(known);
+        }
+        let verifier = match secret {
+            Secret::ScramVerifier(text) => Verifier::parse(text).ok()?,
+            Secret::Password(password) => derive(password.clone()).await?,
+            Secret::None | Secret::Md5(_) => return None,
+        };
+        let verifier = Arc::new(verifier);
+        self.verifiers.insert(key, verifier.clone());
+        Some(verifier)
+    }
+
+    /// Refuses an address that has failed too often within a minute.
+    pub fn admit(&self, addr: Option<IpAddr>, limit: u32) -> Result<()> {
+        let Some(addr) = addr else { return Ok(()) };
+        let failures = self.failures.lock();
+        let over = failures.get(&addr).is_some_and(|f| f.since.elapsed() < MINUTE && f.count >= limit);
+        if !over {
+            return Ok(());
+        }
+        Err(Error::fatal(SqlState::INVALID_AUTHORIZATION, "too many failed logins from this address")
+            .detail(format!("The limit is {limit} in a minute (auth.max_failures_per_minute)."))
+            .hint("Wait a minute."))
+    }
+
+    /// Counts a failed login.
+    pub fn failed(&self, addr: Option<IpAddr>) {
+        let Some(addr) = addr else { return };
+        let mut failures = self.failures.lock();
+        if failures.len() >= MAX_ADDRESSES {
+            failures.retain(|_, f| f.since.elapsed() < MINUTE);
+            if failures.len() >= MAX_ADDRESSES {
+                failures.clear();
+            }
+        }
+        let entry = failures.entry(addr).or_insert(Failures { since: Instant::now(), count: 0 });
+        if entry.since.elapsed() >= MINUTE {
+            *entry = Failures { since: Instant::now(), count: 0 };
+        }
+        entry.count = entry.count.saturating_add(1);
+    }
+}
+
+/// Derives a verifier away from the event loop: it takes a millisecond or more.
+async fn derive(password: String) -> Option<Verifier> {
+    let mut salt = [0u8; 16];
+    getrandom::fill(&mut salt).ok()?;
+    tokio::task::spawn_blocking(move || Verifier::from_password(&password, &salt, ITERATIONS)).await.ok()
+}
+
+/// Runs the configured statement on a connection of its own, with a search_path that nobody can have tampered with.
+async fn auth_query(
+    config: &Config,
+    query: &AuthQuery,
+    target: &Target,
+    dbname: &str,
+    user: &str,
+) -> std::result::Result<Option<Secret>, String> {
+    let stream = connect::dial(target).await.map_err(|e| e.to_string())?;
+    let mut options = tokio_postgres::Config::new();
+    options.user(&query.user).dbname(dbname).options("-c search_path=pg_catalog").application_name("turnpike auth");
+    if let Some(Secret::Password(password)) = config.user(&query.user).map(|u| &u.secret) {
+        options.password(password);
+    }
+    let (client, connection) =
+        options.connect_raw(stream, tokio_postgres::NoTls).await.map_err(|e| describe(&e))?;
+    let driver = tokio::spawn(connection);
+    let rows = client.query_opt(&query.sql, &[&user]).await.map_err(|e| describe(&e));
+    drop(client);
+    driver.abort();
+    let Some(row) = rows? else { return Ok(None) };
+    if row.len() < 2 {
+        return Err("auth_query must give two columns, name and verifier".to_string());
+    }
+    let stored: Option<String> = row.try_get(1).map_err(|e| e.to_string())?;
+    Ok(stored.map(|stored| Secret::stored(&stored)))
+}
+
+fn describe(e: &tokio_postgres::Error) -> String {
+    e.as_db_error().map_or_else(|| e.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+}

@@ -1,0 +1,357 @@
+//! From a client's first byte to its first ReadyForQuery: TLS, startup, authentication, welcome.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::entry::{About, Entry};
+use super::login::admit;
+use super::names::Names;
+use super::run::Client;
+use super::shared::Shared;
+use crate::config::{Config, PoolMode};
+use crate::core::error::{Error, Result, SqlState};
+use crate::core::limits::CANCEL_KEY;
+use crate::pool::connect::{Credential, server_error};
+use crate::pool::pool::Pool;
+use crate::pool::server::Server;
+use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::pool::welcome::Welcome;
+use crate::pool::{reset, unknown_database};
+use crate::sql::effect::Pins;
+use crate::wire::message::TxStatus;
+use crate::wire::reply;
+use crate::wire::scram::Keys;
+use crate::wire::startup::{self, Replication, Request, Startup};
+use crate::wire::stream::Stream;
+use crate::wire::tls::Acceptor;
+
+/// First byte of a TLS handshake record: direct TLS, without SSLRequest.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// A connection that has just been accepted.
+#[derive(Debug)]
+pub struct Visitor {
+    /// Its socket.
+    pub stream: Stream,
+    /// Where it comes from; `None` for a Unix socket.
+    pub addr: Option<SocketAddr>,
+    /// The address that it connected to.
+    pub local_addr: Option<SocketAddr>,
+}
+
+/// What a handshake came to. The socket stays with the visitor.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A session on a pool; the client has been told ReadyForQuery.
+    Session(Box<Seat>),
+    /// A session on the admin database, told no more than AuthenticationOk.
+    Admin {
+        /// Who.
+        user: String,
+        /// Minor protocol version agreed on.
+        minor: u16,
+    },
+    /// A replication connection, told no more than AuthenticationOk, to be relayed on a backend of its own.
+    Replication {
+        /// What it asked for.
+        startup: Box<Startup>,
+        /// Where it goes.
+        pool: Arc<Pool>,
+    },
+    /// Nothing more to do: a cancel request, or a client that went away.
+    Done,
+}
+
+/// All of a session but its socket.
+#[derive(Debug)]
+pub struct Seat {
+    /// What others may see.
+    pub entry: Arc<Entry>,
+    /// What the session has set.
+    pub settings: Arc<Settings>,
+    /// Why it keeps its server connection from the first.
+    pub pins: Pins,
+}
+
+impl Seat {
+    /// The session.
+    pub fn taken(self, stream: Stream, shared: Arc<Shared>) -> Client {
+        Client {
+            stream,
+            shared,
+            pool: self.entry.pool.clone(),
+            entry: self.entry,
+            settings: self.settings,
+            names: Names::default(),
+            lease: None,
+            leased_at: Instant::now(),
+            status: TxStatus::Idle,
+            pins: self.pins,
+        }
+    }
+}
+
+/// Performs the handshake. The caller bounds its time, and tells the client of an error.
+///
+/// # Errors
+/// Why the client may not come in.
+pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Outcome> {
+    let Some(startup) = greet(shared, visitor).await? else { return Ok(Outcome::Done) };
+    let config = shared.config.load_full();
+    let minor = negotiate(visitor, &startup).await?;
+    let keys = admit(shared, &config, visitor, &startup).await?;
+    if startup.database == config.admin.database && startup.replication == Replication::No {
+        return admin(&config, startup, minor);
+    }
+    let Some(database) = config.database(&startup.database) else {
+        return Err(unknown_database(&startup.database));
+    };
+    let pool = shared.pools.pool(&config, database, &startup.database, &startup.user);
+    if let Some(keys) = keys.filter(|_| database.user.is_none()) {
+        learn(&pool, keys);
+    }
+    if startup.replication != Replication::No {
+        return Ok(Outcome::Replication { startup: Box::new(startup), pool });
+    }
+    if shared.client_count() >= config.general.max_clients as usize {
+        return Err(too_many_clients(config.general.max_clients));
+    }
+    welcome(shared, visitor, &startup, minor, pool).await
+}
+
+/// Up to and including the startup packet. `None`: the connection is done with.
+async fn greet(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Option<Startup>> {
+    let mut asked = (false, false);
+    if let Some(tls) = &shared.gate.tls
+        && visitor.stream.first_byte().await == Some(TLS_HANDSHAKE)
+    {
+        asked = (true, true);
+        if !upgrade(tls, visitor, true).await? {
+            return Ok(None);
+        }
+    }
+    loop {
+        let Some((request, first)) = read_request(visitor).await? else { return Ok(None) };
+        match request {
+            Request::Cancel { pid, key } => {
+                shared.cancel(pid, &key).await;
+                return Ok(None);
+            }
+            Request::Ssl if !std::mem::replace(&mut asked.0, true) => {
+                if !start_tls(shared, visitor).await? {
+                    return Ok(None);
+                }
+            }
+            Request::GssEnc if !std::mem::replace(&mut asked.1, true) => {
+                if visitor.stream.write_all(b"N").await.is_err() {
+                    return Ok(None);
+                }
+            }
+            Request::Startup(startup) => return Ok(Some(startup)),
+            Request::Ssl | Request::GssEnc => {
+                return Err(Error::protocol(format!("unsupported frontend protocol {first}")));
+            }
+        }
+    }
+}
+
+/// Reads one startup-phase packet, and no byte more: what follows in the clear must not reach a TLS session.
+async fn read_request(visitor: &mut Visitor) -> Result<Option<(Request, String)>> {
+    let mut buf = Vec::with_capacity(64);
+    let mut need = 8;
+    loop {
+        let at = buf.len();
+        buf.resize(need, 0);
+        if visitor.stream.read_exact(&mut buf[at..]).await.is_err() {
+            return Ok(None);
+        }
+        match startup::parse(&buf)? {
+            startup::Parsed::Incomplete { need: more } => need = more.max(need + 1),
+            startup::Parsed::Complete { request, .. } => {
+                let code = u32::from_be_bytes([buf[4], buf[5], buf[6], buf[7]]);
+                return Ok(Some((request, format!("{}.{}", code >> 16, code & 0xffff))));
+            }
+        }
+    }
+}
+
+/// Answers SSLRequest. False when the client is gone.
+async fn start_tls(shared: &Shared, visitor: &mut Visitor) -> Result<bool> {
+    let Some(tls) = shared.gate.tls.as_ref().filter(|_| visitor.stream.is_tcp()) else {
+        return Ok(visitor.stream.write_all(b"N").await.is_ok());
+    };
+    if visitor.stream.write_all(b"S").await.is_err() {
+        return Ok(false);
+    }
+    upgrade(tls, visitor, false).await
+}
+
+/// The TLS handshake. False when it failed: there is nobody left to tell.
+async fn upgrade(tls: &Acceptor, visitor: &mut Visitor, direct: bool) -> Result<bool> {
+    match visitor.stream.upgrade(tls, direct).await {
+        Ok(()) => Ok(true),
+        Err(e) => {
+            tracing::debug!(error = %e, "TLS handshake failed");
+            Ok(false)
+        }
+    }
+}
+
+/// Tells a client that asks for more than we speak what we do speak, and returns the minor version agreed on.
+async fn negotiate(visitor: &mut Visitor, startup: &Startup) -> Result<u16> {
+    if let Some(message) = startup::negotiate(startup) {
+        send(visitor, &message).await?;
+    }
+    Ok(startup.minor.min(startup::NEWEST_MINOR))
+}
+
+async fn send(visitor: &mut Visitor, bytes: &[u8]) -> Result<()> {
+    let sent = async {
+        visitor.stream.write_all(bytes).await?;
+        visitor.stream.flush().await
+    };
+    sent.await.map_err(|_| gone())
+}
+
+/// The client went away: nobody is there to be told.
+fn gone() -> Error {
+    Error::fatal(SqlState::CONNECTION_FAILURE, "client went away during login")
+}
+
+fn admin(config: &Config, startup: Startup, minor: u16) -> Result<Outcome> {
+    let user = startup.user;
+    if config.admin.admins.contains(&user) || config.admin.readers.contains(&user) {
+        return Ok(Outcome::Admin { user, minor });
+    }
+    Err(Error::fatal(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("user \"{}\" may not use the admin database", user.escape_debug()),
+    )
+    .hint("List the user in admin.admins or admin.readers."))
+}
+
+fn too_many_clients(limit: u32) -> Error {
+    Error::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail(format!("The limit is {limit} (general.max_clients)."))
+}
+
+/// Keeps the keys of a client's own login for logging in on the backend, unless a password is configured.
+fn learn(pool: &Pool, keys: Keys) {
+    let mut credential = pool.credential.lock();
+    if matches!(*credential, Credential::None | Credential::Keys(_)) {
+        *credential = Credential::Keys(keys);
+    }
+}
+
+/// Works out what the session's parameters are, tells the client, and seats it.
+async fn welcome(
+    shared: &Arc<Shared>,
+    visitor: &mut Visitor,
+    startup: &Startup,
+    minor: u16,
+    pool: Arc<Pool>,
+) -> Result<Outcome> {
+    let wanted = startup_settings(startup)?;
+    let id = shared.next_client();
+    let welcome = find_welcome(&pool, id, &wanted.without_application_name()).await?;
+    let mut settings = welcome.settings.clone();
+    let name: String = wanted.get(APPLICATION_NAME).unwrap_or_default().chars().map(printable).collect();
+    if !name.is_empty() {
+        settings.set(APPLICATION_NAME, &name);
+    }
+    let entry = seat(id, minor, &pool, visitor, &name)?;
+    let mut out = Vec::with_capacity(512);
+    for (parameter, value) in &welcome.params {
+        reply::parameter_status(&mut out, parameter, value);
+    }
+    reply::parameter_status(&mut out, APPLICATION_NAME, &name);
+    reply::backend_key_data(&mut out, entry.pid(), entry.key());
+    out.extend_from_slice(reply::READY_IDLE);
+    shared.join(entry.clone());
+    if let Err(e) = send(visitor, &out).await {
+        shared.leave(&entry);
+        return Err(e);
+    }
+    let pins = if pool.settings.mode == PoolMode::Session { Pins::SESSION } else { Pins::NONE };
+    let settings = if settings.is_empty() { pool.neutral().clone() } else { pool.shared_settings(settings) };
+    Ok(Outcome::Session(Box::new(Seat { entry, settings, pins })))
+}
+
+fn seat(id: u64, minor: u16, pool: &Arc<Pool>, visitor: &Visitor, name: &str) -> Result<Arc<Entry>> {
+    let mut key = [0u8; CANCEL_KEY];
+    getrandom::fill(&mut key).map_err(|_| Error::internal("no randomness for a cancel key"))?;
+    let about = About {
+        application_name: name.into(),
+        addr: visitor.addr,
+        local_addr: visitor.local_addr,
+        tls: visitor.stream.tls_info().into(),
+    };
+    Ok(Arc::new(Entry::new(id, key, minor >= 2, pool.clone(), about)))
+}
+
+/// What Postgres does to an `application_name` that is not plain ASCII.
+fn printable(c: char) -> char {
+    if (' '..='~').contains(&c) { c } else { '?' }
+}
+
+/// The settings of a startup packet: its own fields, after those in `options`, as Postgres orders them.
+fn startup_settings(startup: &Startup) -> Result<Settings> {
+    let options = startup.options.as_deref().map(startup::parse_options).transpose()?.unwrap_or_default();
+    let pairs = options.iter().chain(&startup.settings).map(|(n, v)| (n.as_str(), v.as_str()));
+    Ok(Settings::from_pairs(pairs))
+}
+
+/// What a session with these settings is told: known, or found out on a server.
+async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Arc<Welcome>> {
+    if let Some(known) = pool.welcomes.find(wanted) {
+        return Ok(known);
+    }
+    let now = Instant::now();
+    let mut server = match pool.try_lease(now) {
+        Some(server) => server,
+        None => pool.queue(id, now).await.map_err(|_| Error::internal("pool closed"))?.map_err(|e| Error {
+            severity: crate::core::error::Severity::Fatal,
+            ..e
+        })?,
+    };
+    let found = ask_server(&mut server, wanted).await;
+    match found {
+        Ok(reported) => {
+            pool.give_back(server, Instant::now());
+            let base = pool.welcomes.defaults().unwrap_or_default();
+            Ok(pool.welcomes.learn(wanted, &base, &reported))
+        }
+        Err((error, usable)) => {
+            if usable {
+                pool.give_back(server, Instant::now());
+            }
+            Err(error)
+        }
+    }
+}
+
+type Reported = Vec<(String, String)>;
+
+/// Applies the settings to a server that has none, and tells what it reports.
+async fn ask_server(server: &mut Box<Server>, wanted: &Settings) -> std::result::Result<Reported, (Error, bool)> {
+    let lost = || (Error::backend(SqlState::CONNECTION_FAILURE, "backend closed the connection during login"), false);
+    server.unnamed = None;
+    let neutral = server.slot.pool().neutral().clone();
+    if !server.settings.is_empty() {
+        let reset = server.settings.statement_to(&neutral);
+        reset::run(server, &reset).await.ok_or_else(lost)?;
+        server.settings = neutral.clone();
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let outcome = reset::run(server, &neutral.statement_to(wanted)).await.ok_or_else(lost)?;
+    if let Some(error) = outcome.error {
+        return Err((server_error(&error), true));
+    }
+    server.settings = Arc::new(wanted.clone());
+    Ok(outcome.params)
+}

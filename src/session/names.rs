@@ -1,0 +1,107 @@
+//! One client's prepared statements by the names that it gave them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::pool::statement::Prepared;
+use crate::sql::effect::Pins;
+
+/// What a name of the client's means.
+#[derive(Clone, Debug)]
+pub enum Named {
+    /// A statement that can be prepared on any server.
+    Shared(Arc<Prepared>),
+    /// A statement too long to be kept: it is on the client's pinned server under the client's own name.
+    OnServer,
+}
+
+/// The client's unnamed statement, kept so that it can be prepared again elsewhere.
+#[derive(Debug)]
+pub struct UnnamedText {
+    /// The body of Parse after the name; `None` where it was too long to be kept.
+    pub body: Option<Box<[u8]>>,
+    /// What executing it may leave behind.
+    pub pins: Pins,
+    /// Which of the client's unnamed statements it is.
+    pub generation: u32,
+}
+
+/// What a name meant before a message that the server may turn out to have skipped.
+#[derive(Debug)]
+pub struct Undo {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// What it meant.
+    pub before: Option<Named>,
+}
+
+/// The namespace. Without named statements it takes no memory beyond itself.
+#[derive(Debug, Default)]
+pub struct Names {
+    named: Option<Box<HashMap<Box<[u8]>, Named>>>,
+    /// The unnamed statement, if there is one.
+    pub unnamed: Option<Arc<UnnamedText>>,
+    generation: u32,
+}
+
+impl Names {
+    /// What `name` means.
+    pub fn get(&self, name: &[u8]) -> Option<&Named> {
+        self.named.as_ref()?.get(name)
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.named.as_ref().map_or(0, |n| n.len())
+    }
+
+    /// Gives `name` a meaning, or takes it away; returns how to undo that.
+    pub fn set(&mut self, name: &[u8], meaning: Option<Named>) -> Box<Undo> {
+        let before = match meaning {
+            Some(meaning) => self.named.get_or_insert_default().insert(name.into(), meaning),
+            None => self.named.as_mut().and_then(|named| named.remove(name)),
+        };
+        Box::new(Undo { name: name.into(), before })
+    }
+
+    /// Undoes one [`Names::set`].
+    pub fn undo(&mut self, undo: Undo) {
+        match undo.before {
+            Some(before) => {
+                self.named.get_or_insert_default().insert(undo.name, before);
+            }
+            None => {
+                self.named.as_mut().and_then(|named| named.remove(&undo.name));
+            }
+        }
+    }
+
+    /// Replaces the unnamed statement; returns the one before it.
+    pub fn set_unnamed(&mut self, body: Option<&[u8]>, pins: Pins) -> Option<Arc<UnnamedText>> {
+        self.generation = self.generation.wrapping_add(1);
+        let text = UnnamedText { body: body.map(Into::into), pins, generation: self.generation };
+        self.unnamed.replace(Arc::new(text))
+    }
+
+    /// Forgets all named statements.
+    pub fn clear_named(&mut self) {
+        self.named = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undoing_restores_what_was() {
+        let mut names = Names::default();
+        let first = names.set(b"a", Some(Named::OnServer));
+        let second = names.set(b"a", None);
+        assert!(names.get(b"a").is_none());
+        names.undo(*second);
+        assert!(names.get(b"a").is_some());
+        names.undo(*first);
+        assert_eq!(names.len(), 0);
+    }
+}

@@ -1,0 +1,254 @@
+//! One direction's bytes: read into one buffer, looked at by header, written from where they lie. Bytes are copied
+//! only where a message in between is replaced, added or left out.
+//!
+//! The order of what is still to be written: `out`, then `rd[start..scan]`; `rd[scan..end]` has not been looked at.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::shared::Totals;
+use crate::core::limits::MIN_HIGH_WATER;
+use crate::wire::stream::Stream;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pump {
+    rd: Vec<u8>,
+    start: usize,
+    scan: usize,
+    end: usize,
+    out: Vec<u8>,
+    written: usize,
+    /// Bytes still to come of a frame whose head has been passed on.
+    streaming: usize,
+    /// Whether they are thrown away instead.
+    discarding: bool,
+    high_water: usize,
+    unflushed: bool,
+    totals: Arc<Totals>,
+}
+
+/// Size of a fresh buffer; it grows to the high-water mark under bulk traffic.
+const INITIAL: usize = MIN_HIGH_WATER;
+
+impl Pump {
+    /// A pump with a small buffer that may grow to `high_water` bytes.
+    pub fn new(high_water: usize, totals: Arc<Totals>) -> Pump {
+        let size = INITIAL.min(high_water);
+        totals.buffered.add(size as u64);
+        Pump {
+            rd: vec![0; size],
+            start: 0,
+            scan: 0,
+            end: 0,
+            out: Vec::new(),
+            written: 0,
+            streaming: 0,
+            discarding: false,
+            high_water,
+            unflushed: false,
+            totals,
+        }
+    }
+
+    /// Makes it as good as new; the buffer stays if it is a small one.
+    pub fn clear(&mut self) {
+        (self.start, self.scan, self.end, self.written) = (0, 0, 0, 0);
+        (self.streaming, self.discarding, self.unflushed) = (0, false, false);
+        self.out.clear();
+        self.out.shrink_to(INITIAL);
+        if self.rd.len() > INITIAL {
+            self.totals.buffered.sub((self.rd.len() - INITIAL) as u64);
+            self.rd.truncate(INITIAL);
+            self.rd.shrink_to_fit();
+        }
+    }
+
+    /// Bytes that have been read and not been looked at.
+    #[inline]
+    pub fn window(&self) -> &[u8] {
+        &self.rd[self.scan..self.end]
+    }
+
+    /// Whether a frame that is not whole yet can become so: there is room for more of it.
+    #[inline]
+    pub fn can_hold(&self, len: usize) -> bool {
+        len <= self.high_water
+    }
+
+    /// Passes on the next `n` bytes of the window as they are.
+    #[inline]
+    pub fn pass(&mut self, n: usize) {
+        self.scan += n;
+    }
+
+    /// Passes on a frame of `len` bytes as it is, whether all of it is here or not.
+    #[inline]
+    pub fn pass_frame(&mut self, len: usize) {
+        let here = len.min(self.end - self.scan);
+        self.scan += here;
+        (self.streaming, self.discarding) = (len - here, false);
+    }
+
+    /// Passes on what has come of a frame that is being streamed. True when none is, or it is complete.
+    #[inline]
+    pub fn stream_on(&mut self) -> bool {
+        if self.streaming == 0 {
+            return true;
+        }
+        let here = self.streaming.min(self.end - self.scan);
+        self.streaming -= here;
+        if self.discarding { self.omit(here) } else { self.scan += here }
+        self.streaming == 0
+    }
+
+    /// Leaves out a frame of `len` bytes, whether all of it is here or not.
+    pub fn omit_frame(&mut self, len: usize) {
+        let here = len.min(self.end - self.scan);
+        self.omit(here);
+        (self.streaming, self.discarding) = (len - here, true);
+    }
+
+    /// Bytes of a streamed frame that are still to come.
+    pub fn streaming(&self) -> usize {
+        self.streaming
+    }
+
+    /// Leaves out the next `n` bytes of the window.
+    pub fn omit(&mut self, n: usize) {
+        if self.start < self.scan {
+            self.settle();
+        }
+        self.start += n;
+        self.scan += n;
+    }
+
+    /// Leaves out the next `n` bytes and streams `rest` more as they are: the head of a frame has been replaced.
+    pub fn stream_after(&mut self, n: usize, rest: usize) {
+        self.omit(n);
+        (self.streaming, self.discarding) = (rest, false);
+        self.stream_on();
+    }
+
+    /// Adds bytes of ours after all that has been passed on.
+    pub fn insert(&mut self) -> &mut Vec<u8> {
+        if self.start < self.scan {
+            self.settle();
+        }
+        &mut self.out
+    }
+
+    /// Moves what is to be written from the read buffer to `out`, so that something may follow it.
+    fn settle(&mut self) {
+        self.out.extend_from_slice(&self.rd[self.start..self.scan]);
+        self.start = self.scan;
+    }
+
+    /// Bytes to be written.
+    #[inline]
+    pub fn pending(&self) -> usize {
+        self.out.len() - self.written + (self.scan - self.start)
+    }
+
+    /// Whether everything is written.
+    #[inline]
+    pub fn is_flushed(&self) -> bool {
+        self.pending() == 0 && !self.unflushed
+    }
+
+    /// Whether nothing is here at all: no bytes, no half of a frame.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end && self.streaming == 0 && self.is_flushed()
+    }
+
+    /// Whether so much waits to be written that no more should be added.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.pending() >= self.high_water
+    }
+
+    /// Whether there is room to read into, or can be made.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        !self.is_full() && self.end - self.start < self.high_water
+    }
+
+    /// Reads once. `Ready(Ok(0))` is the end of the stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
+        self.make_room();
+        let mut buf = ReadBuf::new(&mut self.rd[self.end..]);
+        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+        let n = buf.filled().len();
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.scan, self.end) = (0, 0, 0);
+        } else if self.end == self.rd.len() && self.start > 0 {
+            self.rd.copy_within(self.start..self.end, 0);
+            (self.scan, self.end, self.start) = (self.scan - self.start, self.end - self.start, 0);
+        }
+        if self.end == self.rd.len() {
+            let size = (self.rd.len() * 2).min(self.high_water).max(self.rd.len() + 1);
+            self.totals.buffered.add((size - self.rd.len()) as u64);
+            self.rd.resize(size, 0);
+        }
+    }
+
+    /// Writes all that waits. `Ready` when it is written and flushed.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
+        while self.pending() > 0 {
+            let n = {
+                let (first, second) = (&self.out[self.written..], &self.rd[self.start..self.scan]);
+                let stream = Pin::new(&mut *stream);
+                match (first.is_empty(), second.is_empty()) {
+                    (true, _) => ready!(stream.poll_write(cx, second))?,
+                    (_, true) => ready!(stream.poll_write(cx, first))?,
+                    _ => ready!(
+                        stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+                    )?,
+                }
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(n);
+            self.unflushed = stream.buffers_writes();
+        }
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, n: usize) {
+        let from_out = n.min(self.out.len() - self.written);
+        self.written += from_out;
+        self.start += n - from_out;
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Takes what has been read and not been looked at, to hand it to someone else.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        let unread = self.rd[self.scan..self.end].to_vec();
+        self.end = self.scan;
+        unread
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.totals.buffered.sub(self.rd.len() as u64);
+    }
+}

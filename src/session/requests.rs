@@ -1,0 +1,392 @@
+//! Client to server: what each request means for the session, and what goes to the server for it. A request that
+//! nothing has to be done about is passed on as the bytes that came (invariant 1).
+
+use std::time::Instant;
+
+use super::batch::{Batch, Next, too_many};
+use super::expect::Expect;
+use super::names::Named;
+use super::run::End;
+use crate::core::error::{Error, SqlState};
+use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED, MAX_KEPT_STATEMENT};
+use crate::pool::server::{Prepare, Unnamed};
+use crate::pool::statement::{Prepared, SERVER_PREFIX};
+use crate::sql::effect::{self, Pins};
+use crate::wire::frame::{self, Header};
+use crate::wire::message::{TxStatus, cstr};
+use crate::wire::reply;
+
+/// Owner of an unnamed statement whose owner is not known.
+pub const NOBODY: Unnamed = Unnamed { client: 0, generation: 0 };
+
+impl Batch<'_> {
+    /// Takes as many requests as are here and there is room for.
+    pub fn take_requests(&mut self) -> Result<Next, End> {
+        loop {
+            if self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED {
+                return Ok(Next::Io);
+            }
+            if !self.stream_request() {
+                return Ok(Next::Io);
+            }
+            let max = self.client.shared.max_message_size();
+            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|_| self.violated())? else {
+                return Ok(Next::Io);
+            };
+            let whole = self.flow.up.window().len() >= header.len;
+            if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
+                return Ok(Next::Io);
+            }
+            if self.answer_alone(header)? {
+                continue;
+            }
+            if self.begun.is_none() {
+                let now = Instant::now();
+                self.begun = Some(now);
+                self.client.entry.set_requested(now);
+            }
+            if self.client.lease.is_none() {
+                return Ok(Next::Lease);
+            }
+            self.take_request(header, whole)?;
+        }
+    }
+
+    fn violated(&self) {
+        self.client.shared.totals.client_violations.add(1);
+    }
+
+    /// Passes on what came of a large request. False while more of it is to come.
+    fn stream_request(&mut self) -> bool {
+        let up = &mut self.flow.up;
+        if let Some(text) = &mut self.long_text {
+            let here = up.streaming().min(up.window().len());
+            text.feed(&up.window()[..here]);
+        }
+        let done = up.stream_on();
+        if done && let Some(text) = self.long_text.take() {
+            self.client.pins.add(text.finish());
+        }
+        done
+    }
+
+    /// Requests that need no server: goodbyes, COPY data that nobody reads any more (as Postgres ignores it), what
+    /// the server would skip anyway, and a Sync with nothing before it.
+    fn answer_alone(&mut self, header: Header) -> Result<bool, End> {
+        let Self { client, flow, .. } = self;
+        let copy = matches!(header.kind, b'd' | b'c' | b'f');
+        match header.kind {
+            b'X' => return Err(End::Terminated),
+            b'p' => {
+                client.shared.totals.client_violations.add(1);
+                return Err(Error::protocol("invalid frontend message type 112").into());
+            }
+            b'S' if client.lease.is_none() => {
+                flow.up.omit_frame(header.len);
+                flow.down.insert().extend_from_slice(reply::READY_IDLE);
+            }
+            b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
+            _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => flow.up.omit_frame(header.len),
+            kind if kind != b'S' && !copy && flow.expected.is_skipping() => flow.up.omit_frame(header.len),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take_request(&mut self, header: Header, whole: bool) -> Result<(), End> {
+        let len = header.len;
+        match header.kind {
+            b'Q' => return self.query(len, whole),
+            b'P' => return self.parse(len, whole),
+            b'B' => return self.bind(len),
+            b'D' => return self.describe(len),
+            b'C' => return self.close(len),
+            b'E' => self.flow.expected.push(Expect::Execute),
+            b'F' => self.flow.expected.push(Expect::Query),
+            b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
+            b'c' | b'f' => self.flow.expected.copy_ended(),
+            // Flush, COPY data, and a Sync that the server ignores while it reads COPY data.
+            _ => {}
+        }
+        self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    /// The bytes of the request's body that are here.
+    fn body(&self, len: usize) -> &[u8] {
+        let window = self.flow.up.window();
+        &window[FRAME_HEADER..len.min(window.len())]
+    }
+
+    fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        let body = self.body(len);
+        if whole {
+            let pins = effect::scan(body.strip_suffix(b"\0").unwrap_or(body), true);
+            self.client.pins.add(pins);
+        } else {
+            let mut text = effect::Stream::default();
+            text.feed(body);
+            self.long_text = Some(text);
+        }
+        // A simple Query drops the unnamed statement (protocol, "Extended Query").
+        self.client.names.unnamed = None;
+        self.server()?.unnamed = None;
+        self.flow.expected.push(Expect::Query);
+        self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    fn parse(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        self.client.pool.traffic.client_parses.add(1);
+        let Some((name, _)) = cstr(self.body(len)) else { return Err(unterminated()) };
+        let name = name.to_vec();
+        let kept = whole && len <= MAX_KEPT_STATEMENT;
+        match (name.is_empty(), kept) {
+            (true, _) => self.parse_unnamed(len, kept),
+            (false, true) => self.parse_named(len, &name),
+            (false, false) => self.parse_large(len, &name),
+        }
+    }
+
+    fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
+        let before = if kept {
+            let window = self.flow.up.window();
+            let body = &window[FRAME_HEADER + 1..len];
+            let pins = effect::scan(cstr(body).map_or(body, |(text, _)| text), true);
+            self.client.names.set_unnamed(Some(body), pins)
+        } else {
+            self.client.pins.add(Pins::LARGE);
+            self.client.names.set_unnamed(None, Pins::LARGE)
+        };
+        let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
+        self.own_unnamed(generation)?;
+        self.client.pool.traffic.server_parses.add(1);
+        self.flow.expected.push(Expect::ParseUnnamed(before));
+        self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    fn parse_named(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
+        match self.client.names.get(name).cloned() {
+            Some(Named::Shared(known)) => return self.parse_duplicate(len, name, &known),
+            Some(Named::OnServer) => return self.parse_large(len, name),
+            None => {}
+        }
+        let limit = self.client.shared.config.load().general.max_client_prepared;
+        if self.client.names.len() >= limit {
+            return Err(too_many("prepared statements of one client", limit).into());
+        }
+        let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
+        let text = cstr(body).map_or(body, |(text, _)| text);
+        let statement = self.client.pool.statements.intern(body, || effect::scan(text, true));
+        let undo = self.client.names.set(name, Some(Named::Shared(statement.clone())));
+        self.flow.up.omit_frame(len);
+        if self.send_parse(&statement)? {
+            self.flow.expected.push(Expect::Parse(statement, undo));
+        } else {
+            self.flow.expected.push(Expect::ReplyParse(undo));
+        }
+        Ok(())
+    }
+
+    /// The name is taken: the server is made to say so, in its place in the batch and with all that follows from it.
+    fn parse_duplicate(&mut self, len: usize, name: &[u8], known: &std::sync::Arc<Prepared>) -> Result<(), End> {
+        self.ensure(known)?;
+        let body = self.flow.up.window()[FRAME_HEADER + name.len() + 1..len].to_vec();
+        self.flow.up.omit_frame(len);
+        reply::parse(self.flow.up.insert(), &known.name, &body);
+        let shown = String::from_utf8_lossy(name);
+        let error = Error::statement(
+            SqlState::DUPLICATE_STATEMENT,
+            format!("prepared statement \"{shown}\" already exists"),
+        );
+        self.flow.expected.push(Expect::Doomed(Box::new(error)));
+        Ok(())
+    }
+
+    /// Too long to be kept for preparing it elsewhere: it stays on this server, and so does the client.
+    fn parse_large(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
+        self.client.pins.add(Pins::LARGE);
+        let known = self.client.names.get(name).cloned().unwrap_or(Named::OnServer);
+        let undo = self.client.names.set(name, Some(known));
+        self.flow.expected.push(Expect::ParseRaw(undo));
+        self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    /// Sends Parse for a statement that this server does not have, after making room. False when it has it.
+    fn send_parse(&mut self, statement: &std::sync::Arc<Prepared>) -> Result<bool, End> {
+        let evicted = match self.server()?.prepare(statement) {
+            Prepare::Known => return Ok(false),
+            Prepare::Parse => None,
+            Prepare::Replace(old) => Some(old),
+        };
+        if let Some(old) = evicted {
+            reply::close_statement(self.flow.up.insert(), &old.name);
+            self.flow.expected.push(Expect::OurClose(Some(old)));
+        }
+        self.client.pool.traffic.server_parses.add(1);
+        reply::parse(self.flow.up.insert(), &statement.name, &statement.body);
+        Ok(true)
+    }
+
+    /// Makes sure that the server has a statement of the client's.
+    fn ensure(&mut self, statement: &std::sync::Arc<Prepared>) -> Result<(), End> {
+        if self.send_parse(statement)? {
+            self.flow.expected.push(Expect::OurParse(statement.clone()));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
+    fn ensure_unnamed(&mut self) -> Result<(), End> {
+        let client = self.client.entry.id;
+        let here = self.server()?.unnamed;
+        match self.client.names.unnamed.clone() {
+            Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {
+                self.client.pins.add(mine.pins);
+            }
+            Some(mine) => {
+                let Some(body) = &mine.body else { return Ok(()) };
+                self.client.pins.add(mine.pins);
+                reply::parse(self.flow.up.insert(), b"", body);
+                self.client.pool.traffic.server_parses.add(1);
+                self.flow.expected.push(Expect::OurUnnamed);
+                self.own_unnamed(mine.generation)?;
+            }
+            None if here.is_some() => {
+                self.flow.up.insert().extend_from_slice(reply::CLOSE_UNNAMED);
+                self.flow.expected.push(Expect::OurClose(None));
+                self.server()?.unnamed = None;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
+    /// if that differs.
+    fn resolve(&mut self, name: &[u8]) -> Result<Option<Box<[u8]>>, End> {
+        if name.is_empty() {
+            self.ensure_unnamed()?;
+            return Ok(None);
+        }
+        match self.client.names.get(name).cloned() {
+            Some(Named::Shared(statement)) => {
+                self.client.pins.add(statement.pins);
+                self.ensure(&statement)?;
+                Ok(Some(statement.name.clone()))
+            }
+            // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
+            None if name.starts_with(SERVER_PREFIX) => Ok(Some([name, b"?"].concat().into())),
+            None | Some(Named::OnServer) => Ok(None),
+        }
+    }
+
+    fn bind(&mut self, len: usize) -> Result<(), End> {
+        self.client.pool.traffic.binds.add(1);
+        let body = self.body(len);
+        let names = cstr(body).and_then(|(portal, rest)| Some((portal.len(), cstr(rest)?.0)));
+        let Some((portal, name)) = names.map(|(portal, name)| (portal, name.to_vec())) else {
+            return Err(unterminated());
+        };
+        if name.is_empty() && self.unnamed_is_here() {
+            // The way of most drivers: nothing to change, nothing to copy.
+            self.flow.up.pass_frame(len);
+        } else {
+            let server_name = self.resolve(&name)?;
+            self.rename(len, b'B', portal + 1, name.len(), server_name);
+        }
+        self.flow.expected.push(Expect::Bind);
+        Ok(())
+    }
+
+    fn unnamed_is_here(&mut self) -> bool {
+        let client = self.client.entry.id;
+        let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
+        let Some(mine) = &self.client.names.unnamed else { return false };
+        let same = here == Some(Unnamed { client, generation: mine.generation });
+        if same {
+            self.client.pins.add(mine.pins);
+        }
+        same
+    }
+
+    /// Passes on a request of `len` bytes, with the name of `old` bytes at `at` in its body replaced.
+    fn rename(&mut self, len: usize, kind: u8, at: usize, old: usize, new: Option<Box<[u8]>>) {
+        let Some(new) = new else { return self.flow.up.pass_frame(len) };
+        let up = &mut self.flow.up;
+        let head = FRAME_HEADER + at;
+        let before = up.window()[FRAME_HEADER..head].to_vec();
+        up.omit(head + old);
+        let length = u32::try_from(len - 1 - old + new.len()).unwrap_or(u32::MAX);
+        let out = up.insert();
+        out.push(kind);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&before);
+        out.extend_from_slice(&new);
+        up.pass_frame(len - head - old);
+    }
+
+    fn describe(&mut self, len: usize) -> Result<(), End> {
+        let Some((b'S', name)) = self.target(len)? else {
+            self.flow.expected.push(Expect::DescribePortal);
+            self.flow.up.pass_frame(len);
+            return Ok(());
+        };
+        let server_name = self.resolve(&name)?;
+        self.rename(len, b'D', 1, name.len(), server_name);
+        self.flow.expected.push(Expect::DescribeStatement);
+        Ok(())
+    }
+
+    fn close(&mut self, len: usize) -> Result<(), End> {
+        let Some((b'S', name)) = self.target(len)? else {
+            self.flow.expected.push(Expect::Close(None));
+            self.flow.up.pass_frame(len);
+            return Ok(());
+        };
+        if name.is_empty() {
+            let before = self.client.names.unnamed.take();
+            // If the server skips this, its unnamed statement stays whose it was; that is not known before.
+            self.server()?.unnamed = Some(NOBODY);
+            self.flow.expected.push(Expect::CloseUnnamed(before));
+            self.flow.up.pass_frame(len);
+            return Ok(());
+        }
+        match self.client.names.get(&name) {
+            Some(Named::Shared(_)) => {
+                let undo = self.client.names.set(&name, None);
+                self.flow.up.omit_frame(len);
+                self.flow.expected.push(Expect::ReplyClose(Some(undo)));
+            }
+            Some(Named::OnServer) => {
+                let undo = self.client.names.set(&name, None);
+                self.flow.expected.push(Expect::Close(Some(undo)));
+                self.flow.up.pass_frame(len);
+            }
+            // Closing what does not exist is no error; a name of ours is not the client's to close.
+            None => {
+                self.flow.up.omit_frame(len);
+                self.flow.expected.push(Expect::ReplyClose(None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Kind and name of a Describe or Close.
+    fn target(&self, len: usize) -> Result<Option<(u8, Vec<u8>)>, End> {
+        let Some((&kind, rest)) = self.body(len).split_first() else { return Err(unterminated()) };
+        let Some((name, _)) = cstr(rest) else { return Err(unterminated()) };
+        Ok(Some((kind, name.to_vec())))
+    }
+
+    /// Whether the client is in a transaction that has failed.
+    pub fn in_failed_transaction(&self) -> bool {
+        self.client.status == TxStatus::Failed
+    }
+}
+
+fn unterminated() -> End {
+    Error::protocol("invalid string in message").into()
+}

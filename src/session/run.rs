@@ -1,0 +1,150 @@
+//! The client's event loop. At rest a client is one small task without buffers; a batch of requests borrows what it
+//! needs and gives it back.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::entry::Entry;
+use super::names::Names;
+use super::shared::Shared;
+use crate::core::error::{Error, SqlState};
+use crate::pool::pool::Pool;
+use crate::pool::reset::{self, Debris};
+use crate::pool::server::Server;
+use crate::pool::settings::Settings;
+use crate::sql::effect::Pins;
+use crate::wire::message::TxStatus;
+use crate::wire::reply;
+use crate::wire::stream::Stream;
+
+/// A logged-in client: its socket and what Postgres would remember of its session. Owned by its task alone.
+#[derive(Debug)]
+pub struct Client {
+    /// The socket.
+    pub stream: Stream,
+    /// What all sessions share.
+    pub shared: Arc<Shared>,
+    /// What others may see.
+    pub entry: Arc<Entry>,
+    /// Where its server connections come from.
+    pub pool: Arc<Pool>,
+    /// What its session has set.
+    pub settings: Arc<Settings>,
+    /// What it has prepared.
+    pub names: Names,
+    /// The server connection it has on loan: for a transaction, or while pinned.
+    pub lease: Option<Box<Server>>,
+    /// When it got that.
+    pub leased_at: Instant,
+    /// The transaction's status, as the client was last told.
+    pub status: TxStatus,
+    /// Why it keeps its server connection beyond a transaction.
+    pub pins: Pins,
+}
+
+/// How a client's session ends.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye.
+    Terminated,
+    /// The client's socket closed or failed.
+    ClientLost,
+    /// The server connection closed or failed; true when the client has been told by the server itself.
+    ServerLost(bool),
+    /// We end it, and say why.
+    Refused(Box<Error>),
+}
+
+impl From<Error> for End {
+    fn from(e: Error) -> Self {
+        End::Refused(Box::new(e))
+    }
+}
+
+enum Wake {
+    Io,
+    Ending,
+}
+
+/// Serves a logged-in client until it goes.
+pub async fn run(mut client: Client) {
+    let end = serve(&mut client).await;
+    Box::pin(client.finish(end)).await;
+}
+
+async fn serve(client: &mut Client) -> End {
+    loop {
+        match poll_fn(|cx| client.poll_rest(cx)).await {
+            Wake::Io => {}
+            Wake::Ending => {
+                return End::from(Error::fatal(
+                    SqlState::ADMIN_SHUTDOWN,
+                    "terminating connection due to administrator command",
+                ));
+            }
+        }
+        // Boxed, so that a client at rest does not pay for what a batch needs.
+        if let Err(end) = Box::pin(Batch::new(client).run()).await {
+            return end;
+        }
+    }
+}
+
+impl Client {
+    /// At rest: wakes when the client says something, its server does, or we are to end it.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if self.stream.poll_readable(cx).is_ready() {
+            return Poll::Ready(Wake::Io);
+        }
+        if let Some(server) = &mut self.lease
+            && server.stream.poll_readable(cx).is_ready()
+        {
+            return Poll::Ready(Wake::Io);
+        }
+        let ending = self.entry.poll_ending(cx);
+        if ending && self.status == TxStatus::Idle { Poll::Ready(Wake::Ending) } else { Poll::Pending }
+    }
+
+    /// Says goodbye as the end calls for; cleans and returns the server connection.
+    async fn finish(mut self, end: End) {
+        if let Some(e) = farewell(&end, self.pool.target.name()) {
+            tracing::debug!(client = self.entry.id, error = %e, "session ended");
+            let mut bytes = Vec::new();
+            reply::error(&mut bytes, &e);
+            self.stream.say_goodbye(&bytes).await;
+        }
+        if let Some(server) = self.lease.take() {
+            self.entry.set_link(None);
+            // Batches hand over what they leave; here the connection is at a message boundary, or useless.
+            match end {
+                End::ServerLost(_) => drop(server),
+                _ => self.abandon(server, Debris::default()),
+            }
+        }
+        self.shared.leave(&self.entry);
+    }
+
+    /// Gives back a server connection that was not released in the ordinary way.
+    pub fn abandon(&self, server: Box<Server>, debris: Debris) {
+        let open = self.status != TxStatus::Idle;
+        reset::recover(server, Debris { open, state: !self.pins.is_empty(), ..debris });
+    }
+}
+
+/// What the client is told at the end, if anything.
+fn farewell(end: &End, backend: &str) -> Option<Error> {
+    match end {
+        End::Terminated | End::ClientLost | End::ServerLost(true) => None,
+        End::ServerLost(false) => Some(
+            Error::backend(
+                SqlState::CONNECTION_FAILURE,
+                format!("backend \"{backend}\" closed the connection unexpectedly"),
+            )
+            .detail("The statement under way may or may not have been carried out."),
+        ),
+        End::Refused(e) => Some((**e).clone()),
+    }
+}

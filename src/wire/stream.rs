@@ -1,0 +1,206 @@
+//! A connection's bytes, whatever carries them: TCP, a Unix socket, or TLS in either role. The only I/O of this floor.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{client, server};
+
+/// See the module. Small: a client at rest is little more than this.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS with a client of ours.
+    TlsServer(Box<server::TlsStream<TcpStream>>),
+    /// TLS with a backend.
+    TlsClient(Box<client::TlsStream<TcpStream>>),
+    /// Nothing: the socket has been given away or lost in a failed TLS handshake.
+    Gone,
+}
+
+/// Idle time after which a peer is asked whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 6;
+
+/// Sets a TCP socket up for request and response: no delay, dead peers noticed.
+///
+/// # Errors
+/// What the socket says.
+pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}
+
+/// Longest time that a goodbye may take: the peer may not read.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Bytes read and thrown away after a goodbye, so that closing does not reset the connection under it.
+const GOODBYE_DRAIN: usize = 256 * 1024;
+
+impl Stream {
+    /// The TCP socket underneath, if there is one.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::TlsServer(tls) => Some(tls.get_ref().0),
+            Stream::TlsClient(tls) => Some(tls.get_ref().0),
+            Stream::Unix(_) | Stream::Gone => None,
+        }
+    }
+
+    /// Whether it is plain TCP.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Stream::Tcp(_))
+    }
+
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::TlsServer(_) | Stream::TlsClient(_))
+    }
+
+    /// Whether nobody else on the network can read along.
+    pub fn is_private(&self) -> bool {
+        self.is_tls() || matches!(self, Stream::Unix(_))
+    }
+
+    /// Our end, when TCP.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp()?.local_addr().ok()
+    }
+
+    /// Version and cipher, like `TLSv1.3/TLS13_AES_256_GCM_SHA384`; empty without TLS.
+    pub fn tls_info(&self) -> String {
+        let about = |c: &rustls::CommonState| {
+            let version = c.protocol_version().map_or("TLS", |v| match v {
+                rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+                rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                _ => "TLS",
+            });
+            let cipher = c.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("unknown");
+            format!("{version}/{cipher}")
+        };
+        match self {
+            Stream::TlsServer(tls) => about(tls.get_ref().1),
+            Stream::TlsClient(tls) => about(tls.get_ref().1),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether written bytes may lie in a buffer of the stream's until it is flushed.
+    pub fn buffers_writes(&self) -> bool {
+        self.is_tls()
+    }
+
+    /// Ready when a read would give something: bytes, the end, or an error. Costs no system call.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ready = match self {
+            Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Stream::Unix(unix) => unix.poll_read_ready(cx),
+            // Plaintext that was decrypted earlier would not wake the socket again.
+            Stream::TlsServer(tls) if !tls.get_ref().1.wants_read() => return Poll::Ready(()),
+            Stream::TlsClient(tls) if !tls.get_ref().1.wants_read() => return Poll::Ready(()),
+            Stream::TlsServer(tls) => tls.get_ref().0.poll_read_ready(cx),
+            Stream::TlsClient(tls) => tls.get_ref().0.poll_read_ready(cx),
+            Stream::Gone => return Poll::Ready(()),
+        };
+        ready.map(|_| ())
+    }
+
+    /// Whether something has come, as far as the reactor knows: on a server connection at rest, that is the end of
+    /// it, or something that nobody asked for.
+    pub fn has_input(&mut self) -> bool {
+        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Writes a few bytes if they can be written now; a peer that is not there any more is no matter.
+    pub fn try_send(&mut self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut *self).poll_write(&mut cx, bytes);
+        let _ = Pin::new(self).poll_flush(&mut cx);
+    }
+
+    /// Sends last words and closes, so that they arrive even where the peer has sent what nobody will read.
+    pub async fn say_goodbye(&mut self, bytes: &[u8]) {
+        let farewell = async {
+            self.write_all(bytes).await?;
+            self.flush().await?;
+            self.shutdown().await?;
+            let (mut sink, mut drained) = ([0u8; 4096], 0);
+            while drained < GOODBYE_DRAIN {
+                match tokio::io::AsyncReadExt::read(self, &mut sink).await? {
+                    0 => break,
+                    n => drained += n,
+                }
+            }
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(GOODBYE, farewell).await;
+    }
+
+    /// The first byte that will be read, left where it is. `None` where there is none, or no plain TCP.
+    pub async fn first_byte(&self) -> Option<u8> {
+        let Stream::Tcp(tcp) = self else { return None };
+        let mut first = [0];
+        matches!(tcp.peek(&mut first).await, Ok(1)).then_some(first[0])
+    }
+}
+
+macro_rules! on {
+    ($stream:expr, $inner:ident => $call:expr, $gone:expr) => {
+        match $stream.get_mut() {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::TlsServer($inner) => $call,
+            Stream::TlsClient($inner) => $call,
+            Stream::Gone => $gone,
+        }
+    };
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on!(self, inner => Pin::new(inner).poll_read(cx, buf), Poll::Ready(Ok(())))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        on!(self, inner => Pin::new(inner).poll_write(cx, buf), gone())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on!(self, inner => Pin::new(inner).poll_write_vectored(cx, bufs), gone())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, inner => Pin::new(inner).poll_flush(cx), Poll::Ready(Ok(())))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, inner => Pin::new(inner).poll_shutdown(cx), Poll::Ready(Ok(())))
+    }
+}
