@@ -2,7 +2,7 @@
 //!
 //! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
 //! [`core`], then [`config`], [`wire`] and [`sql`], then [`pool`], then [`session`], then [`observe`], then
-//! [`admin`] and [`cli`], then [`app`].
+//! [`admin`], then [`app`], which wires them, then [`cli`].
 
 pub mod core;
 
@@ -17,6 +17,7 @@ pub mod session;
 pub mod observe;
 
 pub mod admin;
-pub mod cli;
 
 pub mod app;
+
+pub mod cli;

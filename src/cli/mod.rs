@@ -1,8 +1,33 @@
 //! The command line; one file per command.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it prints")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod run;
+
+#[derive(Parser)]
+#[command(name = "turnpike", version, about = "A Postgres-wire proxy and query router")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Run {
+        /// Configuration file.
+        #[arg(short, long, default_value = "turnpike.toml")]
+        config: PathBuf,
+    },
+}
 
 /// Parses the arguments and runs the command they name.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match Args::parse().command {
+        Command::Run { config } => run::run(&config),
+    }
 }

@@ -415,12 +415,6 @@ impl Pool {
         idle.into_iter().for_each(retire);
     }
 
-    /// Whether nothing is in it.
-    pub(super) fn is_empty(&self) -> bool {
-        let state = self.state.lock();
-        state.total == 0 && state.waiters.is_empty()
-    }
-
     /// For observers.
     pub fn row(&self, now: Instant) -> PoolRow {
         let state = self.state.lock();

@@ -2,7 +2,7 @@
 //! name on every server, whatever its clients call it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ pub struct Prepared {
     pub body: Box<[u8]>,
     /// What executing it may leave behind.
     pub pins: Pins,
+    accepted: AtomicBool,
 }
 
 /// The statements that clients of one pool have prepared, held weakly: the last client to forget one frees it.
@@ -35,6 +36,11 @@ pub struct Statements {
 const PRUNE_FLOOR: usize = 256;
 
 impl Statements {
+    /// The statement with this body, if it is known.
+    pub fn find(&self, body: &[u8]) -> Option<Arc<Prepared>> {
+        self.known.lock().get(body).and_then(Weak::upgrade)
+    }
+
     /// The statement with this body, made if it is new; `pins` is asked only then.
     pub fn intern(&self, body: &[u8], pins: impl FnOnce() -> Pins) -> Arc<Prepared> {
         let mut known = self.known.lock();
@@ -51,12 +57,23 @@ impl Statements {
 }
 
 impl Prepared {
+    /// Notes that a server has accepted it.
+    pub fn accept(&self) {
+        self.accepted.store(true, Relaxed);
+    }
+
+    /// Whether a server has ever accepted it. A client that prepares it again need not be made to wait for one:
+    /// should it no longer be valid, using it will say so, as it does when a server has had it all along.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
+
     fn new(body: &[u8], pins: Pins) -> Prepared {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let mut name = SERVER_PREFIX.to_vec();
         name.extend_from_slice(id.to_string().as_bytes());
-        Prepared { id, name: name.into(), body: body.into(), pins }
+        Prepared { id, name: name.into(), body: body.into(), pins, accepted: AtomicBool::new(false) }
     }
 }
 

@@ -94,16 +94,20 @@ impl<'a> Batch<'a> {
 
     async fn turn(&mut self) -> Result<(), End> {
         loop {
-            if let Next::Lease = self.take_requests()? {
+            poll_fn(|cx| match self.poll_io(cx) {
+                // Woken for nothing.
+                Poll::Pending if self.at_rest() => Poll::Ready(Ok(())),
+                moved => moved,
+            })
+            .await?;
+            while let Next::Lease = self.take_requests()? {
                 self.lease().await?;
-                continue;
             }
             self.take_answers()?;
             self.release();
             if self.at_rest() {
                 return Ok(());
             }
-            poll_fn(|cx| self.poll_io(cx)).await?;
         }
     }
 

@@ -184,8 +184,8 @@ impl Expected {
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),
         };
-        if done {
-            self.queue.pop_front();
+        if done && let Some(Expect::Parse(statement, _) | Expect::OurParse(statement)) = self.queue.pop_front() {
+            statement.accept();
         }
         match kind {
             b'G' => self.copy_began(),

@@ -13,7 +13,7 @@ use crate::pool::server::{Prepare, Unnamed};
 use crate::pool::statement::{Prepared, SERVER_PREFIX};
 use crate::sql::effect::{self, Pins};
 use crate::wire::frame::{self, Header};
-use crate::wire::message::{TxStatus, cstr};
+use crate::wire::message::cstr;
 use crate::wire::reply;
 
 /// Owner of an unnamed statement whose owner is not known.
@@ -37,7 +37,7 @@ impl Batch<'_> {
             if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
                 return Ok(Next::Io);
             }
-            if self.answer_alone(header)? {
+            if self.answer_alone(header, whole)? {
                 continue;
             }
             if self.begun.is_none() {
@@ -72,7 +72,7 @@ impl Batch<'_> {
 
     /// Requests that need no server: goodbyes, COPY data that nobody reads any more (as Postgres ignores it), what
     /// the server would skip anyway, and a Sync with nothing before it.
-    fn answer_alone(&mut self, header: Header) -> Result<bool, End> {
+    fn answer_alone(&mut self, header: Header, whole: bool) -> Result<bool, End> {
         let Self { client, flow, .. } = self;
         let copy = matches!(header.kind, b'd' | b'c' | b'f');
         match header.kind {
@@ -86,11 +86,56 @@ impl Batch<'_> {
                 flow.down.insert().extend_from_slice(reply::READY_IDLE);
             }
             b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
+            b'P' if whole && client.lease.is_none() => return self.parse_alone(header.len),
+            b'C' if whole && client.lease.is_none() => return self.close_alone(header.len),
             _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => flow.up.omit_frame(header.len),
             kind if kind != b'S' && !copy && flow.expected.is_skipping() => flow.up.omit_frame(header.len),
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// A Parse of what some server has accepted before is answered without one: a client that prepares must not
+    /// wait for those that hold all servers, least of all when it is the same program.
+    fn parse_alone(&mut self, len: usize) -> Result<bool, End> {
+        let body = self.body(len);
+        let Some((name, body)) = cstr(body).filter(|(name, _)| !name.is_empty()) else { return Ok(false) };
+        if self.client.names.get(name).is_some() {
+            return Ok(false);
+        }
+        let Some(statement) = self.client.pool.statements.find(body).filter(|s| s.is_accepted()) else {
+            return Ok(false);
+        };
+        let name = name.to_vec();
+        self.may_prepare()?;
+        self.client.pool.traffic.client_parses.add(1);
+        self.client.names.set(&name, Some(Named::Shared(statement)));
+        self.flow.up.omit_frame(len);
+        self.flow.down.insert().extend_from_slice(reply::PARSE_COMPLETE);
+        Ok(true)
+    }
+
+    /// Outside a transaction there are no portals, and statements are ours to forget.
+    fn close_alone(&mut self, len: usize) -> Result<bool, End> {
+        let (kind, name) = self.target(len)?;
+        if kind == b'S' {
+            if name.is_empty() {
+                self.client.names.unnamed = None;
+            } else {
+                self.client.names.set(&name, None);
+            }
+        }
+        self.flow.up.omit_frame(len);
+        self.flow.down.insert().extend_from_slice(reply::CLOSE_COMPLETE);
+        Ok(true)
+    }
+
+    fn may_prepare(&self) -> Result<(), End> {
+        let limit = self.client.shared.config.load().general.max_client_prepared;
+        if self.client.names.len() < limit {
+            return Ok(());
+        }
+        Err(too_many("prepared statements of one client", limit).into())
     }
 
     fn take_request(&mut self, header: Header, whole: bool) -> Result<(), End> {
@@ -172,10 +217,7 @@ impl Batch<'_> {
             Some(Named::OnServer) => return self.parse_large(len, name),
             None => {}
         }
-        let limit = self.client.shared.config.load().general.max_client_prepared;
-        if self.client.names.len() >= limit {
-            return Err(too_many("prepared statements of one client", limit).into());
-        }
+        self.may_prepare()?;
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
         let statement = self.client.pool.statements.intern(body, || effect::scan(text, true));
@@ -329,7 +371,7 @@ impl Batch<'_> {
     }
 
     fn describe(&mut self, len: usize) -> Result<(), End> {
-        let Some((b'S', name)) = self.target(len)? else {
+        let (b'S', name) = self.target(len)? else {
             self.flow.expected.push(Expect::DescribePortal);
             self.flow.up.pass_frame(len);
             return Ok(());
@@ -341,7 +383,7 @@ impl Batch<'_> {
     }
 
     fn close(&mut self, len: usize) -> Result<(), End> {
-        let Some((b'S', name)) = self.target(len)? else {
+        let (b'S', name) = self.target(len)? else {
             self.flow.expected.push(Expect::Close(None));
             self.flow.up.pass_frame(len);
             return Ok(());
@@ -375,15 +417,10 @@ impl Batch<'_> {
     }
 
     /// Kind and name of a Describe or Close.
-    fn target(&self, len: usize) -> Result<Option<(u8, Vec<u8>)>, End> {
+    fn target(&self, len: usize) -> Result<(u8, Vec<u8>), End> {
         let Some((&kind, rest)) = self.body(len).split_first() else { return Err(unterminated()) };
         let Some((name, _)) = cstr(rest) else { return Err(unterminated()) };
-        Ok(Some((kind, name.to_vec())))
-    }
-
-    /// Whether the client is in a transaction that has failed.
-    pub fn in_failed_transaction(&self) -> bool {
-        self.client.status == TxStatus::Failed
+        Ok((kind, name.to_vec()))
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Totals {
 
 impl Shared {
     /// Everything that the configuration calls for, nothing of it connected yet.
-    pub fn new(config: Config, pools: Pools, gate: Gate) -> Arc<Shared> {
+    pub fn new(pools: Pools, gate: Gate, config: Config) -> Arc<Shared> {
         Arc::new(Shared {
             config: ArcSwap::from_pointee(config),
             pools,

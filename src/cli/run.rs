@@ -1,0 +1,69 @@
+//! `turnpike run`: the proxy, until SIGTERM or SIGINT.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app;
+use crate::config::{Log, check};
+
+/// Runs the proxy with the configuration in `path`.
+pub fn run(path: &Path) -> ExitCode {
+    let config = match check::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logs(&config.log);
+    raise_file_limit();
+    let outcome = runtime(config.general.workers)
+        .map_err(|e| format!("cannot start: {e}"))
+        .and_then(|runtime| runtime.block_on(app::run(config, Some(path.to_path_buf()), stopped())));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("turnpike: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime for this many workers; 0 chooses. With one worker there is nobody to wake but oneself, and on a
+/// machine shared with Postgres that is what costs least per transaction.
+pub fn runtime(workers: usize) -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    match if workers == 0 { cores.div_ceil(4) } else { workers } {
+        1 => Builder::new_current_thread().enable_all().build(),
+        n => Builder::new_multi_thread().worker_threads(n).enable_all().build(),
+    }
+}
+
+fn logs(log: &Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if log.json { builder.json().init() } else { builder.with_target(false).init() }
+}
+
+/// Ten thousand clients need more descriptors than a shell's soft limit gives.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn stopped() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
