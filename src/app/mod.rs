@@ -1,1 +1,3 @@
 //! Wiring: from a checked configuration to a running process, and back.
+
+pub mod cluster;
