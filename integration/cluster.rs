@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use turnpike::app::cluster::{Cluster, ClusterOptions, Server, SslFiles, StopMode};
 
-use crate::harness::{Db, eventually, pg, try_pg, value};
+use crate::harness::{Db, SAMPLE_EVENTS, eventually, pg, try_pg, value};
 
 /// Set for the copy of ourselves that is going to be killed.
 const HOLD: &str = "TURNPIKE_TEST_HOLD_CLUSTER";
@@ -32,6 +32,7 @@ async fn a_database_of_ones_own() {
     let client = pg(&a.direct_url()).await;
     client.batch_execute("CREATE TABLE mine (id int)").await.expect("the role owns the database");
     assert_eq!(value(&client, "SELECT current_user").await, a.user);
+    assert_eq!(value(&client, "SELECT count(*) FROM audit_log").await, SAMPLE_EVENTS.to_string());
     assert!(a.verifier().starts_with("SCRAM-SHA-256$"));
     let wrong = a.direct_url().replace(&a.password, "wrong");
     assert!(try_pg(wrong).await.is_err(), "TCP asks for the password");

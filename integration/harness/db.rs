@@ -8,6 +8,8 @@ use turnpike::app::cluster::{Cluster, ClusterOptions, Server};
 
 /// The database that every test's database is a copy of.
 const TEMPLATE: &str = "turnpike_template";
+/// Rows of `audit_log` in every test's database.
+pub const SAMPLE_EVENTS: u64 = 1000;
 
 /// A primary without replicas. Tests that stop or reconfigure servers start a cluster of their own.
 pub fn cluster() -> &'static Cluster {
@@ -28,15 +30,22 @@ fn start(replicas: usize) -> Cluster {
     cluster
 }
 
+/// The sample audit log with a thousand events, open to every role.
 fn prepare_template(primary: &Server) {
     let run = |database: &str, script: &str| {
         primary.psql(database, script).unwrap_or_else(|e| panic!("cannot prepare the template: {e}"))
     };
     run("postgres", &format!("CREATE DATABASE {TEMPLATE}"));
+    let schema = include_str!("../../migrations/sample/001_schema.sql");
+    let generate = include_str!("../../migrations/sample/002_generate.sql");
+    run(
+        TEMPLATE,
+        &format!("{schema}{generate}CALL sample_people(200); CALL sample_events({SAMPLE_EVENTS});"),
+    );
     run(TEMPLATE, "GRANT ALL ON SCHEMA public TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC");
 }
 
-/// A database and a role that no other test knows of. Dropped with the value.
+/// A database with the sample audit log, and a role that owns it, that no other test knows of. Dropped with the value.
 #[derive(Debug)]
 pub struct Db {
     /// Name of the database.

@@ -9,7 +9,7 @@ mod db;
 mod proxy;
 
 pub use client::{pg, rows, try_pg, value};
-pub use db::{Db, cluster, replicated};
+pub use db::{Db, SAMPLE_EVENTS, cluster, replicated};
 pub use proxy::{Proxy, ProxyOptions};
 
 use std::thread;

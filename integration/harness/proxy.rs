@@ -51,17 +51,20 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy in front of the database with nothing special about it.
+    #[track_caller]
     pub fn to(db: &Db) -> Self {
         Self::start(db, ProxyOptions::default())
     }
 
     /// A proxy in front of the database's primary; its replicas are backends `replica1` and so on.
+    #[track_caller]
     pub fn start(db: &Db, options: ProxyOptions) -> Self {
         let args = options.args.clone();
         Self::with_config(&args, |port, http_port| config(db, &options, port, http_port))
     }
 
     /// A proxy with a configuration of the test's own, made for the ports given.
+    #[track_caller]
     pub fn with_config(args: &[String], config: impl FnOnce(u16, u16) -> String) -> Self {
         let (port, http_port) = (free_port(), free_port());
         let dir = TempDir::with_prefix("turnpike-test-").expect("a temporary directory");
