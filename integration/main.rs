@@ -7,4 +7,5 @@ mod harness;
 
 mod cluster;
 mod demo;
+mod sample;
 mod smoke;
