@@ -22,7 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("shared_buffers", "128MB"),
-    ("max_wal_size", "4GB"),
+    ("max_wal_size", "1GB"),
     ("track_functions", "all"),
     ("log_line_prefix", "%m [%p] %q%u@%d "),
     ("log_statement", "none"),
