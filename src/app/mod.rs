@@ -17,6 +17,8 @@ use crate::session::gate::Gate;
 use crate::session::listen::{self, Listener};
 use crate::session::shared::Shared;
 
+pub mod cluster;
+
 /// Admin clients that wait to be taken over; more see their connection close.
 const ADMIN_QUEUE: usize = 64;
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub mod run;
+mod demo;
+mod run;
 
 #[derive(Parser)]
 #[command(name = "turnpike", version, about = "A Postgres-wire proxy and query router")]
@@ -17,6 +18,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show it working: a throwaway cluster with sample data behind a proxy.
+    Demo(demo::Args),
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -28,6 +31,7 @@ enum Command {
 /// Parses the arguments and runs the command they name.
 pub fn main() -> ExitCode {
     match Args::parse().command {
+        Command::Demo(args) => demo::run(args),
         Command::Run { config } => run::run(&config),
     }
 }

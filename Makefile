@@ -1,0 +1,38 @@
+# What a developer types. Every target also works by hand; the scripts say how.
+
+ARGS ?=
+
+.PHONY: help demo test bench setup fmt lint fuzz clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: ## a throwaway cluster with sample data behind Turnpike (ARGS="--events 1000000")
+	@scripts/setup server
+	cargo build --release --locked
+	@target/release/turnpike demo $(ARGS)
+
+test: ## everything that must pass: format, lints, unit and integration tests
+	@scripts/setup server drivers
+	@scripts/test
+
+bench: ## micro-benchmarks, then Turnpike beside PgBouncer and bare PostgreSQL
+	@scripts/setup server bench
+	cargo bench --locked $(ARGS)
+	@if [ -x scripts/bench ]; then scripts/bench; fi
+
+setup: ## install what is missing: PostgreSQL, Python and Node for driver tests
+	@scripts/setup server drivers
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## the lints that must be silent
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+fuzz: ## fuzz each target for a minute (SECONDS_EACH=n), if cargo-fuzz is there
+	@scripts/fuzz
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,196 @@
+//! A proxy of one's own: the real binary, with a configuration written for the test.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use turnpike::app::cluster::{Server, free_port};
+
+use super::Db;
+
+/// How long the binary may take to listen or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The configuration, section by section, in TOML. A section's lines come after ours.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyOptions {
+    /// Lines of `[general]`.
+    pub general: String,
+    /// Lines of `[pool]`.
+    pub pool: String,
+    /// Further lines of the test database's `[[database]]`.
+    pub database: String,
+    /// Lines of the test role's `[[user]]`; its password if empty.
+    pub user: String,
+    /// `[[hba]]` sections; SCRAM for everyone if empty.
+    pub hba: String,
+    /// Whole sections to add.
+    pub extra: String,
+    /// Further arguments of `turnpike run`.
+    pub args: Vec<String>,
+}
+
+/// A running `turnpike run`. Killed with the value; what it logged is shown if the test failed.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where clients connect.
+    pub port: u16,
+    /// Where metrics are.
+    pub http_port: u16,
+    /// Configuration and log.
+    dir: TempDir,
+    child: Mutex<Child>,
+}
+
+impl Proxy {
+    /// A proxy in front of the database with nothing special about it.
+    #[track_caller]
+    pub fn to(db: &Db) -> Self {
+        Self::start(db, ProxyOptions::default())
+    }
+
+    /// A proxy in front of the database's primary; its replicas are backends `replica1` and so on.
+    #[track_caller]
+    pub fn start(db: &Db, options: ProxyOptions) -> Self {
+        let args = options.args.clone();
+        Self::with_config(&args, |port, http_port| config(db, &options, port, http_port))
+    }
+
+    /// A proxy with a configuration of the test's own, made for the ports given.
+    #[track_caller]
+    pub fn with_config(args: &[String], config: impl FnOnce(u16, u16) -> String) -> Self {
+        let (port, http_port) = (free_port(), free_port());
+        let dir = TempDir::with_prefix("turnpike-test-").expect("a temporary directory");
+        fs::write(dir.path().join("turnpike.toml"), config(port, http_port)).expect("a file in it");
+        let log = File::create(dir.path().join("log")).expect("a log in it");
+        let child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
+            .arg("run")
+            .arg("-c")
+            .arg(dir.path().join("turnpike.toml"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let proxy = Proxy { port, http_port, dir, child: Mutex::new(child) };
+        proxy.wait_listening();
+        proxy
+    }
+
+    #[track_caller]
+    fn wait_listening(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        while TcpStream::connect_timeout(&addr, PATIENCE).is_err() {
+            if let Some(status) = self.try_wait() {
+                panic!("turnpike ended ({status}) before it listened");
+            }
+            assert!(Instant::now() < deadline, "turnpike does not listen");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A connection string for the test's database through the proxy.
+    pub fn url(&self, db: &Db) -> String {
+        self.url_as(&db.user, &db.password, &db.name)
+    }
+
+    /// A connection string for any user and database through the proxy.
+    pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A connection string for the admin database, as the test's role.
+    pub fn admin_url(&self, db: &Db) -> String {
+        self.url_as(&db.user, &db.password, "turnpike")
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a new configuration and tells it to read it (SIGHUP).
+    pub fn reload(&self, db: &Db, options: &ProxyOptions) {
+        let config = config(db, options, self.port, self.http_port);
+        fs::write(self.dir.path().join("turnpike.toml"), config).expect("the configuration is ours to write");
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.lock().expect("no panic while locked").id();
+        kill(Pid::from_raw(pid as i32), signal).expect("it is our child");
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub fn wait(&self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.try_wait() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "turnpike does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn try_wait(&self) -> Option<ExitStatus> {
+        self.child.lock().expect("no panic while locked").try_wait().expect("it is our child")
+    }
+}
+
+impl Drop for Proxy {
+    #[allow(clippy::print_stderr, reason = "the reader of a failed test needs the other side of the story")]
+    fn drop(&mut self) {
+        if let Ok(mut child) = self.child.lock() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("---- turnpike's log ----\n{}", self.log());
+        }
+    }
+}
+
+fn config(db: &Db, options: &ProxyOptions, port: u16, http_port: u16) -> String {
+    let ProxyOptions { general, pool, database, user, hba, extra, .. } = options;
+    let password = format!("password = \"{}\"", db.password);
+    let user = if user.is_empty() { &password } else { user };
+    let hba = if hba.is_empty() { HBA } else { hba };
+    let mut toml = format!(
+        "[general]\nlisten = [\"127.0.0.1:{port}\"]\n{general}\n\
+         [http]\nlisten = \"127.0.0.1:{http_port}\"\n\
+         [pool]\n{pool}\n\
+         [admin]\nadmins = [\"{name}\"]\n\
+         [[database]]\nname = \"{db}\"\nbackend = \"primary\"\n{database}\n\
+         [[user]]\nname = \"{name}\"\n{user}\n{hba}\n{extra}\n",
+        name = db.user,
+        db = db.name,
+    );
+    let cluster = db.cluster();
+    add_backend(&mut toml, cluster.primary());
+    cluster.replicas().iter().for_each(|replica| add_backend(&mut toml, replica));
+    toml
+}
+
+const HBA: &str =
+    "[[hba]]\ntype = \"host\"\ndatabase = \"all\"\nuser = \"all\"\nmethod = \"scram-sha-256\"\n";
+
+fn add_backend(toml: &mut String, server: &Server) {
+    let Server { name, host, port, .. } = server;
+    let _ = write!(
+        toml,
+        "[[backend]]\nname = \"{name}\"\nhost = \"{host}\"\nport = {port}\nsslmode = \"disable\"\n"
+    );
+}

@@ -1,0 +1,11 @@
+//! Turnpike against real Postgres servers. One process for all tests: they share a cluster, and each has a database
+//! of its own in it.
+//!
+//! Run by `cargo test --test integration`, not by nextest, which would start a cluster for every test.
+
+mod harness;
+
+mod cluster;
+mod demo;
+mod sample;
+mod smoke;

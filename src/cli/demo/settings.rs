@@ -1,0 +1,94 @@
+//! The configuration that the demo's proxy runs with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::stage::{DATABASE, USER};
+use crate::app::cluster::{Cluster, Server};
+use crate::config::{
+    Admin, Auth, Backend, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log, PoolMode,
+    PoolSettings, Secret, SslMode, User,
+};
+use crate::core::limits;
+
+/// One database for each server, the sample role, SCRAM for loopback.
+pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
+    let servers: Vec<&Server> = std::iter::once(cluster.primary()).chain(cluster.replicas()).collect();
+    Config {
+        general: general(port),
+        tls: None,
+        http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, http_port))),
+        log: Log { level: "warn".into(), json: false, connections: false, disconnections: false },
+        admin: Admin { database: "turnpike".into(), admins: vec![USER.into()], readers: Vec::new() },
+        auth: Auth { query: None, failure_delay: Duration::from_millis(100), max_failures_per_minute: 1000 },
+        hba: vec![HbaRule {
+            kind: HbaType::Host,
+            databases: vec!["all".into()],
+            users: vec!["all".into()],
+            addresses: vec![Cidr { addr: Ipv4Addr::new(127, 0, 0, 0).into(), bits: 8 }],
+            method: HbaMethod::Scram,
+        }],
+        backends: servers.iter().map(|server| backend(server)).collect(),
+        databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
+        users: vec![User {
+            name: USER.into(),
+            secret: Secret::Password(USER.into()),
+            max_connections: 0,
+            pool_size: None,
+            pool_mode: None,
+        }],
+    }
+}
+
+fn general(port: u16) -> General {
+    General {
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+        unix_socket_dir: None,
+        workers: 0,
+        max_clients: 10_000,
+        login_timeout: Duration::from_secs(15),
+        drain_timeout: Duration::from_secs(2),
+        high_water_mark: limits::HIGH_WATER,
+        max_message_size: limits::MAX_MESSAGE,
+        max_client_prepared: 1000,
+    }
+}
+
+fn backend(server: &Server) -> Backend {
+    Backend {
+        name: server.name.clone(),
+        host: server.host.into(),
+        port: server.port,
+        sslmode: SslMode::Disable,
+        ssl_direct: false,
+        sslrootcert: None,
+        sslcert: None,
+        sslkey: None,
+        max_connections: 0,
+    }
+}
+
+/// `audit` for the primary, `audit_replica1` and so on for the rest.
+fn database(index: usize, server: &Server) -> Database {
+    let name = if index == 0 { DATABASE.into() } else { format!("{DATABASE}_{}", server.name) };
+    Database {
+        name,
+        backend: index,
+        dbname: Some(DATABASE.into()),
+        user: None,
+        max_connections: 0,
+        pool: PoolSettings {
+            mode: PoolMode::Transaction,
+            size: 10,
+            min: 0,
+            reserve: 0,
+            reserve_after: Duration::from_secs(5),
+            wait_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            lifetime: Duration::from_secs(3600),
+            idle_timeout: Duration::from_secs(600),
+            probe_after: Duration::from_secs(30),
+            max_prepared: 200,
+        },
+    }
+}
