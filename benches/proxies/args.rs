@@ -10,13 +10,13 @@ use crate::targets::Kind;
 #[derive(Debug, Parser)]
 #[command(name = "proxies")]
 pub struct Args {
-    /// One short round of everything, in about two minutes: for the shape, not for figures to quote
+    /// One short round of everything, in about two minutes instead of twelve: for the shape, not for the record
     #[arg(long)]
     pub quick: bool,
     /// Only these targets (direct, haproxy, pgbouncer, turnpike) and rows (any part of a row's name)
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     only: Vec<String>,
-    /// Seconds per row, target and round [default: 3, or 1 with --quick]
+    /// Seconds per row, target and round [default: 4, or 1 with --quick]
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Rounds per row, of which the median counts [default: 3, or 1 with --quick]
@@ -36,7 +36,7 @@ pub struct Args {
 impl Args {
     /// How long one measurement takes.
     pub fn slot(&self) -> Duration {
-        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 3 }).max(1))
+        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 4 }).max(1))
     }
 
     /// How often each measurement is repeated.

@@ -65,6 +65,12 @@ impl Bed {
         self.dir.path()
     }
 
+    /// The server's own pgbench, or the one in the search path where it is packaged apart.
+    pub fn pgbench(&self) -> PathBuf {
+        let own = self.cluster.binaries().program("pgbench");
+        if own.is_file() { own } else { PathBuf::from("pgbench") }
+    }
+
     /// What the server says about its version.
     pub fn postgres_version(&self) -> String {
         let version = self.cluster.primary().psql("postgres", "SHOW server_version");
@@ -75,7 +81,7 @@ impl Bed {
         let primary = self.cluster.primary();
         primary.psql("postgres", &format!("CREATE ROLE {NAME} LOGIN PASSWORD '{PASSWORD}'"))?;
         primary.psql("postgres", &format!("CREATE DATABASE {NAME} OWNER {NAME}"))?;
-        pgbench::fill(primary.port, SCALE).await?;
+        pgbench::fill(self, SCALE).await?;
         primary.psql(NAME, "CHECKPOINT")?;
         Ok(())
     }

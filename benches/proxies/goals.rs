@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::plan::FEW;
-use crate::results::{CPU, Idle, Results, Row, TPS};
+use crate::results::{CPU, Figure, Idle, Results, Row, TPS};
 use crate::targets::Kind;
 
 /// Most microseconds of processor time for a login with SCRAM.
@@ -25,6 +25,12 @@ pub struct Goal {
 }
 
 impl Goal {
+    /// A goal about a row; whoever fails there has not met it.
+    fn about(row: Option<&Row>, goal: String, judge: impl FnOnce(&Row) -> Option<(String, bool)>) -> Self {
+        let failed = row.is_some_and(|row| row.failures.contains_key(&Kind::Turnpike));
+        Goal::new(goal, if failed { Some(failed_text()) } else { row.and_then(judge) })
+    }
+
     fn new(goal: String, measured: Option<(String, bool)>) -> Self {
         let (measured, met) =
             measured.map_or(("not measured".to_owned(), None), |(text, met)| (text, Some(met)));
@@ -49,40 +55,54 @@ pub fn judge(results: &Results) -> Vec<Goal> {
     goals
 }
 
-fn cheap(results: &Results, row: &str) -> Goal {
-    let ratio = results.row(row).and_then(|row| row.ratio(Kind::Turnpike, CPU));
-    let measured = ratio.map(|ratio| (format!("{ratio:.2}x"), ratio <= 1.0));
-    Goal::new(format!("{row}: CPU per transaction at most PgBouncer's"), measured)
+fn failed_text() -> (String, bool) {
+    ("failed".to_owned(), false)
 }
 
-fn fast(results: &Results, row: &str) -> Goal {
-    let ratio = results.row(row).and_then(|row| row.ratio(Kind::Turnpike, TPS));
-    let measured = ratio.map(|ratio| (format!("{ratio:.2}x"), ratio >= 1.0));
-    Goal::new(format!("{row}: transactions per second at least PgBouncer's"), measured)
+fn cheap(results: &Results, name: &str) -> Goal {
+    let goal = format!("{name}: CPU per transaction at most PgBouncer's");
+    Goal::about(results.row(name), goal, |row| compared(row, CPU, |ratio| ratio <= 1.0))
+}
+
+fn fast(results: &Results, name: &str) -> Goal {
+    let goal = format!("{name}: transactions per second at least PgBouncer's");
+    Goal::about(results.row(name), goal, |row| compared(row, TPS, |ratio| ratio >= 1.0))
+}
+
+/// The ratio to PgBouncer, and between which bounds it was.
+fn compared(row: &Row, figure: Figure, met: impl FnOnce(f64) -> bool) -> Option<(String, bool)> {
+    let ratio = row.ratio(Kind::Turnpike, figure)?;
+    let (least, most) = row.ratio_range(Kind::Turnpike, figure)?;
+    Some((format!("{ratio:.2}x ({least:.2}-{most:.2})"), met(ratio)))
 }
 
 /// A transaction of the connect row is a login and a select; the select is taken off if it was measured by itself.
 fn login(results: &Results) -> Goal {
-    let cpu = |row: &str| results.row(row).and_then(|row: &Row| row.median(Kind::Turnpike, CPU));
-    let select = cpu("select/simple/16").unwrap_or(0.0);
-    let measured = cpu("connect/simple/8").map(|cpu| cpu - select);
-    let measured = measured.map(|cpu| (format!("{cpu:.0} us"), cpu <= LOGIN_US));
-    Goal::new(format!("connect: CPU of a SCRAM login at most {LOGIN_US:.0} us"), measured)
+    let select =
+        results.row("select/simple/16").and_then(|row| row.median(Kind::Turnpike, CPU)).unwrap_or(0.0);
+    let goal = format!("connect: CPU of a SCRAM login at most {LOGIN_US:.0} us");
+    Goal::about(results.row("connect/simple/8"), goal, |row| {
+        let login = row.median(Kind::Turnpike, CPU)? - select;
+        Some((format!("{login:.0} us"), login <= LOGIN_US))
+    })
 }
 
-fn light(results: &Results, row: &str, most: f64) -> Goal {
-    let found = results.idle.iter().find(|idle| idle.name == row && idle.target == Kind::Turnpike);
-    let measured = found.map(Idle::kib).map(|kib| (format!("{kib:.2} KiB"), kib <= most));
-    Goal::new(format!("{row}: memory per idle client at most {most:.0} KiB"), measured)
+fn light(results: &Results, name: &str, most: f64) -> Goal {
+    let goal = format!("{name}: memory per idle client at most {most:.0} KiB");
+    let found = results.idle.iter().find(|idle| idle.name == name && idle.target == Kind::Turnpike);
+    let failed = results.idle_failures.get(name).is_some_and(|kinds| kinds.contains_key(&Kind::Turnpike));
+    let weighed = found.map(Idle::kib).map(|kib| (format!("{kib:.2} KiB"), kib <= most));
+    Goal::new(goal, weighed.or(failed.then(failed_text)))
 }
 
 fn crowd(results: &Results) -> Goal {
-    let rows = results.row(&format!("crowd/{FEW}")).zip(results.row(&format!("crowd/{}", results.crowd)));
-    let measured = rows.and_then(|(few, many)| {
+    let part = CROWD_KEEPS * 100.0;
+    let goal = format!("crowd: no error, at least {part:.0}% of {FEW} clients' rate");
+    let few = results.row(&format!("crowd/{FEW}"));
+    Goal::about(results.row(&format!("crowd/{}", results.crowd)), goal, |many| {
+        let few = few?;
         let kept = many.ratio_to(few, Kind::Turnpike, TPS)?;
         let errors = few.errors(Kind::Turnpike) + many.errors(Kind::Turnpike);
         Some((format!("{:.0}%, {errors} errors", kept * 100.0), kept >= CROWD_KEEPS && errors == 0))
-    });
-    let part = CROWD_KEEPS * 100.0;
-    Goal::new(format!("crowd: no error, at least {part:.0}% of {FEW} clients' rate"), measured)
+    })
 }

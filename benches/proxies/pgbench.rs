@@ -1,5 +1,6 @@
 //! Load made by pgbench, and what it reports.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use hdrhistogram::Histogram;
 use tokio::process::Command;
 
 use crate::Failure;
-use crate::bed::{NAME, PASSWORD};
+use crate::bed::{Bed, NAME, PASSWORD};
 use crate::results::Sample;
 use crate::targets::Target;
 
@@ -84,8 +85,8 @@ impl Load {
         if many { SAMPLED } else { 1.0 }
     }
 
-    fn command(&self, port: u16) -> Command {
-        let mut command = pgbench(port);
+    fn command(&self, bed: &Bed, port: u16) -> Command {
+        let mut command = pgbench(bed, port);
         command.args(["-n", "-M", &self.protocol.to_string(), "-c", &self.clients.to_string()]);
         if self.script == Script::Select {
             command.arg("-S");
@@ -98,11 +99,11 @@ impl Load {
     }
 }
 
-/// Measures one target for `slot`; `dir` takes pgbench's log.
-pub async fn measure(load: Load, target: &Target, slot: Duration, dir: &Path) -> Result<Sample, Failure> {
-    let logins = if load.reconnect { Work::default() } else { cost_of_logins(load, target).await? };
-    let log = tempfile::tempdir_in(dir)?;
-    let mut command = load.command(target.door.port);
+/// Measures one target for `slot`.
+pub async fn measure(load: Load, target: &Target, slot: Duration, bed: &Bed) -> Result<Sample, Failure> {
+    let logins = if load.reconnect { Work::default() } else { cost_of_logins(load, target, bed).await? };
+    let log = tempfile::tempdir_in(bed.dir())?;
+    let mut command = load.command(bed, target.door.port);
     command.args(["-T", &slot.as_secs().to_string(), "-l", "--log-prefix"]).arg(log.path().join("log"));
     if load.sampling() < 1.0 {
         command.arg(format!("--sampling-rate={}", load.sampling()));
@@ -113,7 +114,7 @@ pub async fn measure(load: Load, target: &Target, slot: Duration, dir: &Path) ->
         transactions: transactions as u64,
         tps: number_after(&report, "tps = ")?,
         mean_ms: number_after(&report, "latency average = ")?,
-        p99_ms: p99(log.path())?,
+        p99_ms: p99(log.path(), load.reconnect)?,
         cpu_us: cpu.map(|cpu| {
             let spent = cpu.saturating_sub(logins.cpu).as_secs_f64() * 1e6;
             spent / (transactions - logins.transactions).max(1.0)
@@ -131,8 +132,8 @@ struct Work {
 
 /// A run of one transaction per client, to subtract: with SCRAM, opening the connections costs a proxy as much as
 /// thousands of transactions. It also opens the server connections.
-async fn cost_of_logins(load: Load, target: &Target) -> Result<Work, Failure> {
-    let mut command = load.command(target.door.port);
+async fn cost_of_logins(load: Load, target: &Target, bed: &Bed) -> Result<Work, Failure> {
+    let mut command = load.command(bed, target.door.port);
     command.args(["-t", "1"]);
     let (_, cpu) = weighed(command, target, Duration::ZERO).await?;
     Ok(Work { cpu: cpu.unwrap_or_default(), transactions: f64::from(load.clients) })
@@ -151,14 +152,14 @@ async fn weighed(
 }
 
 /// Makes the tables.
-pub async fn fill(port: u16, scale: u32) -> Result<(), Failure> {
-    let mut command = pgbench(port);
+pub async fn fill(bed: &Bed, scale: u32) -> Result<(), Failure> {
+    let mut command = pgbench(bed, bed.port());
     command.args(["-i", "-q", "-s", &scale.to_string()]);
     report_of(command, 10 * PATIENCE).await.map(drop)
 }
 
-fn pgbench(port: u16) -> Command {
-    let mut command = Command::new("pgbench");
+fn pgbench(bed: &Bed, port: u16) -> Command {
+    let mut command = Command::new(bed.pgbench());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);
@@ -191,13 +192,41 @@ fn number_after(report: &str, label: &str) -> Result<f64, Failure> {
     Ok(rest[..end].parse()?)
 }
 
-/// The 99th percentile in milliseconds of the latencies in pgbench's logs: the third column, in microseconds.
-fn p99(dir: &Path) -> Result<f64, Failure> {
+/// A transaction in pgbench's log: `client number latency script seconds microseconds`.
+struct Logged {
+    client: u64,
+    /// Microseconds from its first statement to its last answer.
+    latency: u64,
+    /// Microseconds on the clock at its end.
+    end: u64,
+}
+
+impl Logged {
+    fn parse(line: &str) -> Result<Self, Failure> {
+        let columns: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
+        match columns?.as_slice() {
+            &[client, _, latency, _, seconds, micros, ..] => {
+                Ok(Logged { client, latency, end: seconds * 1_000_000 + micros })
+            }
+            _ => Err("pgbench's log is not as expected".into()),
+        }
+    }
+}
+
+/// The 99th percentile of latency in milliseconds by pgbench's logs. They leave connecting out, so that `reconnect`
+/// counts from the end of the client's last transaction.
+fn p99(dir: &Path, reconnect: bool) -> Result<f64, Failure> {
     let mut latencies = Histogram::<u64>::new(3)?;
+    let mut ends = HashMap::new();
     for entry in fs::read_dir(dir)? {
         for line in fs::read_to_string(entry?.path())?.lines() {
-            let latency = line.split(' ').nth(2).and_then(|column| column.parse().ok());
-            latencies.record(latency.ok_or("pgbench's log is not as expected")?)?;
+            let logged = Logged::parse(line)?;
+            let previous = ends.insert(logged.client, logged.end);
+            if !reconnect {
+                latencies.record(logged.latency)?;
+            } else if let Some(previous) = previous {
+                latencies.record(logged.end.saturating_sub(previous))?;
+            }
         }
     }
     Ok(latencies.value_at_quantile(0.99) as f64 / 1e3)

@@ -33,7 +33,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let mut results = Results::default();
     table::head();
     for load in loads().into_iter().filter(|load| args.wants(&load.name())) {
-        let row = alternate(load, &mut targets, args, bed.dir()).await;
+        let row = alternate(load, &mut targets, args, &bed).await;
         table::row(&row);
         results.rows.push(row);
     }
@@ -41,7 +41,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
         results.crowd = crowd_size(args, open_files);
         results.rows.extend(crowds(&targets, results.crowd, args).await);
     }
-    idle_rows(args, &bed, &mut results).await;
+    idle_rows(args, &targets, &bed, &mut results).await;
     let goals = goals::judge(&results);
     table::goals(&goals);
     let path = save(&Report { settings: args.into(), versions: versions(&targets), results, goals })?;
@@ -70,14 +70,14 @@ fn estimate(args: &Args) -> String {
     let idle = idle::ROWS.iter().filter(|row| args.wants(row.name)).count() as f64;
     let crowds = if args.wants("crowd") { 1.0 } else { 0.0 };
     let seconds = 10.0
-        + loads * targets.len() as f64 * rounds * (slot + 0.7)
-        + crowds * pooling * (args.crowd as f64 / 400.0 + rounds * 2.0 * (slot + 1.0))
-        + idle * pooling * (4.0 + args.idle as f64 / 400.0);
+        + loads * targets.len() as f64 * rounds * (slot + 0.4)
+        + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
+        + idle * pooling * (3.0 + args.idle as f64 / 600.0);
     let names: Vec<&str> = targets.iter().map(|kind| kind.name()).collect();
     format!(
-        "{}: {rounds} rounds of {slot} s per row and target, in turns; about {:.0} minutes",
+        "{}: {rounds} rounds of {slot} s per row and target, in turns; about {:.1} minutes",
         names.join(", "),
-        (seconds / 60.0).ceil()
+        seconds / 60.0
     )
 }
 
@@ -97,22 +97,18 @@ async fn start_all(args: &Args, bed: &Bed) -> Vec<Target> {
 }
 
 /// One row: in every round each target has its slot, and another target begins.
-async fn alternate(load: Load, targets: &mut [Target], args: &Args, dir: &Path) -> Row {
+async fn alternate(load: Load, targets: &mut [Target], args: &Args, bed: &Bed) -> Row {
     let mut row = Row::new(load.name());
-    let mut failed = Vec::new();
     for round in 0..args.rounds() {
         let mut samples = BTreeMap::new();
         for index in turns(targets.len(), round) {
             let target = &mut targets[index];
-            if failed.contains(&target.kind) {
+            if row.failures.contains_key(&target.kind) {
                 continue;
             }
-            match pgbench::measure(load.fitted_to(target), target, args.slot(), dir).await {
+            match pgbench::measure(load.fitted_to(target), target, args.slot(), bed).await {
                 Ok(sample) => drop(samples.insert(target.kind, sample)),
-                Err(failure) => {
-                    failed.push(target.kind);
-                    row.notes.insert(target.kind, explained(target, &failure));
-                }
+                Err(failure) => drop(row.failures.insert(target.kind, explained(target, &failure))),
             }
         }
         row.rounds.push(samples);
@@ -162,7 +158,7 @@ async fn crowds(targets: &[Target], size: usize, args: &Args) -> [Row; 2] {
                     of_few.insert(target.kind, sample_of_few);
                     of_many.insert(target.kind, sample_of_many);
                 }
-                Err(failure) => drop(many.notes.insert(target.kind, failure.to_string())),
+                Err(failure) => drop(many.failures.insert(target.kind, failure.to_string())),
             }
         }
         few.rounds.push(of_few);
@@ -183,7 +179,7 @@ async fn open_crowds<'a>(
     for target in targets.iter().filter(|target| target.kind.pools()) {
         match crowd::open(&target.door, size).await {
             Ok(clients) => crowds.push((target, clients)),
-            Err(failure) => drop(row.notes.insert(target.kind, failure.to_string())),
+            Err(failure) => drop(row.failures.insert(target.kind, failure.to_string())),
         }
     }
     crowds
@@ -203,24 +199,28 @@ fn note_crowd(few: &Row, many: &mut Row) {
         let Some(kept) = many.ratio_to(few, kind, crate::results::TPS) else { continue };
         let errors = few.errors(kind) + many.errors(kind);
         let note = format!("{:.0}% of {FEW} clients' rate, {errors} errors", kept * 100.0);
-        many.notes.entry(kind).or_insert(note);
+        many.notes.insert(kind, note);
     }
 }
 
-async fn idle_rows(args: &Args, bed: &Bed, results: &mut Results) {
+/// Rows of memory, of the targets that run at all.
+async fn idle_rows(args: &Args, targets: &[Target], bed: &Bed, results: &mut Results) {
     let rows: Vec<_> = idle::ROWS.into_iter().filter(|row| args.wants(row.name)).collect();
     if rows.is_empty() {
         return;
     }
     table::idle_head();
     for row in rows {
-        for kind in args.targets().into_iter().filter(|kind| kind.pools()) {
+        for kind in targets.iter().map(|target| target.kind).filter(|kind| kind.pools()) {
             match idle::measure(row, kind, args.idle, bed).await {
                 Ok(idle) => {
                     table::idle(&idle);
                     results.idle.push(idle);
                 }
-                Err(failure) => table::idle_failed(row.name, kind, &failure),
+                Err(failure) => {
+                    table::idle_failed(row.name, kind, &failure);
+                    results.idle_failures.entry(row.name).or_default().insert(kind, failure.to_string());
+                }
             }
         }
     }

@@ -1,19 +1,19 @@
 //! A proxy as a process: started with a log, ended when dropped, and weighed.
 
 use std::fs::{self, File};
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::ClockId;
 use nix::unistd::{Pid, User, geteuid};
-use tokio::process::{Child, Command};
 
 use crate::Failure;
 
-/// A running proxy. Dropping it kills that one process.
+/// A running proxy. Dropping it kills that one process and waits until it is gone.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -27,11 +27,11 @@ impl Process {
         let out = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         // An interrupt typed at the terminal is for us; we end the proxies.
-        command.process_group(0).kill_on_drop(true);
-        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        command.process_group(0);
+        let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
-        let pid = child.id().ok_or("a process without an id")?;
-        Ok(Process { child, pid: Pid::from_raw(pid.cast_signed()), log })
+        let pid = Pid::from_raw(child.id().cast_signed());
+        Ok(Process { child, pid, log })
     }
 
     /// Fails with the last line of its log when it has ended.
@@ -70,6 +70,13 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Raises our limit of open files, which children inherit, as far as we may, and says how far that is.
 pub fn raise_open_files() -> Result<u64, Failure> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -87,15 +94,14 @@ pub fn unprivileged() -> Result<Option<User>, Failure> {
 }
 
 /// Writes a file into our directory, readable by `account` and nobody else.
-pub fn write_private(path: &std::path::Path, content: &str, account: Option<&User>) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
+pub fn write_private(path: &Path, content: &str, account: Option<&User>) -> Result<(), Failure> {
     fs::write(path, content)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     give(path, account)
 }
 
 /// Makes `account` the owner.
-pub fn give(path: &std::path::Path, account: Option<&User>) -> Result<(), Failure> {
+pub fn give(path: &Path, account: Option<&User>) -> Result<(), Failure> {
     if let Some(user) = account {
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }

@@ -45,8 +45,10 @@ pub struct Row {
     pub name: String,
     /// One map per round.
     pub rounds: Vec<BTreeMap<Kind, Sample>>,
-    /// What is to be known about a target's figures: why there are none, or what differs.
+    /// What is to be known about a target's figures.
     pub notes: BTreeMap<Kind, String>,
+    /// Why a target's figures are missing or not to be relied on.
+    pub failures: BTreeMap<Kind, String>,
 }
 
 impl Row {
@@ -62,11 +64,19 @@ impl Row {
 
     /// The median over rounds of a target's figure divided by the reference's in the same round.
     pub fn ratio(&self, kind: Kind, figure: Figure) -> Option<f64> {
-        median(
-            self.rounds
-                .iter()
-                .filter_map(|round| Some(figure(round.get(&kind)?)? / figure(round.get(&REFERENCE)?)?)),
-        )
+        median(self.ratios(kind, figure))
+    }
+
+    /// Of the same, the least and the most: what lies between may be noise.
+    pub fn ratio_range(&self, kind: Kind, figure: Figure) -> Option<(f64, f64)> {
+        let least = self.ratios(kind, figure).min_by(f64::total_cmp)?;
+        Some((least, self.ratios(kind, figure).max_by(f64::total_cmp)?))
+    }
+
+    fn ratios(&self, kind: Kind, figure: Figure) -> impl Iterator<Item = f64> {
+        self.rounds
+            .iter()
+            .filter_map(move |round| Some(figure(round.get(&kind)?)? / figure(round.get(&REFERENCE)?)?))
     }
 
     /// The median over rounds of a target's figure divided by its own in `other`, whose rounds went with ours.
@@ -125,6 +135,8 @@ pub struct Results {
     pub crowd: usize,
     /// Rows of memory.
     pub idle: Vec<Idle>,
+    /// Why rows of memory are missing.
+    pub idle_failures: BTreeMap<&'static str, BTreeMap<Kind, String>>,
 }
 
 impl Results {

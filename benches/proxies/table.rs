@@ -16,7 +16,7 @@ pub fn head() {
 /// One row: a line per target, medians over rounds.
 pub fn row(row: &Row) {
     for kind in Kind::ALL {
-        let note = row.notes.get(&kind).map_or("", String::as_str);
+        let note = row.failures.get(&kind).or(row.notes.get(&kind)).map_or("", String::as_str);
         if row.median(kind, TPS).is_none() && note.is_empty() {
             continue;
         }
@@ -63,14 +63,14 @@ pub fn idle_failed(name: &str, kind: Kind, failure: &Failure) {
 
 /// What we wanted and what we got.
 pub fn goals(goals: &[Goal]) {
-    println!("\n{:<66} {:>26}  met?", "goal", "measured");
+    println!("\n{:<64} {:>20}  met?", "goal", "measured");
     for goal in goals {
-        let met = match goal.met {
-            Some(true) => "yes",
-            Some(false) => "NO",
-            None => "-",
-        };
-        println!("{:<66} {:>26}  {met}", goal.goal, goal.measured);
+        let Some(met) = goal.met else { continue };
+        println!("{:<64} {:>20}  {}", goal.goal, goal.measured, if met { "yes" } else { "NO" });
+    }
+    let unknown = goals.iter().filter(|goal| goal.met.is_none()).count();
+    if unknown > 0 {
+        println!("({unknown} of {} goals not measured)", goals.len());
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is compared: how each target is started in front of the test bed, and when it is ready.
 
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command as StdCommand;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::process::Command;
 use turnpike::app::cluster::free_port;
 
 use crate::Failure;
@@ -246,7 +246,7 @@ fn version(kind: Kind, bed: &Bed) -> String {
         Kind::PgBouncer => (found("pgbouncer"), "--version"),
         Kind::Turnpike => return format!("Turnpike {}", env!("CARGO_PKG_VERSION")),
     };
-    let output = StdCommand::new(program).arg(flag).output().map(|output| output.stdout).unwrap_or_default();
+    let output = Command::new(program).arg(flag).output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).lines().next().unwrap_or("not installed").to_owned()
 }
 
