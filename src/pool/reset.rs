@@ -34,6 +34,8 @@ pub struct Debris {
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of an abandoned result that are read rather than closing the connection.
 const MAX_DRAIN: usize = 16 << 20;
+/// Bytes read at a time.
+const CHUNK: usize = 8192;
 
 /// Cleans the connection in the background and gives it back to its pool.
 pub fn recover(server: Box<Server>, debris: Debris) {
@@ -178,10 +180,11 @@ impl Reader {
     }
 
     async fn fill(&mut self, server: &mut Server) -> Option<()> {
-        let mut chunk = [0u8; 8192];
-        let n = server.stream.read(&mut chunk).await.ok()?;
+        let at = self.pending.len();
+        self.pending.resize(at + CHUNK, 0);
+        let n = server.stream.read(&mut self.pending[at..]).await.ok()?;
+        self.pending.truncate(at + n);
         self.read += n;
-        self.pending.extend_from_slice(&chunk[..n]);
         (n > 0 && self.read <= MAX_DRAIN).then_some(())
     }
 }

@@ -142,7 +142,9 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        if up.has_room() {
+        // With everything answered there is nothing to hurry for: the client's next request is waited for at rest.
+        let done = self.client.lease.is_none() && up.is_empty() && down.is_flushed() && moved;
+        if !done && up.has_room() {
             match up.poll_read(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.counted.0 += n as u64;
@@ -176,7 +178,8 @@ impl<'a> Batch<'a> {
         };
         let probe_after = self.client.pool.settings.probe_after;
         while now.saturating_duration_since(server.returned) >= probe_after {
-            server = match reset::run(&mut server, "").await {
+            // Boxed: rare, and its future is large.
+            server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,
                 None => self.wait_for_server(Instant::now()).await?,
             };

@@ -81,6 +81,7 @@ impl Seat {
     pub fn taken(self, stream: Stream, shared: Arc<Shared>) -> Client {
         Client {
             stream,
+            max_message: shared.config.load().general.max_message_size,
             shared,
             pool: self.entry.pool.clone(),
             entry: self.entry,

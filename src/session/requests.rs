@@ -29,7 +29,7 @@ impl Batch<'_> {
             if !self.stream_request() {
                 return Ok(Next::Io);
             }
-            let max = self.client.shared.max_message_size();
+            let max = self.client.max_message;
             let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|_| self.violated())? else {
                 return Ok(Next::Io);
             };

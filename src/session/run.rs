@@ -43,6 +43,8 @@ pub struct Client {
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Pins,
+    /// Largest message it may send, in bytes.
+    pub max_message: usize,
 }
 
 /// How a client's session ends.
@@ -146,5 +148,24 @@ fn farewell(end: &End, backend: &str) -> Option<Error> {
             .detail("The statement under way may or may not have been carried out."),
         ),
         End::Refused(e) => Some((**e).clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client at rest costs, and what a batch allocates: futures grow unnoticed.
+    #[test]
+    fn futures_stay_small() {
+        fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        async fn batch(client: &'static mut Client) -> Result<(), End> {
+            Batch::new(client).run().await
+        }
+        assert!(size(run) <= 512, "{}", size(run));
+        assert!(size(batch) <= 768, "{}", size(batch));
+        assert!(size_of::<Entry>() <= 384, "{}", size_of::<Entry>());
     }
 }

@@ -125,11 +125,6 @@ impl Shared {
         }
     }
 
-    /// Largest message accepted from a client, in bytes.
-    pub fn max_message_size(&self) -> usize {
-        self.config.load().general.max_message_size
-    }
-
     /// Whether the process is shutting down: transactions under way go on, nothing new begins.
     pub fn draining(&self) -> bool {
         self.draining.load(Acquire)

@@ -101,17 +101,16 @@ pub fn scan(sql: &[u8], conforming: bool) -> Pins {
     let mut pins = Pins::NONE;
     let mut lexer = Lexer::new(sql, conforming);
     let mut lead = Lead::Start;
-    while let Some(token) = lexer.next() {
+    while let Some(token) = lexer.next_name() {
         let text = &sql[token.start..token.end];
         match token.kind {
-            Kind::Punct if text == b";" => lead = Lead::Start,
             Kind::Word if lead == Lead::Start => {
                 lead = Lead::of(text);
                 pins.add(lead.pins(sql, &lexer));
             }
             Kind::Word => pins.add(word(text, lead)),
             Kind::Quoted => pins.add(name(text.trim_ascii_start().strip_prefix(b"\"").unwrap_or(text))),
-            _ => {}
+            _ => lead = Lead::Start,
         }
     }
     pins
@@ -136,6 +135,7 @@ enum Lead {
 impl Lead {
     fn of(word: &[u8]) -> Lead {
         const LEADS: &[(&str, Lead)] = &[
+            ("select", Lead::Making),
             ("set", Lead::Set),
             ("reset", Lead::Reset),
             ("prepare", Lead::Prepare),
@@ -145,11 +145,13 @@ impl Lead {
             ("do", Lead::Opaque),
             ("call", Lead::Opaque),
             ("create", Lead::Making),
-            ("select", Lead::Making),
             ("with", Lead::Making),
             ("explain", Lead::Making),
             ("import", Lead::Making),
         ];
+        if !matches!(word.first().map(|b| b | 0x20), Some(b's' | b'r' | b'p' | b'l' | b'd' | b'c' | b'w' | b'e' | b'i')) {
+            return Lead::Other;
+        }
         LEADS.iter().find(|(lead, _)| is(word, lead)).map_or(Lead::Other, |(_, lead)| *lead)
     }
 
@@ -197,6 +199,9 @@ fn word(text: &[u8], lead: Lead) -> Pins {
 /// A name that may be a function or schema with an effect on the session. `text` may end in a quote.
 #[inline]
 fn name(text: &[u8]) -> Pins {
+    if !matches!(text.first().map(|b| b | 0x20), Some(b's' | b'p' | b'c' | b'l')) {
+        return Pins::NONE;
+    }
     let starts = |prefix: &str| {
         text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
