@@ -86,7 +86,10 @@ impl<'a> Lexer<'a> {
     }
 
     fn find(&self, from: usize, want: impl Fn(u8) -> bool) -> usize {
-        self.text.get(from..).and_then(|t| t.iter().position(|&b| want(b))).map_or(self.text.len(), |n| from + n)
+        self.text
+            .get(from..)
+            .and_then(|t| t.iter().position(|&b| want(b)))
+            .map_or(self.text.len(), |n| from + n)
     }
 
     /// Skips white space and comments from `i` on.
@@ -197,7 +200,8 @@ impl<'a> Lexer<'a> {
         let mut i = i;
         loop {
             i = self.find(i, |b| !(b.is_ascii_alphanumeric() || b == b'_'));
-            let exponent = matches!(self.at(i.wrapping_sub(1)), b'e' | b'E') && matches!(self.at(i), b'+' | b'-');
+            let exponent =
+                matches!(self.at(i.wrapping_sub(1)), b'e' | b'E') && matches!(self.at(i), b'+' | b'-');
             let point = self.at(i) == b'.' && self.at(i + 1) != b'.';
             if !(point || exponent && self.at(i + 1).is_ascii_digit()) || i >= self.text.len() {
                 return i;
