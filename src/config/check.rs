@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
-use super::raw::{At, Section, Sections, Source};
+use super::raw::{At, Fault, Section, Sections, Source};
 use super::words::{FORMATS, MODES, SSL_MODES, nearest};
 use super::{
     Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, PoolMode, PoolSettings,
@@ -61,8 +61,8 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let tls = tls(&sections.table("tls"));
     let users = people::users(&sections.list("user"), source);
     let defaults = pool(&sections.table("pool"), &DEFAULT_POOL);
-    let backends: Vec<_> = sections.list("backend").iter().map(backend).collect();
     let (backend_sections, database_sections) = (sections.list("backend"), sections.list("database"));
+    let backends: Vec<_> = backend_sections.iter().map(backend).collect();
     unique(source, &backend_sections);
     unique(source, &database_sections);
     for name in ["backend", "database"] {
@@ -94,12 +94,8 @@ pub(super) fn unique(source: &Source<'_>, sections: &[Section<'_>]) {
 }
 
 /// The nearest of some names, as a hint.
-pub(super) fn unknown<'a>(
-    what: &str,
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> super::raw::Fault {
-    let fault = super::raw::Fault::from(format!("there is no {what} {name:?}"));
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
+    let fault = Fault::from(format!("there is no {what} {name:?}"));
     match nearest(name, known) {
         Some(near) => fault.hint(format!("did you mean {near:?}?")),
         None => fault,
@@ -118,9 +114,9 @@ pub(super) fn file(section: &Section<'_>, key: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn addr(text: &str) -> Result<SocketAddr, super::raw::Fault> {
+fn addr(text: &str) -> Result<SocketAddr, Fault> {
     let fault = || {
-        super::raw::Fault::from(format!("{text:?} is not an address with a port"))
+        Fault::from(format!("{text:?} is not an address with a port"))
             .hint("such as 127.0.0.1:6432 or [::]:6432")
     };
     text.parse().map_err(|_| fault())
