@@ -47,7 +47,7 @@ pub fn word<T: PartialEq>(words: Words<T>, value: &T) -> &'static str {
 /// The candidate that `text` was most likely meant to be, if any is near.
 pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = candidates.into_iter().map(|c| (distance(text, c), c)).min_by_key(|(d, _)| *d);
-    near.filter(|(d, c)| *d <= (c.len() / 3).clamp(1, 3)).map(|(_, c)| c)
+    near.filter(|(d, c)| *d < text.chars().count() && *d <= (c.len() / 3).clamp(1, 3)).map(|(_, c)| c)
 }
 
 /// Edits (insert, delete, replace a character) between two short texts.
