@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
 mod demo;
 mod run;
 
@@ -20,6 +21,12 @@ struct Args {
 enum Command {
     /// Show it working: a throwaway cluster with sample data behind a proxy.
     Demo(demo::Args),
+    /// Check a configuration and report everything that is wrong with it.
+    Check {
+        /// Configuration file.
+        #[arg(short, long, default_value = "turnpike.toml")]
+        config: PathBuf,
+    },
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -32,6 +39,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Check { config } => check::run(&config),
         Command::Run { config } => run::run(&config),
     }
 }

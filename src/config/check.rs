@@ -1,47 +1,342 @@
-//! Interim reader.
-#![allow(missing_docs, clippy::unwrap_used)]
-use super::*;
-use std::path::Path;
-use toml::Value;
-pub fn load(path: &Path) -> Result<Config, String> {
-    let t: toml::Table = std::fs::read_to_string(path).map_err(|e| e.to_string())?.parse().map_err(|e: toml::de::Error| e.to_string())?;
-    let sec = |n: &str| t.get(n).and_then(Value::as_table).cloned().unwrap_or_default();
-    let arr = |n: &str| t.get(n).and_then(Value::as_array).cloned().unwrap_or_default();
-    fn s(t: &toml::Table, k: &str) -> Option<String> { t.get(k).and_then(Value::as_str).map(str::to_string) }
-    fn i(t: &toml::Table, k: &str, d: i64) -> i64 { t.get(k).and_then(Value::as_integer).unwrap_or(d) }
-    fn d(t: &toml::Table, k: &str, def: f64) -> Duration {
-        let v = match t.get(k) { Some(Value::Integer(i)) => *i as f64, Some(Value::String(x)) => {
-            if let Some(x) = x.strip_suffix("ms") { x.parse::<f64>().unwrap() / 1000.0 } else if let Some(x) = x.strip_suffix("min") { x.parse::<f64>().unwrap() * 60.0 } else { x.strip_suffix('s').unwrap().parse().unwrap() } }, _ => def };
-        Duration::from_secs_f64(v)
+//! From a file to a [`Config`], with defaults, or to everything that is wrong with it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::people;
+use super::problem::Problem;
+pub use super::problem::Problems;
+use super::raw::{At, Fault, Section, Sections, Source};
+use super::words::{FORMATS, MODES, SSL_MODES, nearest};
+use super::{
+    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, PoolMode, PoolSettings,
+    SslMode,
+};
+use crate::core::limits;
+
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+/// Most connections of anything: more than any machine has descriptors for.
+const MANY: u32 = 1_000_000;
+
+/// Reads and checks the file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read it: {error}");
+        let file = path.to_path_buf();
+        Problems(vec![Problem { file, line: 0, column: 0, key: String::new(), message, hint: None }])
+    })?;
+    parse(&text, path)
+}
+
+/// Checks a text as if it were the file `origin`, which need not exist; paths in it are relative to its directory.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, origin: &Path) -> Result<Config, Problems> {
+    let source = Source::new(text, origin);
+    let config = read(&source);
+    let problems = source.into_problems();
+    config.filter(|_| problems.0.is_empty()).ok_or(problems)
+}
+
+fn read(source: &Source<'_>) -> Option<Config> {
+    let root = source.document();
+    // After a syntax error the rest is guesswork.
+    if source.has_problems() {
+        return None;
     }
-    fn list(t: &toml::Table, k: &str) -> Vec<String> { match t.get(k) { Some(Value::String(s)) => vec![s.clone()], Some(Value::Array(a)) => a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect(), _ => vec![] } }
-    let g = sec("general");
-    let p = sec("pool");
-    let pool = |p: &toml::Table, base: &toml::Table| { let mut m = base.clone(); m.extend(p.clone()); let p = &m; PoolSettings {
-        mode: if s(p, "mode").as_deref() == Some("session") { PoolMode::Session } else { PoolMode::Transaction },
-        size: i(p, "size", 20) as u32, min: i(p, "min", 0) as u32, reserve: i(p, "reserve", 0) as u32,
-        reserve_after: d(p, "reserve_after", 5.0), wait_timeout: d(p, "wait_timeout", 60.0), connect_timeout: d(p, "connect_timeout", 10.0),
-        lifetime: d(p, "lifetime", 3600.0), idle_timeout: d(p, "idle_timeout", 600.0), probe_after: d(p, "probe_after", 30.0), max_prepared: i(p, "max_prepared", 500) as usize } };
-    let backends: Vec<Backend> = arr("backend").iter().filter_map(Value::as_table).map(|b| Backend {
-        name: s(b, "name").unwrap(), host: s(b, "host").unwrap(), port: i(b, "port", 5432) as u16,
-        sslmode: match s(b, "sslmode").as_deref() { Some("disable") => SslMode::Disable, Some("require") => SslMode::Require, Some("verify-ca") => SslMode::VerifyCa, Some("verify-full") => SslMode::VerifyFull, _ => SslMode::Prefer },
-        ssl_direct: false, sslrootcert: s(b, "sslrootcert").map(Into::into), sslcert: None, sslkey: None, max_connections: i(b, "max_connections", 0) as u32 }).collect();
-    let databases = arr("database").iter().filter_map(Value::as_table).map(|x| Database {
-        name: s(x, "name").unwrap(), backend: backends.iter().position(|b| Some(&b.name) == s(x, "backend").as_ref()).unwrap(), dbname: s(x, "dbname"), user: s(x, "user"),
-        max_connections: i(x, "max_connections", 0) as u32, pool: pool(x, &p) }).collect();
-    let users = arr("user").iter().filter_map(Value::as_table).map(|u| User { name: s(u, "name").unwrap(),
-        secret: s(u, "password").map(Secret::Password).or(s(u, "verifier").map(|v| Secret::stored(&v))).unwrap_or(Secret::None), max_connections: 0, pool_size: None, pool_mode: None }).collect();
-    let hba = arr("hba").iter().filter_map(Value::as_table).map(|h| HbaRule {
-        kind: match s(h, "type").as_deref() { Some("local") => HbaType::Local, Some("hostssl") => HbaType::HostSsl, Some("hostnossl") => HbaType::HostNoSsl, _ => HbaType::Host },
-        databases: list(h, "database"), users: list(h, "user"),
-        addresses: list(h, "address").iter().map(|a| { let (a, b) = a.split_once('/').unwrap_or((a, "32")); Cidr { addr: a.parse().unwrap(), bits: b.parse().unwrap() } }).collect(),
-        method: match s(h, "method").unwrap().as_str() { "trust" => HbaMethod::Trust, "scram-sha-256" => HbaMethod::Scram, "scram-sha-256-plus" => HbaMethod::ScramPlus, "md5" => HbaMethod::Md5, "password" => HbaMethod::Password, "cert" => HbaMethod::Cert, _ => HbaMethod::Reject } }).collect();
-    let tls = sec("tls");
-    let listen = list(&g, "listen").iter().map(|a| a.parse().unwrap()).collect();
-    Ok(Config { general: General { listen, unix_socket_dir: s(&g, "unix_socket_dir").map(Into::into), workers: i(&g, "workers", 0) as usize, max_clients: i(&g, "max_clients", 10000) as u32,
-        login_timeout: d(&g, "login_timeout", 60.0), drain_timeout: d(&g, "drain_timeout", 30.0), high_water_mark: 65536, max_message_size: crate::core::limits::MAX_MESSAGE, max_client_prepared: 10000 },
-        tls: s(&tls, "cert").map(|c| ClientTls { cert: c.into(), key: s(&tls, "key").unwrap().into(), client_ca: s(&tls, "client_ca").map(Into::into) }),
-        http: s(&sec("http"), "listen").map(|l| l.parse().unwrap()), log: Log { level: s(&sec("log"), "level").unwrap_or("info".into()), json: false, connections: false, disconnections: false },
-        admin: Admin { database: "turnpike".into(), admins: list(&sec("admin"), "admins"), readers: list(&sec("admin"), "readers") },
-        auth: Auth { query: None, failure_delay: Duration::from_millis(500), max_failures_per_minute: 30 }, hba, backends, databases, users })
+    let sections = Sections::new(source, &root);
+    let general = general(&sections.table("general"));
+    let tls = tls(&sections.table("tls"));
+    let users = people::users(&sections.list("user"), source);
+    let defaults = pool(&sections.table("pool"), &DEFAULT_POOL);
+    let (backend_sections, database_sections) = (sections.list("backend"), sections.list("database"));
+    let backends: Vec<_> = backend_sections.iter().map(backend).collect();
+    unique(source, &backend_sections);
+    unique(source, &database_sections);
+    for name in ["backend", "database"] {
+        if !sections.has(name) {
+            source.report(0, name, "is missing: there must be at least one");
+        }
+    }
+    let databases = databases(&database_sections, &backends, &users, &defaults);
+    let hba = people::hba(&sections.list("hba"), tls.as_ref());
+    let auth = auth(&sections.table("auth"), &users, &databases);
+    let admin = admin(&sections.table("admin"), &databases);
+    let http = http(&sections.table("http"), &general);
+    let log = log(&sections.table("log"));
+    Some(Config { general, tls, http, log, admin, auth, hba, backends, databases, users })
+}
+
+/// Reports names that occur twice.
+pub(super) fn unique(source: &Source<'_>, sections: &[Section<'_>]) {
+    let mut seen: Vec<(String, At)> = Vec::new();
+    for section in sections {
+        let Some(name) = section.text_quietly("name") else { continue };
+        match seen.iter().find(|(n, _)| *n == name) {
+            Some((_, at)) => {
+                section.report("name", format!("{name:?} is already defined on line {}", source.line(*at)));
+            }
+            None => seen.push((name, section.at("name"))),
+        }
+    }
+}
+
+/// The nearest of some names, as a hint.
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
+    let fault = Fault::from(format!("there is no {what} {name:?}"));
+    match nearest(name, known) {
+        Some(near) => fault.hint(format!("did you mean {near:?}?")),
+        None => fault,
+    }
+}
+
+/// A file that must be there and be readable.
+pub(super) fn file(section: &Section<'_>, key: &str) -> Option<PathBuf> {
+    let path = section.path(key)?;
+    let outcome = fs::File::open(&path).and_then(|file| file.metadata());
+    match outcome {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => section.report(key, format!("{} is not a file", path.display())),
+        Err(error) => section.report(key, format!("cannot read {}: {error}", path.display())),
+    }
+    Some(path)
+}
+
+fn addr(text: &str) -> Result<SocketAddr, Fault> {
+    let fault = || {
+        Fault::from(format!("{text:?} is not an address with a port"))
+            .hint("such as 127.0.0.1:6432 or [::]:6432")
+    };
+    text.parse().map_err(|_| fault())
+}
+
+fn general(section: &Section<'_>) -> General {
+    let listen =
+        section.parsed("listen", addr).unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 6432))]);
+    let unix_socket_dir = section.path("unix_socket_dir");
+    if let Some(dir) = unix_socket_dir.as_ref().filter(|dir| !dir.is_dir()) {
+        section.report("unix_socket_dir", format!("{} is not a directory", dir.display()));
+    }
+    if section.count("listen") == Some(0) && unix_socket_dir.is_none() {
+        section.report("listen", "there is nothing to listen on");
+    }
+    for (i, addr) in listen.iter().enumerate() {
+        if addr.port() != 0 && listen.iter().take(i).any(|other| other == addr) {
+            section.report("listen", format!("{addr} occurs twice"));
+        }
+    }
+    General {
+        listen,
+        unix_socket_dir,
+        workers: section.number("workers", 0..=1024).unwrap_or(0),
+        max_clients: section.number("max_clients", 1..=MANY).unwrap_or(10_000),
+        login_timeout: section.duration("login_timeout", SOME_TIME).unwrap_or(Duration::from_secs(60)),
+        drain_timeout: section.duration("drain_timeout", ANY_TIME).unwrap_or(Duration::from_secs(30)),
+        high_water_mark: section
+            .size("high_water_mark", limits::MIN_HIGH_WATER..=limits::MAX_MESSAGE)
+            .unwrap_or(limits::HIGH_WATER),
+        max_message_size: section
+            .size("max_message_size", limits::MAX_AUTH_MESSAGE..=limits::MAX_MESSAGE)
+            .unwrap_or(limits::MAX_MESSAGE),
+        max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
+    }
+}
+
+fn tls(section: &Section<'_>) -> Option<ClientTls> {
+    let (cert, key) = (file(section, "cert"), file(section, "key"));
+    let client_ca = file(section, "client_ca");
+    let needed = section.has("cert") || section.has("key") || section.has("client_ca");
+    for key in ["cert", "key"].into_iter().filter(|key| needed && !section.has(key)) {
+        section.report(key, "is missing: TLS needs both cert and key");
+    }
+    // What is wrong with them is reported, and must not be reported again by what needs TLS.
+    needed.then(|| ClientTls { cert: cert.unwrap_or_default(), key: key.unwrap_or_default(), client_ca })
+}
+
+fn http(section: &Section<'_>, general: &General) -> Option<SocketAddr> {
+    let listen = section.text("listen")?;
+    let listen = addr(&listen).map_err(|fault| section.report("listen", fault)).ok()?;
+    if listen.port() != 0 && general.listen.contains(&listen) {
+        section.report("listen", format!("{listen} is already in general.listen"));
+    }
+    Some(listen)
+}
+
+fn log(section: &Section<'_>) -> Log {
+    let level = section.text("level").unwrap_or_else(|| "info".into());
+    let plain = level.chars().all(|c| c.is_ascii_alphabetic());
+    let known = LEVELS.iter().any(|l| level.eq_ignore_ascii_case(l));
+    if plain && !known {
+        section.report("level", format!("{level:?} is not one of {}", LEVELS.join(", ")));
+    } else if let Err(error) = EnvFilter::try_new(&level) {
+        section.report("level", format!("{level:?} is not a filter: {error}"));
+    }
+    Log {
+        level,
+        json: section.word("format", FORMATS).unwrap_or(false),
+        connections: section.flag("connections").unwrap_or(false),
+        disconnections: section.flag("disconnections").unwrap_or(false),
+    }
+}
+
+fn admin(section: &Section<'_>, databases: &[Database]) -> Admin {
+    let database = section.text("database").unwrap_or_else(|| "turnpike".into());
+    if databases.iter().any(|d| d.name == database) {
+        section.report("database", format!("{database:?} is also the name of a [[database]]"));
+    }
+    Admin {
+        database,
+        admins: section.texts("admins").unwrap_or_default(),
+        readers: section.texts("readers").unwrap_or_default(),
+    }
+}
+
+fn auth(section: &Section<'_>, users: &[super::User], databases: &[Database]) -> Auth {
+    let cache = section.duration("cache", ANY_TIME).unwrap_or(Duration::from_secs(30));
+    let user = section.text("user");
+    if let Some(name) = user.as_ref().filter(|name| users.iter().all(|u| u.name != **name)) {
+        section.report("user", unknown("[[user]]", name, users.iter().map(|u| u.name.as_str())));
+    }
+    let database = section.text("database");
+    let exact = databases.iter().map(|d| d.name.as_str());
+    let served = |name: &str| databases.iter().any(|d| d.name == name || d.name == "*");
+    if let Some(name) = database.as_ref().filter(|name| !served(name)) {
+        section.report("database", unknown("[[database]]", name, exact));
+    }
+    for key in ["user", "database"].into_iter().filter(|key| section.has(key) && !section.has("query")) {
+        section.report(key, "has no effect without auth.query");
+    }
+    let sql = section.text("query");
+    if let Some(sql) = &sql {
+        match parameters(sql).as_slice() {
+            [] => section.report("query", "must have $1, the user name, in it"),
+            found if found.iter().any(|n| n != "1") => {
+                section.report("query", "may have no parameter but $1, the user name");
+            }
+            _ => {}
+        }
+        if !section.has("user") {
+            section.report("user", "is missing: auth.query runs as a [[user]]");
+        }
+    }
+    Auth {
+        query: sql.zip(user).map(|(sql, user)| AuthQuery { sql, user, database, cache }),
+        failure_delay: section
+            .duration("failure_delay", Duration::ZERO..=Duration::from_secs(60))
+            .unwrap_or(Duration::from_millis(500)),
+        max_failures_per_minute: section.number("max_failures_per_minute", 1..=MANY).unwrap_or(30),
+    }
+}
+
+/// The digits after each `$`.
+fn parameters(sql: &str) -> Vec<String> {
+    let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+    sql.split('$').skip(1).map(digits).filter(|digits| !digits.is_empty()).collect()
+}
+
+const DEFAULT_POOL: PoolSettings = PoolSettings {
+    mode: PoolMode::Transaction,
+    size: 20,
+    min: 0,
+    reserve: 0,
+    reserve_after: Duration::from_secs(5),
+    wait_timeout: Duration::from_secs(60),
+    connect_timeout: Duration::from_secs(10),
+    lifetime: Duration::from_secs(3600),
+    idle_timeout: Duration::from_secs(600),
+    probe_after: Duration::from_secs(30),
+    max_prepared: 500,
+};
+
+/// Pool settings of `[pool]` or of a `[[database]]`; what it does not say is as in `base`.
+fn pool(section: &Section<'_>, base: &PoolSettings) -> PoolSettings {
+    let pool = PoolSettings {
+        mode: section.word("mode", MODES).unwrap_or(base.mode),
+        size: section.number("size", 1..=MANY).unwrap_or(base.size),
+        min: section.number("min", 0..=MANY).unwrap_or(base.min),
+        reserve: section.number("reserve", 0..=MANY).unwrap_or(base.reserve),
+        reserve_after: section.duration("reserve_after", ANY_TIME).unwrap_or(base.reserve_after),
+        wait_timeout: section.duration("wait_timeout", SOME_TIME).unwrap_or(base.wait_timeout),
+        connect_timeout: section.duration("connect_timeout", SOME_TIME).unwrap_or(base.connect_timeout),
+        lifetime: section.duration("lifetime", SOME_TIME).unwrap_or(base.lifetime),
+        idle_timeout: section.duration("idle_timeout", SOME_TIME).unwrap_or(base.idle_timeout),
+        probe_after: section.duration("probe_after", ANY_TIME).unwrap_or(base.probe_after),
+        max_prepared: section.number("max_prepared", 0..=1_000_000).unwrap_or(base.max_prepared),
+    };
+    let own = ["min", "size"].into_iter().find(|key| section.has(key));
+    if let Some(key) = own.filter(|_| pool.min > pool.size) {
+        section.report(key, format!("min ({}) is more than size ({})", pool.min, pool.size));
+    }
+    pool
+}
+
+fn backend(section: &Section<'_>) -> Backend {
+    let sslmode = section.word("sslmode", SSL_MODES).unwrap_or(SslMode::Prefer);
+    let ssl_direct = section.flag("ssl_direct").unwrap_or(false);
+    if ssl_direct && matches!(sslmode, SslMode::Disable | SslMode::Prefer) {
+        section.report("ssl_direct", "needs sslmode require, verify-ca or verify-full");
+    }
+    if matches!(sslmode, SslMode::VerifyCa | SslMode::VerifyFull) && !section.has("sslrootcert") {
+        section.report("sslrootcert", "is missing: sslmode verify-ca and verify-full need it");
+    }
+    for (key, other) in [("sslcert", "sslkey"), ("sslkey", "sslcert")] {
+        if section.has(other) && !section.has(key) {
+            section.report(key, format!("is missing: {other} is of no use without it"));
+        }
+    }
+    Backend {
+        name: section.required("name"),
+        host: section.required("host"),
+        port: section.number("port", 1..=u16::MAX).unwrap_or(5432),
+        sslmode,
+        ssl_direct,
+        sslrootcert: file(section, "sslrootcert"),
+        sslcert: file(section, "sslcert"),
+        sslkey: file(section, "sslkey"),
+        max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
+    }
+}
+
+fn databases(
+    sections: &[Section<'_>],
+    backends: &[Backend],
+    users: &[super::User],
+    defaults: &PoolSettings,
+) -> Vec<Database> {
+    let mut databases: Vec<Database> = Vec::new();
+    for section in sections {
+        let backend = section.required("backend");
+        let index = backends.iter().position(|b| b.name == backend);
+        if index.is_none() && !backend.is_empty() {
+            let known = backends.iter().map(|b| b.name.as_str());
+            section.report("backend", unknown("[[backend]]", &backend, known));
+        }
+        let user = section.text("user");
+        if let Some(name) = user.as_ref().filter(|name| users.iter().all(|u| u.name != **name)) {
+            section.report("user", unknown("[[user]]", name, users.iter().map(|u| u.name.as_str())));
+        }
+        databases.push(Database {
+            name: section.required("name"),
+            backend: index.unwrap_or_default(),
+            dbname: section.text("dbname"),
+            user,
+            max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
+            pool: pool(section, defaults),
+        });
+    }
+    // Stable: exact names keep their order.
+    databases.sort_by_key(|d| d.name == "*");
+    databases
 }

@@ -7,9 +7,17 @@ use super::{Cidr, HbaRule, HbaType};
 impl HbaRule {
     /// Whether the rule is about this connection. `kind` is never [`HbaType::Host`]; `physical` says that it asks
     /// for physical replication, which only the word `replication` matches.
-    pub fn matches(&self, kind: HbaType, addr: Option<IpAddr>, database: &str, user: &str, physical: bool) -> bool {
+    pub fn matches(
+        &self,
+        kind: HbaType,
+        addr: Option<IpAddr>,
+        database: &str,
+        user: &str,
+        physical: bool,
+    ) -> bool {
         self.kind_matches(kind)
-            && (self.addresses.is_empty() || addr.is_some_and(|a| self.addresses.iter().any(|c| c.contains(a))))
+            && (self.addresses.is_empty()
+                || addr.is_some_and(|a| self.addresses.iter().any(|c| c.contains(a))))
             && self.databases.iter().any(|d| database_matches(d, database, user, physical))
             && self.users.iter().any(|u| u == "all" || u == user)
     }
@@ -33,7 +41,9 @@ impl Cidr {
     /// Whether the network has this address. An IPv4 address may come mapped into IPv6.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match (self.addr, addr.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(a)) => same_prefix(net.to_bits().into(), a.to_bits().into(), self.bits, 32),
+            (IpAddr::V4(net), IpAddr::V4(a)) => {
+                same_prefix(net.to_bits().into(), a.to_bits().into(), self.bits, 32)
+            }
             (IpAddr::V6(net), IpAddr::V6(a)) => same_prefix(net.to_bits(), a.to_bits(), self.bits, 128),
             _ => false,
         }

@@ -1,5 +1,5 @@
-//! The configuration: `raw` mirrors the file for serde, `check` turns it into the types here and reports every
-//! problem at once. What leaves this module is typed, complete and immutable.
+//! The configuration: `raw` reads the file, `check` turns it into the types here and reports every problem at once.
+//! What leaves this module is typed, complete and immutable.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,15 @@ use std::time::Duration;
 
 pub mod check;
 pub mod hba;
+pub mod keys;
+mod people;
+pub mod problem;
 pub mod raw;
+pub mod show;
+#[cfg(test)]
+mod tests;
+pub mod units;
+pub mod words;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -239,7 +239,9 @@ impl Login<'_> {
                 self.exchange()?.server_final(data)?;
                 self.verified = true;
             }
-            other => return Err(refused(self.target, &format!("server asks for authentication method {other}"))),
+            other => {
+                return Err(refused(self.target, &format!("server asks for authentication method {other}")));
+            }
         }
         Ok(Some(out))
     }
@@ -250,9 +252,14 @@ impl Login<'_> {
     }
 
     fn cleartext(&mut self, out: &mut Vec<u8>, stream: &Stream) -> Result<()> {
-        let Credential::Password(password) = self.credential else { return Err(self.no_secret("a password")) };
+        let Credential::Password(password) = self.credential else {
+            return Err(self.no_secret("a password"));
+        };
         if !stream.is_private() {
-            return Err(refused(self.target, "server asks for the password in the clear on a connection without TLS"));
+            return Err(refused(
+                self.target,
+                "server asks for the password in the clear on a connection without TLS",
+            ));
         }
         reply::password(out, &[password.as_bytes(), b"\0"].concat());
         Ok(())
@@ -330,7 +337,10 @@ pub fn server_error(frame: &[u8]) -> Error {
 }
 
 fn refused(target: &Target, why: &str) -> Error {
-    Error::backend(SqlState::CANNOT_CONNECT, format!("could not connect to backend \"{}\": {why}", target.name()))
+    Error::backend(
+        SqlState::CANNOT_CONNECT,
+        format!("could not connect to backend \"{}\": {why}", target.name()),
+    )
 }
 
 /// A failed socket operation on the way to a backend.

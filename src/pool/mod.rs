@@ -45,7 +45,8 @@ impl Pools {
     /// # Errors
     /// Certificates that cannot be used, by file.
     pub fn new(config: &Config) -> Result<Pools, String> {
-        let targets = config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
+        let targets =
+            config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Pools { targets, pools: Mutex::default(), caps: Mutex::default(), kick: Arc::default() })
     }
 

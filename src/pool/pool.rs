@@ -308,8 +308,9 @@ impl Pool {
     }
 
     async fn open(self: Arc<Self>, slot: Slot) {
-        let opened =
-            tokio::time::timeout(self.settings.connect_timeout, connect::open(&self)).await.unwrap_or_else(|_| {
+        let opened = tokio::time::timeout(self.settings.connect_timeout, connect::open(&self))
+            .await
+            .unwrap_or_else(|_| {
                 Err(Error::backend(
                     SqlState::CANNOT_CONNECT,
                     format!("connecting to backend \"{}\" timed out", self.target.name()),
@@ -329,7 +330,8 @@ impl Pool {
             (state.failures, state.retry_at, state.last_error) = (0, None, None);
             let id = self.target.next_link();
             state.next_link = id;
-            let link = Arc::new(Link::new(id, greeted.pid, greeted.key, self.target.clone(), &greeted.stream));
+            let link =
+                Arc::new(Link::new(id, greeted.pid, greeted.key, self.target.clone(), &greeted.stream));
             state.links.insert(id, link.clone());
             link
         };
@@ -420,7 +422,8 @@ impl Pool {
         let state = self.state.lock();
         let idle = state.idle.len() as u64;
         let waiting = state.waiters.len() as u64;
-        let lent = u64::from(state.total).saturating_sub(idle + u64::from(state.connecting + state.resetting));
+        let lent =
+            u64::from(state.total).saturating_sub(idle + u64::from(state.connecting + state.resetting));
         PoolRow {
             database: self.purpose.database.clone(),
             user: self.purpose.user.clone(),
@@ -501,7 +504,9 @@ fn retire(mut server: Box<Server>) {
 
 /// Whether waiting cannot change a server's refusal: wrong password, no such database or role, no permission.
 fn is_final(code: SqlState) -> bool {
-    code.0.starts_with(b"28") || code == SqlState::UNKNOWN_DATABASE || code == SqlState::INSUFFICIENT_PRIVILEGE
+    code.0.starts_with(b"28")
+        || code == SqlState::UNKNOWN_DATABASE
+        || code == SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// The word that the configuration uses.

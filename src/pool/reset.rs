@@ -117,7 +117,9 @@ pub async fn run(server: &mut Box<Server>, sql: &str) -> Option<Outcome> {
     loop {
         let frame = reader.frame(server).await?;
         match frame[0] {
-            b'S' => outcome.params.extend(parameter_status(&frame).map(|(n, v)| (n.to_string(), v.to_string()))),
+            b'S' => {
+                outcome.params.extend(parameter_status(&frame).map(|(n, v)| (n.to_string(), v.to_string())))
+            }
             b'E' => outcome.error = Some(frame),
             b'Z' => return (frame.get(5) == Some(&b'I')).then_some(outcome),
             _ => {}

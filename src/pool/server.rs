@@ -201,7 +201,8 @@ impl Server {
         if self.prepared.get(&statement.id).is_some() {
             return Prepare::Known;
         }
-        let out = if self.prepared.len() >= self.prepared.cap().get() { self.prepared.pop_lru() } else { None };
+        let out =
+            if self.prepared.len() >= self.prepared.cap().get() { self.prepared.pop_lru() } else { None };
         self.prepared.put(statement.id, statement.clone());
         self.link.prepared.store(u32::try_from(self.prepared.len()).unwrap_or(u32::MAX), Relaxed);
         out.map_or(Prepare::Parse, |(_, old)| Prepare::Replace(old))

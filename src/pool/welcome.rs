@@ -91,8 +91,10 @@ mod tests {
     #[test]
     fn settings_that_change_nothing_are_not_carried() {
         let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
-        let base = vec![pair("TimeZone", "UTC"), pair("client_encoding", "UTF8"), pair("application_name", "")];
-        let wanted = Settings::from_pairs([("client_encoding", "utf8"), ("timezone", "cet"), ("work_mem", "1MB")]);
+        let base =
+            vec![pair("TimeZone", "UTC"), pair("client_encoding", "UTF8"), pair("application_name", "")];
+        let wanted =
+            Settings::from_pairs([("client_encoding", "utf8"), ("timezone", "cet"), ("work_mem", "1MB")]);
         let welcome = Welcome::new(&wanted, &base, &[pair("TimeZone", "CET")]);
         assert_eq!(welcome.params, [pair("TimeZone", "CET"), pair("client_encoding", "UTF8")]);
         assert_eq!(welcome.settings, Settings::from_pairs([("timezone", "CET"), ("work_mem", "1MB")]));

@@ -70,14 +70,7 @@ impl<'a> Batch<'a> {
             let pump = || Pump::new(high_water, client.shared.totals.clone());
             Box::new(Flow { up: pump(), down: pump(), expected: Expected::default() })
         });
-        Batch {
-            client,
-            flow,
-            begun: None,
-            long_text: None,
-            server_said_goodbye: false,
-            counted: (0, 0),
-        }
+        Batch { client, flow, begun: None, long_text: None, server_said_goodbye: false, counted: (0, 0) }
     }
 
     /// Runs until the client is at rest. An error is the end of the session; its server connection, if it is still
@@ -326,7 +319,10 @@ impl<'a> Batch<'a> {
 
     /// The server connection that the requests go to. Requests are only taken when there is one.
     pub fn server(&mut self) -> Result<&mut Server, End> {
-        self.client.lease.as_deref_mut().ok_or_else(|| End::from(Error::internal("no server connection on loan")))
+        self.client
+            .lease
+            .as_deref_mut()
+            .ok_or_else(|| End::from(Error::internal("no server connection on loan")))
     }
 
     /// Marks whose unnamed statement the server holds now.

@@ -173,7 +173,9 @@ impl Expected {
             (b'G', Expect::Query | Expect::Execute) => (false, Fate::Forward),
             (b'H' | b'c', Expect::Execute) => (false, Fate::Forward),
             (b'I' | b's', Expect::Execute) => (true, Fate::Forward),
-            (b'1', Expect::Parse(..) | Expect::ParseRaw(_) | Expect::ParseUnnamed(_)) => (true, Fate::Forward),
+            (b'1', Expect::Parse(..) | Expect::ParseRaw(_) | Expect::ParseUnnamed(_)) => {
+                (true, Fate::Forward)
+            }
             (b'2', Expect::Bind) => (true, Fate::Forward),
             (b'3', Expect::Close(_) | Expect::CloseUnnamed(_)) => (true, Fate::Forward),
             (b't', Expect::DescribeStatement) => (false, Fate::Forward),
@@ -184,7 +186,9 @@ impl Expected {
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),
         };
-        if done && let Some(Expect::Parse(statement, _) | Expect::OurParse(statement)) = self.queue.pop_front() {
+        if done
+            && let Some(Expect::Parse(statement, _) | Expect::OurParse(statement)) = self.queue.pop_front()
+        {
             statement.accept();
         }
         match kind {

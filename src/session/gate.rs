@@ -71,7 +71,13 @@ impl Gate {
     }
 
     /// What is known of `user`'s password: from the configuration, else from `auth_query`. `None`: no such user.
-    pub async fn secret(&self, config: &Config, pools: &Pools, database: &str, user: &str) -> Result<Option<Secret>> {
+    pub async fn secret(
+        &self,
+        config: &Config,
+        pools: &Pools,
+        database: &str,
+        user: &str,
+    ) -> Result<Option<Secret>> {
         if let Some(user) = config.user(user) {
             return Ok(Some(user.secret.clone()));
         }
@@ -176,7 +182,11 @@ async fn auth_query(
 ) -> std::result::Result<Option<Secret>, String> {
     let stream = connect::dial(target).await.map_err(|e| e.to_string())?;
     let mut options = tokio_postgres::Config::new();
-    options.user(&query.user).dbname(dbname).options("-c search_path=pg_catalog").application_name("turnpike auth");
+    options
+        .user(&query.user)
+        .dbname(dbname)
+        .options("-c search_path=pg_catalog")
+        .application_name("turnpike auth");
     if let Some(Secret::Password(password)) = config.user(&query.user).map(|u| &u.secret) {
         options.password(password);
     }

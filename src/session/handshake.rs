@@ -313,10 +313,11 @@ async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Ar
     let now = Instant::now();
     let mut server = match pool.try_lease(now) {
         Some(server) => server,
-        None => pool.queue(id, now).await.map_err(|_| Error::internal("pool closed"))?.map_err(|e| Error {
-            severity: crate::core::error::Severity::Fatal,
-            ..e
-        })?,
+        None => pool
+            .queue(id, now)
+            .await
+            .map_err(|_| Error::internal("pool closed"))?
+            .map_err(|e| Error { severity: crate::core::error::Severity::Fatal, ..e })?,
     };
     let found = ask_server(&mut server, wanted).await;
     match found {
@@ -337,8 +338,13 @@ async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Ar
 type Reported = Vec<(String, String)>;
 
 /// Applies the settings to a server that has none, and tells what it reports.
-async fn ask_server(server: &mut Box<Server>, wanted: &Settings) -> std::result::Result<Reported, (Error, bool)> {
-    let lost = || (Error::backend(SqlState::CONNECTION_FAILURE, "backend closed the connection during login"), false);
+async fn ask_server(
+    server: &mut Box<Server>,
+    wanted: &Settings,
+) -> std::result::Result<Reported, (Error, bool)> {
+    let lost = || {
+        (Error::backend(SqlState::CONNECTION_FAILURE, "backend closed the connection during login"), false)
+    };
     server.unnamed = None;
     let neutral = server.slot.pool().neutral().clone();
     if !server.settings.is_empty() {

@@ -175,7 +175,9 @@ impl Login<'_> {
         let body = self.ask(5, &salt).await?;
         let answer = password::password_message(&body)?;
         let want = match &secret {
-            Some(Secret::Password(plain)) => Some(password::md5_from_password(&self.startup.user, plain, salt)),
+            Some(Secret::Password(plain)) => {
+                Some(password::md5_from_password(&self.startup.user, plain, salt))
+            }
             Some(Secret::Md5(stored)) => Some(password::md5_from_stored(stored, salt)),
             _ => None,
         };

@@ -102,7 +102,11 @@ impl Pump {
         }
         let here = self.streaming.min(self.end - self.scan);
         self.streaming -= here;
-        if self.discarding { self.omit(here) } else { self.scan += here }
+        if self.discarding {
+            self.omit(here)
+        } else {
+            self.scan += here
+        }
         self.streaming == 0
     }
 
@@ -211,9 +215,9 @@ impl Pump {
                 match (first.is_empty(), second.is_empty()) {
                     (true, _) => ready!(stream.poll_write(cx, second))?,
                     (_, true) => ready!(stream.poll_write(cx, first))?,
-                    _ => ready!(
-                        stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
-                    )?,
+                    _ => {
+                        ready!(stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))?
+                    }
                 }
             };
             if n == 0 {

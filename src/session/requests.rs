@@ -30,7 +30,8 @@ impl Batch<'_> {
                 return Ok(Next::Io);
             }
             let max = self.client.max_message;
-            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|_| self.violated())? else {
+            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|_| self.violated())?
+            else {
                 return Ok(Next::Io);
             };
             let whole = self.flow.up.window().len() >= header.len;
@@ -88,7 +89,9 @@ impl Batch<'_> {
             b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
             b'P' if whole && client.lease.is_none() => return self.parse_alone(header.len),
             b'C' if whole && client.lease.is_none() => return self.close_alone(header.len),
-            _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => flow.up.omit_frame(header.len),
+            _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => {
+                flow.up.omit_frame(header.len)
+            }
             kind if kind != b'S' && !copy && flow.expected.is_skipping() => flow.up.omit_frame(header.len),
             _ => return Ok(false),
         }
@@ -232,7 +235,12 @@ impl Batch<'_> {
     }
 
     /// The name is taken: the server is made to say so, in its place in the batch and with all that follows from it.
-    fn parse_duplicate(&mut self, len: usize, name: &[u8], known: &std::sync::Arc<Prepared>) -> Result<(), End> {
+    fn parse_duplicate(
+        &mut self,
+        len: usize,
+        name: &[u8],
+        known: &std::sync::Arc<Prepared>,
+    ) -> Result<(), End> {
         self.ensure(known)?;
         let body = self.flow.up.window()[FRAME_HEADER + name.len() + 1..len].to_vec();
         self.flow.up.omit_frame(len);

@@ -149,7 +149,10 @@ impl Lead {
             ("explain", Lead::Making),
             ("import", Lead::Making),
         ];
-        if !matches!(word.first().map(|b| b | 0x20), Some(b's' | b'r' | b'p' | b'l' | b'd' | b'c' | b'w' | b'e' | b'i')) {
+        if !matches!(
+            word.first().map(|b| b | 0x20),
+            Some(b's' | b'r' | b'p' | b'l' | b'd' | b'c' | b'w' | b'e' | b'i')
+        ) {
             return Lead::Other;
         }
         LEADS.iter().find(|(lead, _)| is(word, lead)).map_or(Lead::Other, |(_, lead)| *lead)

@@ -60,8 +60,8 @@ const fn classes() -> [u8; 256] {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => WORD_START | WORD_PART,
             b'0'..=b'9' => DIGIT | WORD_PART,
             b'$' => WORD_PART,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%'
-            | b'<' | b'>' | b'=' => OPERATOR,
+            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/'
+            | b'%' | b'<' | b'>' | b'=' => OPERATOR,
             _ => 0,
         };
         b += 1;
@@ -98,7 +98,10 @@ impl<'a> Lexer<'a> {
     }
 
     fn find(&self, from: usize, want: impl Fn(u8) -> bool) -> usize {
-        self.text.get(from..).and_then(|t| t.iter().position(|&b| want(b))).map_or(self.text.len(), |n| from + n)
+        self.text
+            .get(from..)
+            .and_then(|t| t.iter().position(|&b| want(b)))
+            .map_or(self.text.len(), |n| from + n)
     }
 
     /// The first byte from `i` on that is not of this class.
@@ -257,7 +260,8 @@ impl<'a> Lexer<'a> {
         let mut i = i;
         loop {
             i = self.past(i, WORD_PART);
-            let exponent = matches!(self.at(i.wrapping_sub(1)), b'e' | b'E') && matches!(self.at(i), b'+' | b'-');
+            let exponent =
+                matches!(self.at(i.wrapping_sub(1)), b'e' | b'E') && matches!(self.at(i), b'+' | b'-');
             let point = self.at(i) == b'.' && self.at(i + 1) != b'.';
             if !(point || exponent && self.at(i + 1).is_ascii_digit()) || i >= self.text.len() {
                 return i;

@@ -101,7 +101,10 @@ mod tests {
     fn error_fields() {
         let frame = b"E\0\0\0\0SFEHLER\0VERROR\0C42601\0Moops\0\0";
         let fields = ErrorFields::of(frame);
-        assert_eq!((fields.severity, fields.code, fields.message), (&b"ERROR"[..], &b"42601"[..], &b"oops"[..]));
+        assert_eq!(
+            (fields.severity, fields.code, fields.message),
+            (&b"ERROR"[..], &b"42601"[..], &b"oops"[..])
+        );
         assert!(!fields.is_fatal());
         assert_eq!(ErrorFields::of(b"E\0\0\0\x05\0").sqlstate().as_str(), "XX000");
         assert_eq!(ErrorFields::of(b"E\0\0\0\x09Cabc").code, b"");

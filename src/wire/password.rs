@@ -39,9 +39,10 @@ pub fn md5_stored_matches(stored: &str, user: &str, password: &[u8]) -> bool {
 /// FATAL 08P01 where it does not end in its terminator; 28P01 where it is empty, as Postgres does.
 pub fn password_message(body: &[u8]) -> Result<&[u8]> {
     match cstr(body) {
-        Some((b"", [])) => {
-            Err(Error::fatal(crate::core::error::SqlState::INVALID_PASSWORD, "empty password returned by client"))
-        }
+        Some((b"", [])) => Err(Error::fatal(
+            crate::core::error::SqlState::INVALID_PASSWORD,
+            "empty password returned by client",
+        )),
         Some((password, [])) => Ok(password),
         _ => Err(Error::protocol("invalid password packet size")),
     }

@@ -137,7 +137,10 @@ mod tests {
         let header = frame::server(&out).ok().flatten().map(|h| h.len);
         assert_eq!(header, Some(out.len()));
         let fields = ErrorFields::of(&out);
-        assert_eq!((fields.severity, fields.code, fields.message), (&b"FATAL"[..], &b"28P01"[..], &b"nope"[..]));
+        assert_eq!(
+            (fields.severity, fields.code, fields.message),
+            (&b"FATAL"[..], &b"28P01"[..], &b"nope"[..])
+        );
     }
 
     #[test]

@@ -103,8 +103,9 @@ impl Verifier {
     /// # Errors
     /// 28000 where it is none.
     pub fn parse(text: &str) -> Result<Verifier> {
-        Self::read(text)
-            .ok_or_else(|| Error::fatal(SqlState::INVALID_AUTHORIZATION, "stored SCRAM verifier is not valid"))
+        Self::read(text).ok_or_else(|| {
+            Error::fatal(SqlState::INVALID_AUTHORIZATION, "stored SCRAM verifier is not valid")
+        })
     }
 
     fn read(text: &str) -> Option<Verifier> {
@@ -307,11 +308,10 @@ impl ServerExchange {
             "n" => Ok(()),
             "y" if !offered => Ok(()),
             // It could have bound the channel and thinks that we cannot: someone in between took our offer out.
-            "y" => Err(Error::fatal(
-                SqlState::INVALID_AUTHORIZATION,
-                "SCRAM channel binding negotiation error",
-            )
-            .detail("The client supports SCRAM channel binding but thinks the server does not.")),
+            "y" => {
+                Err(Error::fatal(SqlState::INVALID_AUTHORIZATION, "SCRAM channel binding negotiation error")
+                    .detail("The client supports SCRAM channel binding but thinks the server does not."))
+            }
             _ if flag.starts_with("p=") => Err(Error::protocol("unsupported SCRAM channel-binding type")),
             _ => Err(malformed("The channel-binding flag is unknown.")),
         }
@@ -374,7 +374,11 @@ impl ClientExchange {
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub fn start(credential: Credential, binding: ChannelBinding, plus: bool) -> Result<(Self, &'static str)> {
+    pub fn start(
+        credential: Credential,
+        binding: ChannelBinding,
+        plus: bool,
+    ) -> Result<(Self, &'static str)> {
         let (mechanism, header, endpoint) = match binding {
             ChannelBinding::Endpoint(data) if plus => (PLUS, "p=tls-server-end-point,,", data),
             ChannelBinding::Endpoint(_) => (PLAIN, "y,,", Vec::new()),
@@ -398,7 +402,8 @@ impl ClientExchange {
         let text = utf8(data)?;
         let mut rest = text;
         let nonce = attribute(&mut rest, 'r')?;
-        let salt = BASE64.decode(attribute(&mut rest, 's')?).map_err(|_| malformed("The salt is not base64."))?;
+        let salt =
+            BASE64.decode(attribute(&mut rest, 's')?).map_err(|_| malformed("The salt is not base64."))?;
         let iterations = attribute(&mut rest, 'i')?.parse::<u32>();
         let iterations = iterations.map_err(|_| malformed("The iteration count is not a number."))?;
         if !is_nonce(nonce) || !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
@@ -525,7 +530,10 @@ mod tests {
         assert!(exchange(right.clone(), &verifier, ChannelBinding::None).unwrap());
         assert!(exchange(right, &verifier, endpoint()).unwrap());
         assert!(!exchange(Credential::Password("x".into()), &verifier, ChannelBinding::None).unwrap());
-        assert!(!exchange(Credential::Password("x".into()), &MockSecret::random().verifier("u"), endpoint()).unwrap());
+        assert!(
+            !exchange(Credential::Password("x".into()), &MockSecret::random().verifier("u"), endpoint())
+                .unwrap()
+        );
         assert!(verifier.matches("pässword".as_bytes()) && !verifier.matches(b"x"));
         assert_eq!(Verifier::parse(&verifier.to_string()).unwrap(), verifier);
     }
@@ -534,7 +542,9 @@ mod tests {
     fn downgrades_and_tampering_are_refused() {
         let verifier = Verifier::from_password("p", b"0123456789abcdef", 10);
         let first = |mechanism: &str, data: &[u8], binding| {
-            ServerExchange::new(verifier.clone(), binding, "n".into()).client_first(mechanism, data).map(|_| ())
+            ServerExchange::new(verifier.clone(), binding, "n".into())
+                .client_first(mechanism, data)
+                .map(|_| ())
         };
         assert!(first(PLAIN, b"y,,n=,r=abc", endpoint()).is_err());
         assert!(first(PLAIN, b"y,,n=,r=abc", ChannelBinding::None).is_ok());

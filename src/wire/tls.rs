@@ -10,7 +10,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -69,8 +71,9 @@ impl Acceptor {
     pub fn new(config: &ClientTls) -> Result<Acceptor, String> {
         let chain = certificates(&config.cert)?;
         let binding = endpoint(&chain[0]);
-        let builder =
-            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(at(&config.cert))?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(at(&config.cert))?;
         let builder = match &config.client_ca {
             Some(ca) => builder.with_client_cert_verifier(
                 WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
@@ -155,7 +158,9 @@ impl Demands {
         let verified = matches!(config.sslmode, SslMode::VerifyCa | SslMode::VerifyFull | SslMode::Require);
         let roots = match &config.sslrootcert {
             Some(path) if verified => Some(
-                WebPkiServerVerifier::builder_with_provider(roots(path)?, provider()).build().map_err(at(path))?,
+                WebPkiServerVerifier::builder_with_provider(roots(path)?, provider())
+                    .build()
+                    .map_err(at(path))?,
             ),
             None if matches!(config.sslmode, SslMode::VerifyCa | SslMode::VerifyFull) => {
                 return Err(format!("backend \"{}\": sslmode verify-* needs sslrootcert", config.name));
