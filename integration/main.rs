@@ -5,7 +5,9 @@
 
 mod harness;
 
+mod auth;
 mod cluster;
 mod demo;
+mod pooling;
 mod sample;
 mod smoke;

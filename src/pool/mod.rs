@@ -95,9 +95,10 @@ impl Pools {
             // A kick only means that some pool may be able to grow sooner than the next round.
             let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
             let now = Instant::now();
-            for pool in self.all() {
-                pool.sweep(now);
-            }
+            let pools = self.all();
+            pools.iter().for_each(|pool| pool.forget_starving());
+            pools.iter().for_each(|pool| pool.sweep(now));
+            pools.iter().for_each(|pool| pool.make_way());
         }
     }
 

@@ -93,6 +93,7 @@ pub struct Pool {
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
 struct State {
     idle: Vec<Box<Server>>,
     waiters: VecDeque<Waiter>,
@@ -270,6 +271,23 @@ impl Pool {
         })
     }
 
+    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
+    pub(super) fn forget_starving(&self) {
+        self.caps.iter().for_each(|cap| cap.starving.store(0, Relaxed));
+    }
+
+    /// Closes the connection that has been idle longest if another pool waits for what it takes up.
+    pub(super) fn make_way(&self) {
+        if !self.others_starve() {
+            return;
+        }
+        let idle = {
+            let mut state = self.state.lock();
+            if state.idle.is_empty() || !state.waiters.is_empty() { None } else { Some(state.idle.remove(0)) }
+        };
+        idle.into_iter().for_each(retire);
+    }
+
     /// Notes that a connection is being cleaned (`delta` 1) or no longer is (-1).
     pub(super) fn resetting(&self, begins: bool) {
         let mut state = self.state.lock();
@@ -367,9 +385,6 @@ impl Pool {
 
     /// Sends away who has waited too long, grows, and closes what is idle too long. Called by the sweeper.
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
-        for cap in &self.caps {
-            cap.starving.store(0, Relaxed);
-        }
         let (expired, surplus, waited) = {
             let mut state = self.state.lock();
             let expired = state.expired(now, self.settings.wait_timeout);
@@ -380,8 +395,11 @@ impl Pool {
             let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
         }
         surplus.into_iter().for_each(retire);
-        let used = { self.state.lock().total > 0 };
-        if used || !self.state.lock().waiters.is_empty() {
+        let used = {
+            let state = self.state.lock();
+            state.total > 0 || !state.waiters.is_empty()
+        };
+        if used {
             self.grow(now);
         }
     }
@@ -478,6 +496,7 @@ impl State {
     }
 
     /// Idle connections too old, or idle for too long and above the minimum; the longest idle stand first.
+    #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
     fn surplus(&mut self, now: Instant, settings: &PoolSettings) -> Vec<Box<Server>> {
         let mut keep = self.total.saturating_sub(settings.min);
         let mut out = Vec::new();

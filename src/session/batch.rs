@@ -35,6 +35,7 @@ pub struct Flow {
 const SPARE_FLOWS: usize = 64;
 
 thread_local! {
+    #[allow(clippy::vec_box, reason = "a flow changes hands as one pointer")]
     static SPARES: RefCell<Vec<Box<Flow>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -281,7 +282,7 @@ impl<'a> Batch<'a> {
     }
 
     fn keep_flow(mut self) {
-        self.client.entry.set_state(self.client.pins, self.client.names.len());
+        self.client.entry.set_state(self.client.pins, self.client.names.count());
         self.flow.up.clear();
         self.flow.down.clear();
         self.flow.expected.clear();

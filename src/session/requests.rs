@@ -135,7 +135,7 @@ impl Batch<'_> {
 
     fn may_prepare(&self) -> Result<(), End> {
         let limit = self.client.shared.config.load().general.max_client_prepared;
-        if self.client.names.len() < limit {
+        if self.client.names.count() < limit {
             return Ok(());
         }
         Err(too_many("prepared statements of one client", limit).into())
