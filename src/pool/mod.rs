@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Database, PoolSettings};
+use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::statement::Statements;
 use super::welcome::Welcomes;
 use crate::config::{PoolMode, PoolSettings};
+use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
@@ -212,7 +213,7 @@ impl Pool {
                 }
                 state.idle.pop()?
             };
-            if server.stream.has_input() || now.duration_since(server.opened) >= self.settings.lifetime {
+            if server.stream.has_input() || now.since(server.opened) >= self.settings.lifetime {
                 retire(server);
                 continue;
             }
@@ -244,7 +245,7 @@ impl Pool {
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
         server.returned = now;
         server.link.client.store(0, Relaxed);
-        if now.duration_since(server.opened) >= self.settings.lifetime {
+        if now.since(server.opened) >= self.settings.lifetime {
             return retire(server);
         }
         let mut state = self.state.lock();
@@ -307,7 +308,7 @@ impl Pool {
         let mut state = self.state.lock();
         let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
         let wanted = waiting > state.connecting || state.total < self.settings.min && state.failures == 0;
-        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since));
+        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since));
         let reserve = if oldest >= self.settings.reserve_after { self.settings.reserve } else { 0 };
         let pausing = state.retry_at.is_some_and(|at| now < at);
         if !wanted || pausing || state.total >= self.settings.size + reserve {
@@ -453,7 +454,7 @@ impl Pool {
             sv_idle: idle,
             sv_resetting: u64::from(state.resetting),
             sv_login: u64::from(state.connecting),
-            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since)),
+            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since)),
             mode: mode_name(self.settings.mode),
             size: self.settings.size,
             min: self.settings.min,
@@ -479,7 +480,7 @@ impl Pool {
             port: self.target.port(),
             local_addr: link.local_addr,
             connect_time: link.opened,
-            request_time: link.opened + Duration::from_millis(link.lent_ms.load(Relaxed)),
+            request_time: link.opened + Duration::from_micros(link.lent_us.load(Relaxed)),
             link: (client != 0).then_some(client),
             remote_pid: link.pid,
             prepared_statements: link.prepared.load(Relaxed) as usize,
@@ -491,7 +492,7 @@ impl Pool {
 
 impl State {
     fn expired(&mut self, now: Instant, timeout: Duration) -> Vec<Waiter> {
-        let late = self.waiters.iter().take_while(|w| now.duration_since(w.since) >= timeout).count();
+        let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
         self.waiters.drain(..late).collect()
     }
 
@@ -503,8 +504,8 @@ impl State {
         let mut i = 0;
         while i < self.idle.len() {
             let server = &self.idle[i];
-            let old = now.duration_since(server.opened) >= settings.lifetime;
-            let unused = keep > 0 && now.duration_since(server.returned) >= settings.idle_timeout;
+            let old = now.since(server.opened) >= settings.lifetime;
+            let unused = keep > 0 && now.since(server.returned) >= settings.idle_timeout;
             if old || unused || self.idle[i].stream.has_input() {
                 out.push(self.idle.remove(i));
                 keep = keep.saturating_sub(1);

@@ -1,12 +1,11 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
-use std::time::Instant;
-
 use super::batch::{Batch, Next, too_many};
 use super::expect::Expect;
 use super::names::Named;
 use super::run::End;
+use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED, MAX_KEPT_STATEMENT};
 use crate::pool::server::{Prepare, Unnamed};
