@@ -160,3 +160,27 @@ async fn startup_settings_arrive_and_bad_ones_are_refused() {
     assert_eq!(refusal(&with("-c%20no_such_setting%3D1")).await.0, "42704");
     assert_eq!(refusal(&with("-F")).await.0, "0A000");
 }
+
+#[tokio::test]
+async fn replication_connections_get_a_backend_of_their_own() {
+    let db = Db::new();
+    db.psql(&format!("ALTER ROLE {} REPLICATION", db.user));
+    let proxy = Proxy::to(&db);
+    let logical = format!("{}?replication=database", proxy.url(&db));
+    let psql = |url: &str, command: &str| {
+        let output = std::process::Command::new("psql").args(["-XAtc", command, url]).output().expect("psql");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    assert!(psql(&logical, "IDENTIFY_SYSTEM").contains(&db.name));
+    assert_eq!(psql(&logical, "SELECT 1").trim(), "1");
+    // Physical replication needs a rule that says so.
+    let physical = format!("{}?replication=true", proxy.url(&db));
+    assert!(psql(&physical, "IDENTIFY_SYSTEM").contains("no [[hba]] rule admits"));
+    let hba = format!(
+        "[[hba]]\ntype = \"host\"\ndatabase = \"replication\"\nuser = \"all\"\nmethod = \"scram-sha-256\"\n{}",
+        hba("scram-sha-256")
+    );
+    let proxy = Proxy::start(&db, ProxyOptions { hba, ..Default::default() });
+    let physical = format!("{}?replication=true", proxy.url(&db));
+    assert!(psql(&physical, "IDENTIFY_SYSTEM").contains('|'));
+}

@@ -11,3 +11,4 @@ mod demo;
 mod pooling;
 mod sample;
 mod smoke;
+mod tls;
