@@ -8,6 +8,7 @@ mod harness;
 mod auth;
 mod cluster;
 mod demo;
+mod metrics;
 mod pooling;
 mod sample;
 mod smoke;

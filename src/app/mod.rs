@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::observe::http;
 use crate::pool::Pools;
 use crate::session::gate::Gate;
 use crate::session::listen::{self, Listener};
@@ -33,7 +34,15 @@ pub async fn run(
 ) -> Result<(), String> {
     let drain_timeout = config.general.drain_timeout;
     let listeners = bind(&config).await?;
+    let http = match config.http {
+        Some(addr) => {
+            Some(TcpListener::bind(addr).await.map_err(|e| format!("cannot listen on {addr}: {e}"))?)
+        }
+        None => None,
+    };
     let shared = Shared::new(Pools::new(&config)?, Gate::new(&config)?, config);
+    // Answers also while we drain: that is when someone asks whether we are ready.
+    let http = http.map(|listener| tokio::spawn(http::serve(listener, shared.clone())));
     let (admins, _visits) = mpsc::channel(ADMIN_QUEUE);
     let mut tasks = JoinSet::new();
     for listener in listeners {
@@ -47,6 +56,7 @@ pub async fn run(
     tasks.shutdown().await;
     drain(&shared, drain_timeout).await;
     sweeper.abort();
+    http.inspect(|server| server.abort());
     Ok(())
 }
 

@@ -1,1 +1,6 @@
-//! What the process tells of itself: metrics and health over HTTP.
+//! What the process tells of itself: metrics and health over HTTP. Reads what others count; counts nothing.
+
+pub mod http;
+pub mod metrics;
+pub mod process;
+pub mod prometheus;

@@ -518,6 +518,7 @@ impl State {
 }
 
 /// Closes a connection that is at rest, the polite way.
+#[allow(clippy::boxed_local, reason = "servers change hands as boxes")]
 fn retire(mut server: Box<Server>) {
     server.stream.try_send(crate::wire::reply::TERMINATE);
 }
