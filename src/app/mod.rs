@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::admin;
 use crate::config::Config;
 use crate::observe::http;
 use crate::pool::Pools;
@@ -43,11 +44,19 @@ pub async fn run(
     let shared = Shared::new(Pools::new(&config)?, Gate::new(&config)?, config);
     // Answers also while we drain: that is when someone asks whether we are ready.
     let http = http.map(|listener| tokio::spawn(http::serve(listener, shared.clone())));
-    let (admins, _visits) = mpsc::channel(ADMIN_QUEUE);
+    let (admins, mut visits) = mpsc::channel(ADMIN_QUEUE);
     let mut tasks = JoinSet::new();
     for listener in listeners {
         tasks.spawn(listen::listen(shared.clone(), listener, admins.clone()));
     }
+    let host = tokio::spawn({
+        let shared = shared.clone();
+        async move {
+            while let Some(visit) = visits.recv().await {
+                tokio::spawn(admin::serve(visit, shared.clone()));
+            }
+        }
+    });
     let sweeper = tokio::spawn({
         let shared = shared.clone();
         async move { shared.pools.sweep().await }
@@ -56,6 +65,7 @@ pub async fn run(
     tasks.shutdown().await;
     drain(&shared, drain_timeout).await;
     sweeper.abort();
+    host.abort();
     http.inspect(|server| server.abort());
     Ok(())
 }
