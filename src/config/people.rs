@@ -26,17 +26,9 @@ fn user(section: &Section<'_>) -> User {
     }
 }
 
-/// `[[hba]]`; a file without any asks everyone for a SCRAM proof.
+/// `[[hba]]`; a file without any lets nobody in.
 pub(super) fn hba(sections: &[Section<'_>], tls: Option<&ClientTls>) -> Vec<HbaRule> {
-    if sections.is_empty() {
-        return [HbaType::Local, HbaType::Host].into_iter().map(scram_for_all).collect();
-    }
     sections.iter().map(|section| rule(section, tls)).collect()
-}
-
-fn scram_for_all(kind: HbaType) -> HbaRule {
-    let all = || vec!["all".to_string()];
-    HbaRule { kind, databases: all(), users: all(), addresses: Vec::new(), method: HbaMethod::Scram }
 }
 
 fn rule(section: &Section<'_>, tls: Option<&ClientTls>) -> HbaRule {
