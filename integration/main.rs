@@ -5,7 +5,10 @@
 
 mod harness;
 
+mod auth;
 mod cluster;
 mod demo;
+mod pooling;
 mod sample;
 mod smoke;
+mod tls;

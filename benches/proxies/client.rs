@@ -49,7 +49,7 @@ impl Client {
     }
 
     async fn authenticate(&mut self) -> Result<(), Failure> {
-        let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unrequested());
+        let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         loop {
             let mut out = BytesMut::new();
             let (kind, mut body) = self.next().await?;

@@ -97,6 +97,7 @@ impl Target {
 
     async fn wait_ready(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
+        let mut last = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = tokio::time::timeout(left, first_answer(&self.door)).await;
@@ -105,11 +106,12 @@ impl Target {
             }
             match outcome {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(_)) if Instant::now() < deadline => {
+                Ok(Err(failure)) if Instant::now() < deadline => {
+                    last = format!(" (last: {failure})");
                     tokio::time::sleep(Duration::from_millis(20)).await
                 }
                 Ok(Err(failure)) => return Err(format!("does not answer: {failure}").into()),
-                Err(_) => return Err(format!("does not answer within {} s", PATIENCE.as_secs()).into()),
+                Err(_) => return Err(format!("does not answer within {} s{last}", PATIENCE.as_secs()).into()),
             }
         }
     }

@@ -26,7 +26,7 @@ fn user(section: &Section<'_>) -> User {
     }
 }
 
-/// `[[hba]]`; a file without any lets nobody in.
+/// `[[hba]]`. A file without any lets nobody in: who may come is never a default.
 pub(super) fn hba(sections: &[Section<'_>], tls: Option<&ClientTls>) -> Vec<HbaRule> {
     sections.iter().map(|section| rule(section, tls)).collect()
 }

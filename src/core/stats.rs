@@ -60,8 +60,11 @@ impl Default for Latency {
 impl Latency {
     /// Records one duration.
     pub fn record(&self, d: Duration) {
-        let us = u64::try_from(d.as_micros()).unwrap_or(u64::MAX).clamp(1, LATENCY_CEILING_US);
-        self.0.lock().saturating_record(us);
+        self.record_us(u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+    }
+    /// Records one duration in microseconds.
+    pub fn record_us(&self, us: u64) {
+        self.0.lock().saturating_record(us.clamp(1, LATENCY_CEILING_US));
     }
     /// A copy to compute quantiles from.
     pub fn snapshot(&self) -> Histogram<u64> {

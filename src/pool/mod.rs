@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Database, PoolSettings};
+use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
@@ -95,9 +96,10 @@ impl Pools {
             // A kick only means that some pool may be able to grow sooner than the next round.
             let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
             let now = Instant::now();
-            for pool in self.all() {
-                pool.sweep(now);
-            }
+            let pools = self.all();
+            pools.iter().for_each(|pool| pool.forget_starving());
+            pools.iter().for_each(|pool| pool.sweep(now));
+            pools.iter().for_each(|pool| pool.make_way());
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::statement::Statements;
 use super::welcome::Welcomes;
 use crate::config::{PoolMode, PoolSettings};
+use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
@@ -93,6 +94,7 @@ pub struct Pool {
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
 struct State {
     idle: Vec<Box<Server>>,
     waiters: VecDeque<Waiter>,
@@ -211,7 +213,7 @@ impl Pool {
                 }
                 state.idle.pop()?
             };
-            if server.stream.has_input() || now.duration_since(server.opened) >= self.settings.lifetime {
+            if server.stream.has_input() || now.since(server.opened) >= self.settings.lifetime {
                 retire(server);
                 continue;
             }
@@ -243,7 +245,7 @@ impl Pool {
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
         server.returned = now;
         server.link.client.store(0, Relaxed);
-        if now.duration_since(server.opened) >= self.settings.lifetime {
+        if now.since(server.opened) >= self.settings.lifetime {
             return retire(server);
         }
         let mut state = self.state.lock();
@@ -270,6 +272,23 @@ impl Pool {
         })
     }
 
+    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
+    pub(super) fn forget_starving(&self) {
+        self.caps.iter().for_each(|cap| cap.starving.store(0, Relaxed));
+    }
+
+    /// Closes the connection that has been idle longest if another pool waits for what it takes up.
+    pub(super) fn make_way(&self) {
+        if !self.others_starve() {
+            return;
+        }
+        let idle = {
+            let mut state = self.state.lock();
+            if state.idle.is_empty() || !state.waiters.is_empty() { None } else { Some(state.idle.remove(0)) }
+        };
+        idle.into_iter().for_each(retire);
+    }
+
     /// Notes that a connection is being cleaned (`delta` 1) or no longer is (-1).
     pub(super) fn resetting(&self, begins: bool) {
         let mut state = self.state.lock();
@@ -289,7 +308,7 @@ impl Pool {
         let mut state = self.state.lock();
         let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
         let wanted = waiting > state.connecting || state.total < self.settings.min && state.failures == 0;
-        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since));
+        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since));
         let reserve = if oldest >= self.settings.reserve_after { self.settings.reserve } else { 0 };
         let pausing = state.retry_at.is_some_and(|at| now < at);
         if !wanted || pausing || state.total >= self.settings.size + reserve {
@@ -367,9 +386,6 @@ impl Pool {
 
     /// Sends away who has waited too long, grows, and closes what is idle too long. Called by the sweeper.
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
-        for cap in &self.caps {
-            cap.starving.store(0, Relaxed);
-        }
         let (expired, surplus, waited) = {
             let mut state = self.state.lock();
             let expired = state.expired(now, self.settings.wait_timeout);
@@ -380,8 +396,11 @@ impl Pool {
             let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
         }
         surplus.into_iter().for_each(retire);
-        let used = { self.state.lock().total > 0 };
-        if used || !self.state.lock().waiters.is_empty() {
+        let used = {
+            let state = self.state.lock();
+            state.total > 0 || !state.waiters.is_empty()
+        };
+        if used {
             self.grow(now);
         }
     }
@@ -435,7 +454,7 @@ impl Pool {
             sv_idle: idle,
             sv_resetting: u64::from(state.resetting),
             sv_login: u64::from(state.connecting),
-            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.duration_since(w.since)),
+            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since)),
             mode: mode_name(self.settings.mode),
             size: self.settings.size,
             min: self.settings.min,
@@ -461,7 +480,7 @@ impl Pool {
             port: self.target.port(),
             local_addr: link.local_addr,
             connect_time: link.opened,
-            request_time: link.opened + Duration::from_millis(link.lent_ms.load(Relaxed)),
+            request_time: link.opened + Duration::from_micros(link.lent_us.load(Relaxed)),
             link: (client != 0).then_some(client),
             remote_pid: link.pid,
             prepared_statements: link.prepared.load(Relaxed) as usize,
@@ -473,19 +492,20 @@ impl Pool {
 
 impl State {
     fn expired(&mut self, now: Instant, timeout: Duration) -> Vec<Waiter> {
-        let late = self.waiters.iter().take_while(|w| now.duration_since(w.since) >= timeout).count();
+        let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
         self.waiters.drain(..late).collect()
     }
 
     /// Idle connections too old, or idle for too long and above the minimum; the longest idle stand first.
+    #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
     fn surplus(&mut self, now: Instant, settings: &PoolSettings) -> Vec<Box<Server>> {
         let mut keep = self.total.saturating_sub(settings.min);
         let mut out = Vec::new();
         let mut i = 0;
         while i < self.idle.len() {
             let server = &self.idle[i];
-            let old = now.duration_since(server.opened) >= settings.lifetime;
-            let unused = keep > 0 && now.duration_since(server.returned) >= settings.idle_timeout;
+            let old = now.since(server.opened) >= settings.lifetime;
+            let unused = keep > 0 && now.since(server.returned) >= settings.idle_timeout;
             if old || unused || self.idle[i].stream.has_input() {
                 out.push(self.idle.remove(i));
                 keep = keep.saturating_sub(1);

@@ -1,12 +1,13 @@
 //! Cleaning a server connection whose client is gone or has left something behind; what cannot be cleaned within
 //! bounds is closed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cancel;
 use super::server::{Activity, Server};
+use crate::core::clock::Instant;
 use crate::core::limits::MAX_DECODED;
 use crate::wire::message::{ErrorFields, TxStatus, parameter_status};
 use crate::wire::{frame, reply};

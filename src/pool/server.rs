@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use lru::LruCache;
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use super::connect::Target;
 use super::pool::Slot;
 use super::settings::Settings;
 use super::statement::Prepared;
+use crate::core::clock::Instant;
 use crate::wire::stream::Stream;
 
 /// What a server connection is doing, as observers see it.
@@ -49,8 +50,8 @@ pub struct Link {
     activity: AtomicU8,
     /// Client that has it, or 0.
     pub client: AtomicU64,
-    /// When it was last lent, milliseconds since the process's first use.
-    pub lent_ms: AtomicU64,
+    /// When it was last lent, microseconds after it was opened.
+    pub lent_us: AtomicU64,
     /// Prepared statements on it.
     pub prepared: AtomicU32,
     /// Cancel requests being delivered to it: while there are any, it is lent to nobody else.
@@ -72,7 +73,7 @@ impl Link {
             opened: SystemTime::now(),
             activity: AtomicU8::new(Activity::Active as u8),
             client: AtomicU64::new(0),
-            lent_ms: AtomicU64::new(0),
+            lent_us: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
             cancels: AtomicU32::new(0),
             cancel_done: Notify::new(),

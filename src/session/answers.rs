@@ -1,11 +1,10 @@
 //! Server to client: each frame is checked against what was expected (invariant 6) and passed on as it is, unless
 //! it answers something of ours. Bodies are read only where the session must know: status, tags, parameters, errors.
 
-use std::time::Instant;
-
 use super::batch::Batch;
 use super::expect::{Expect, Fate};
 use super::run::End;
+use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::settings::{APPLICATION_NAME, Settings};
 use crate::sql::effect::Pins;

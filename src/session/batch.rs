@@ -6,12 +6,12 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::entry::Doing;
 use super::expect::{Expect, Expected};
 use super::pump::Pump;
 use super::run::{Client, End};
+use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
@@ -35,6 +35,7 @@ pub struct Flow {
 const SPARE_FLOWS: usize = 64;
 
 thread_local! {
+    #[allow(clippy::vec_box, reason = "a flow changes hands as one pointer")]
     static SPARES: RefCell<Vec<Box<Flow>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -170,7 +171,7 @@ impl<'a> Batch<'a> {
             None => self.wait_for_server(now).await?,
         };
         let probe_after = self.client.pool.settings.probe_after;
-        while now.saturating_duration_since(server.returned) >= probe_after {
+        while now.since(server.returned) >= probe_after {
             // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,
@@ -219,8 +220,7 @@ impl<'a> Batch<'a> {
 
     fn adopt(&mut self, mut server: Box<Server>, now: Instant) {
         let client = &mut *self.client;
-        let since_open = now.saturating_duration_since(server.opened);
-        server.link.lent_ms.store(u64::try_from(since_open.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
         server.link.client.store(client.entry.id, Relaxed);
         client.entry.set_link(Some(server.link.clone()));
         client.leased_at = now;
@@ -262,14 +262,13 @@ impl<'a> Batch<'a> {
         let traffic = &self.client.pool.traffic;
         traffic.queries.add(1);
         if let Some(begun) = self.begun.replace(now) {
-            let took = now.saturating_duration_since(begun);
-            traffic.query_time_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-            traffic.query_latency.record(took);
+            let took = now.micros_since(begun);
+            traffic.query_time_us.add(took);
+            traffic.query_latency.record_us(took);
         }
         if self.client.status == TxStatus::Idle {
             traffic.xacts.add(1);
-            let held = now.saturating_duration_since(self.client.leased_at);
-            traffic.xact_time_us.add(u64::try_from(held.as_micros()).unwrap_or(u64::MAX));
+            traffic.xact_time_us.add(now.micros_since(self.client.leased_at));
             self.client.leased_at = now;
         }
     }
@@ -281,7 +280,7 @@ impl<'a> Batch<'a> {
     }
 
     fn keep_flow(mut self) {
-        self.client.entry.set_state(self.client.pins, self.client.names.len());
+        self.client.entry.set_state(self.client.pins, self.client.names.count());
         self.flow.up.clear();
         self.flow.down.clear();
         self.flow.expected.clear();

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use crate::core::clock::Instant;
 use crate::core::limits::CANCEL_KEY;
 use crate::core::stats::ClientRow;
 use crate::pool::pool::Pool;
@@ -94,8 +95,8 @@ impl Entry {
 
     /// Notes that a request came.
     pub fn set_requested(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.connected_at).as_millis();
-        self.requested_ms.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        let since = now.micros_since(self.connected_at) / 1000;
+        self.requested_ms.store(since, Relaxed);
     }
 
     /// Notes what it is doing.

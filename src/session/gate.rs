@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::config::{AuthQuery, Config, Secret};
+use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, SqlState};
 use crate::pool::Pools;
 use crate::pool::connect::{self, Target};

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -12,6 +11,7 @@ use super::names::Names;
 use super::run::Client;
 use super::shared::Shared;
 use crate::config::{Config, PoolMode};
+use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, SqlState};
 use crate::core::limits::CANCEL_KEY;
 use crate::pool::connect::{Credential, server_error};

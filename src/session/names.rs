@@ -37,6 +37,7 @@ pub struct Undo {
 
 /// The namespace. Without named statements it takes no memory beyond itself.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "most clients have none, and a client at rest is to be small")]
 pub struct Names {
     named: Option<Box<HashMap<Box<[u8]>, Named>>>,
     /// The unnamed statement, if there is one.
@@ -51,7 +52,7 @@ impl Names {
     }
 
     /// How many names there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.named.as_ref().map_or(0, |n| n.len())
     }
 
@@ -102,6 +103,6 @@ mod tests {
         names.undo(*second);
         assert!(names.get(b"a").is_some());
         names.undo(*first);
-        assert_eq!(names.len(), 0);
+        assert_eq!(names.count(), 0);
     }
 }

@@ -60,7 +60,9 @@ impl Pump {
         (self.start, self.scan, self.end, self.written) = (0, 0, 0, 0);
         (self.streaming, self.discarding, self.unflushed) = (0, false, false);
         self.out.clear();
-        self.out.shrink_to(INITIAL);
+        if self.out.capacity() > INITIAL {
+            self.out.shrink_to(INITIAL);
+        }
         if self.rd.len() > INITIAL {
             self.totals.buffered.sub((self.rd.len() - INITIAL) as u64);
             self.rd.truncate(INITIAL);

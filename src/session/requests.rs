@@ -1,12 +1,11 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
-use std::time::Instant;
-
 use super::batch::{Batch, Next, too_many};
 use super::expect::Expect;
 use super::names::Named;
 use super::run::End;
+use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED, MAX_KEPT_STATEMENT};
 use crate::pool::server::{Prepare, Unnamed};
@@ -135,7 +134,7 @@ impl Batch<'_> {
 
     fn may_prepare(&self) -> Result<(), End> {
         let limit = self.client.shared.config.load().general.max_client_prepared;
-        if self.client.names.len() < limit {
+        if self.client.names.count() < limit {
             return Ok(());
         }
         Err(too_many("prepared statements of one client", limit).into())

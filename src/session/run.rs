@@ -4,12 +4,12 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::batch::Batch;
 use super::entry::Entry;
 use super::names::Names;
 use super::shared::Shared;
+use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::pool::Pool;
 use crate::pool::reset::{self, Debris};

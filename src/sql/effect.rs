@@ -341,6 +341,12 @@ mod tests {
     proptest! {
         #[test]
         fn streaming_finds_whatever_scanning_finds(sql in "(select|set|do|temp|create|declare|hold|currval|;| |x|'|\\(){0,12}", cut in 1usize..9) {
+            // No statement begins with a string, so none hides the word that leads it.
+            let mut start = true;
+            for token in Lexer::new(sql.as_bytes(), true) {
+                prop_assume!(!(start && token.kind == Kind::String));
+                start = &sql[token.start..token.end] == ";" || start && token.kind != Kind::Word;
+            }
             let mut stream = Stream::default();
             sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
             let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));

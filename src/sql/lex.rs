@@ -46,6 +46,8 @@ const WORD_START: u8 = 2;
 const WORD_PART: u8 = 4;
 const DIGIT: u8 = 8;
 const OPERATOR: u8 = 16;
+/// White space and what stands alone and begins nothing: no string, comment, number or name.
+const DULL: u8 = 32;
 
 /// What a byte can be, as a set: one look-up per byte is what the whole scan costs.
 static CLASS: [u8; 256] = classes();
@@ -56,12 +58,14 @@ const fn classes() -> [u8; 256] {
     while b < 256 {
         let c = b as u8;
         classes[b] = match c {
-            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE,
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE | DULL,
+            b'(' | b')' | b',' | b'[' | b']' => DULL,
+            b'=' | b'*' => OPERATOR | DULL,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => WORD_START | WORD_PART,
             b'0'..=b'9' => DIGIT | WORD_PART,
             b'$' => WORD_PART,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/'
-            | b'%' | b'<' | b'>' | b'=' => OPERATOR,
+            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'/' | b'%'
+            | b'<' | b'>' => OPERATOR,
             _ => 0,
         };
         b += 1;
@@ -106,13 +110,9 @@ impl<'a> Lexer<'a> {
 
     /// The first byte from `i` on that is not of this class.
     #[inline]
-    fn past(&self, mut i: usize, class: u8) -> usize {
-        while let Some(&b) = self.text.get(i)
-            && is(b, class)
-        {
-            i += 1;
-        }
-        i
+    fn past(&self, i: usize, class: u8) -> usize {
+        let rest = self.text.get(i..).unwrap_or_default();
+        i + rest.iter().position(|&b| !is(b, class)).unwrap_or(rest.len())
     }
 
     /// The next word, quoted identifier or semicolon: what tells most of a statement, for a fraction of the price of
@@ -120,17 +120,15 @@ impl<'a> Lexer<'a> {
     #[inline]
     pub fn next_name(&mut self) -> Option<Token> {
         let mut i = self.pos;
-        while let Some(&b) = self.text.get(i) {
-            let class = CLASS[usize::from(b)];
-            if class & WORD_START != 0 {
+        loop {
+            i = self.past(i, DULL);
+            let Some(&b) = self.text.get(i) else { break };
+            if is(b, WORD_START) {
                 let end = self.past(i + 1, WORD_PART);
                 if !matches!(self.at(end), b'\'' | b'&') {
                     self.pos = end;
                     return Some(Token { kind: Kind::Word, start: i, end });
                 }
-            } else if class & SPACE != 0 || matches!(b, b'=' | b'*' | b'(' | b')' | b',' | b'.') {
-                i += 1;
-                continue;
             }
             // Whatever may hold a quote, a comment or more of itself: as a token.
             self.pos = i;

@@ -1,0 +1,185 @@
+//! What a pool promises: bounds, order, cleanliness, and that what one client sets no other sees.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, try_pg, value};
+
+fn pool(settings: &str) -> ProxyOptions {
+    ProxyOptions { pool: settings.into(), ..Default::default() }
+}
+
+fn connections(db: &Db) -> String {
+    db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user))
+}
+
+#[tokio::test]
+async fn never_more_connections_than_allowed() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 3"));
+    let url = proxy.url(&db);
+    let clients = (0..20).map(|i| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let client = pg(&url).await;
+            for _ in 0..20 {
+                assert_eq!(value(&client, &format!("SELECT {i}")).await, i.to_string());
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("every client gets its own answers");
+    }
+    assert_eq!(connections(&db), "3");
+}
+
+#[tokio::test]
+async fn caps_hold_over_pools_and_idle_connections_give_way() {
+    let db = Db::new();
+    let other = db.role("other");
+    let extra = format!("[[user]]\nname = \"{other}\"\npassword = \"{}\"\n", db.password);
+    let options =
+        ProxyOptions { extra, database: "max_connections = 1".into(), ..pool("wait_timeout = \"5s\"") };
+    let proxy = Proxy::start(&db, options);
+    let one = pg(&proxy.url(&db)).await;
+    assert_eq!(value(&one, "SELECT 1").await, "1");
+    let two = pg(&proxy.url_as(&other, &db.password, &db.name)).await;
+    assert_eq!(value(&two, "SELECT current_user").await, other);
+    assert_eq!(value(&one, "SELECT current_user").await, db.user);
+}
+
+#[tokio::test]
+async fn waiting_ends_with_53300() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 1\nwait_timeout = \"300ms\""));
+    let holder = pg(&proxy.url(&db)).await;
+    holder.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    let waiter = pg(&proxy.url(&db)).await;
+    let began = Instant::now();
+    let error = waiter.simple_query("SELECT 1").await.expect_err("there is nothing to be had");
+    assert_eq!(error.code().map(|c| c.code()), Some("53300"), "{error}");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    holder.batch_execute("COMMIT").await.expect("the holder is undisturbed");
+}
+
+#[tokio::test]
+async fn a_reserve_opens_for_those_who_wait_long() {
+    let db = Db::new();
+    let proxy =
+        Proxy::start(&db, pool("size = 1\nreserve = 1\nreserve_after = \"200ms\"\nwait_timeout = \"5s\""));
+    let holder = pg(&proxy.url(&db)).await;
+    holder.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    let waiter = pg(&proxy.url(&db)).await;
+    assert_eq!(value(&waiter, "SELECT 2").await, "2");
+    assert_eq!(connections(&db), "2");
+}
+
+#[tokio::test]
+async fn a_minimum_is_kept_and_the_surplus_closed() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 5\nmin = 2\nidle_timeout = \"300ms\""));
+    let clients = [pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await];
+    for client in &clients {
+        client.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    }
+    assert_eq!(connections(&db), "3");
+    for client in &clients {
+        client.batch_execute("COMMIT").await.expect("it ends");
+    }
+    eventually("the surplus is closed", || connections(&db) == "2");
+}
+
+#[tokio::test]
+async fn lifetime_replaces_connections() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 1\nlifetime = \"300ms\""));
+    let client = pg(&proxy.url(&db)).await;
+    let first = value(&client, "SELECT pg_backend_pid()").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_ne!(value(&client, "SELECT pg_backend_pid()").await, first);
+}
+
+#[tokio::test]
+async fn session_mode_keeps_the_connection_and_cleans_it_after() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("mode = \"session\"\nsize = 1"));
+    let client = pg(&proxy.url(&db)).await;
+    let pid = value(&client, "SELECT pg_backend_pid()").await;
+    client
+        .batch_execute("CREATE TEMP TABLE mine (a int); SET work_mem = '1MB'")
+        .await
+        .expect("session state");
+    assert_eq!(value(&client, "SELECT count(*) FROM mine").await, "0");
+    drop(client);
+    let next = pg(&proxy.url(&db)).await;
+    assert_eq!(value(&next, "SELECT pg_backend_pid()").await, pid);
+    assert_eq!(value(&next, "SELECT to_regclass('mine') IS NULL").await, "t");
+    assert_ne!(value(&next, "SHOW work_mem").await, "1MB");
+}
+
+#[tokio::test]
+async fn session_state_stays_with_its_client() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 2"));
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    let cases = [
+        ("SET work_mem = '1234kB'", "SHOW work_mem", "1234kB"),
+        (
+            "SELECT set_config('my.own', 'a', false)",
+            "SELECT coalesce(current_setting('my.own', true), '')",
+            "a",
+        ),
+        ("CREATE TEMP TABLE tt (a int)", "SELECT to_regclass('tt')::text", "tt"),
+        (
+            "SELECT pg_advisory_lock(42)",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            "1",
+        ),
+        ("SET TimeZone = 'Asia/Tokyo'", "SHOW TimeZone", "Asia/Tokyo"),
+    ];
+    for (set, show, want) in cases {
+        a.batch_execute(set).await.expect("it is set");
+        for _ in 0..5 {
+            assert_ne!(value(&b, show).await, want, "{set}: another client sees it");
+            assert_eq!(value(&a, show).await, want, "{set}: its own client does not");
+        }
+        a.batch_execute("DISCARD ALL").await.expect("it is gone");
+        assert_ne!(value(&a, show).await, want, "{set}: after DISCARD ALL");
+    }
+    drop(a);
+    eventually("its lock is free", || {
+        db.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+    });
+}
+
+#[tokio::test]
+async fn a_setting_undone_by_rollback_is_undone() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 1"));
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute("BEGIN; SET TimeZone = 'Asia/Tokyo'; ROLLBACK").await.expect("undone");
+    assert_ne!(value(&a, "SHOW TimeZone").await, "Asia/Tokyo");
+    assert_ne!(value(&b, "SHOW TimeZone").await, "Asia/Tokyo");
+}
+
+#[tokio::test]
+async fn max_clients_is_told_with_53300() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions { general: "max_clients = 2".into(), ..Default::default() });
+    let _kept = [pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await];
+    let error = try_pg(&proxy.url(&db)).await.map(drop).expect_err("the third is refused");
+    assert_eq!(error.code().map(|c| c.code()), Some("53300"), "{error}");
+}
+
+#[tokio::test]
+async fn shutdown_lets_transactions_end() {
+    let db = Db::new();
+    let proxy = Proxy::to(&db);
+    let (busy, idle) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    busy.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(idle.simple_query("SELECT 1").await.is_err(), "who is idle is sent away");
+    assert_eq!(value(&busy, "SELECT 7").await, "7");
+    busy.batch_execute("COMMIT").await.expect("the transaction ends as it should");
+    assert!(proxy.wait().success());
+}

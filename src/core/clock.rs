@@ -1,0 +1,59 @@
+//! Time as the hot path wants it: one number of microseconds since the process began, so that comparing two moments
+//! is comparing two integers.
+
+use std::ops::Add;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant as StdInstant};
+
+static START: LazyLock<StdInstant> = LazyLock::new(StdInstant::now);
+
+/// A moment, in microseconds since the process first asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Now.
+    pub fn now() -> Instant {
+        let since = START.elapsed();
+        Instant(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()))
+    }
+
+    /// Microseconds from `earlier` to this moment; 0 where it is later.
+    #[inline]
+    pub fn micros_since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Time from `earlier` to this moment; none where it is later.
+    #[inline]
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_micros(self.micros_since(earlier))
+    }
+
+    /// Time from this moment to now.
+    pub fn elapsed(self) -> Duration {
+        Instant::now().since(self)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    fn add(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_compare_and_subtract() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(5);
+        assert!(later > now);
+        assert_eq!(later.micros_since(now), 5_000);
+        assert_eq!(now.since(later), Duration::ZERO);
+    }
+}
