@@ -24,7 +24,7 @@ enum Command {
     /// Check a configuration and report everything that is wrong with it.
     Check {
         /// Configuration file.
-        #[arg(default_value = "turnpike.toml")]
+        #[arg(value_name = "FILE", default_value = "turnpike.toml")]
         config: PathBuf,
     },
     /// Run the proxy.

@@ -1,5 +1,6 @@
 //! From a file to a [`Config`], with defaults, or to everything that is wrong with it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -31,12 +32,20 @@ const MANY: u32 = 1_000_000;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let text = fs::read_to_string(path).map_err(|error| {
+    let bytes = fs::read(path).map_err(|error| {
         let message = format!("cannot read it: {error}");
         let file = path.to_path_buf();
         Problems(vec![Problem { file, line: 0, column: 0, key: String::new(), message, hint: None }])
     })?;
-    parse(&text, path)
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, path),
+        Err(error) => {
+            let text = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+            let source = Source::new(&text, path);
+            source.report(text.len(), "", "is not UTF-8 from here on");
+            Err(source.into_problems())
+        }
+    }
 }
 
 /// Checks a text as if it were the file `origin`, which need not exist; paths in it are relative to its directory.
@@ -64,6 +73,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let (backend_sections, database_sections) = (sections.list("backend"), sections.list("database"));
     let backends: Vec<_> = backend_sections.iter().map(backend).collect();
     unique(source, &backend_sections);
+    distinct(source, &backend_sections);
     unique(source, &database_sections);
     for name in ["backend", "database"] {
         if !sections.has(name) {
@@ -79,16 +89,28 @@ fn read(source: &Source<'_>) -> Option<Config> {
     Some(Config { general, tls, http, log, admin, auth, hba, backends, databases, users })
 }
 
-/// Reports names that occur twice.
+/// Reports names that occur twice. Case counts, as it does to Postgres.
 pub(super) fn unique(source: &Source<'_>, sections: &[Section<'_>]) {
-    let mut seen: Vec<(String, At)> = Vec::new();
+    let mut seen: HashMap<String, At> = HashMap::new();
     for section in sections {
         let Some(name) = section.text_quietly("name") else { continue };
-        match seen.iter().find(|(n, _)| *n == name) {
-            Some((_, at)) => {
-                section.report("name", format!("{name:?} is already defined on line {}", source.line(*at)));
-            }
-            None => seen.push((name, section.at("name"))),
+        if let Some(at) = seen.get(&name) {
+            section.report("name", format!("{name:?} is already defined on line {}", source.line(*at)));
+        } else {
+            seen.insert(name, section.at("name"));
+        }
+    }
+}
+
+/// Reports backends whose names differ only in case: who reads logs and metrics would confuse them.
+fn distinct(source: &Source<'_>, sections: &[Section<'_>]) {
+    let mut seen: HashMap<String, (String, At)> = HashMap::new();
+    for section in sections {
+        let Some(name) = section.text_quietly("name") else { continue };
+        let first = seen.entry(name.to_lowercase()).or_insert_with(|| (name.clone(), section.at("name")));
+        if first.0 != name {
+            let line = source.line(first.1);
+            section.report("name", format!("{name:?} differs only in case from the name on line {line}"));
         }
     }
 }

@@ -38,6 +38,14 @@ fn database_matches(rule: &str, database: &str, user: &str, physical: bool) -> b
 }
 
 impl Cidr {
+    /// An IPv4 network that was written mapped into IPv6 (`::ffff:10.0.0.0/104`) as what it is.
+    pub fn canonical(self) -> Cidr {
+        match (self.addr.to_canonical(), self.bits.checked_sub(96)) {
+            (addr @ IpAddr::V4(_), Some(bits)) if self.addr.is_ipv6() => Cidr { addr, bits },
+            _ => self,
+        }
+    }
+
     /// Whether the network has this address. An IPv4 address may come mapped into IPv6.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match (self.addr, addr.to_canonical()) {
@@ -91,6 +99,24 @@ mod tests {
         check(rule(Host, "sameuser", "all", None), HostSsl, Some("1.2.3.4"), "d", false, false);
         check(rule(Host, "all", "all", None), HostSsl, Some("1.2.3.4"), "d", true, false);
         check(rule(Host, "replication", "all", None), HostSsl, Some("1.2.3.4"), "d", true, true);
+        // An IPv6 rule is not about IPv4, however the client's address is written, as with Postgres.
+        check(rule(Host, "all", "all", Some(("::", 0))), HostSsl, Some("::ffff:1.2.3.4"), "d", false, false);
+        check(rule(Host, "all", "all", Some(("::", 0))), HostSsl, Some("fe80::1"), "d", false, true);
+        check(rule(Host, "all", "all", Some(("10.1.9.9", 16))), HostSsl, Some("10.1.2.3"), "d", false, true);
+        check(rule(Host, "all", "all", net), HostSsl, None, "d", false, false);
+        check(rule(HostNoSsl, "all", "all", None), HostNoSsl, Some("1.2.3.4"), "d", false, true);
+        check(rule(HostNoSsl, "all", "all", None), HostSsl, Some("1.2.3.4"), "d", false, false);
+        check(rule(Host, "replication", "all", None), HostSsl, Some("1.2.3.4"), "replication", false, false);
+        check(rule(Host, "sameuser", "all", None), HostSsl, Some("1.2.3.4"), "bob", true, false);
+        check(rule(Host, "all", "BOB", None), HostSsl, Some("1.2.3.4"), "d", false, false);
         check(rule(Host, "d", "al", None), HostSsl, Some("1.2.3.4"), "d", false, false);
+    }
+
+    #[test]
+    fn mapped_networks() {
+        let cidr = |addr: &str, bits| Cidr { addr: addr.parse().unwrap(), bits }.canonical();
+        assert_eq!(cidr("::ffff:10.0.0.0", 104), cidr("10.0.0.0", 8));
+        assert_eq!(cidr("::ffff:10.0.0.0", 95).bits, 95);
+        assert_eq!(cidr("fe80::", 104).bits, 104);
     }
 }

@@ -1,19 +1,26 @@
-//! Every section and key that the file may have. The annotated reference, `config/turnpike.toml`, is tested
-//! against this list.
+//! Every section and key that the file may have, with its default and whether a reload changes it: the one table that
+//! the reader, SHOW CONFIG and the tests of `config/turnpike.toml` go by.
 
-const POOL: &[&str] = &[
-    "mode",
-    "size",
-    "min",
-    "reserve",
-    "reserve_after",
-    "wait_timeout",
-    "connect_timeout",
-    "lifetime",
-    "idle_timeout",
-    "probe_after",
-    "max_prepared",
-];
+/// One key of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds where the file does not say, as SHOW CONFIG spells it; empty for nothing.
+    pub default: &'static str,
+    /// Whether a reload is enough to change it; if not, a restart is needed.
+    pub changeable: bool,
+}
+
+/// A key that a reload changes.
+const fn live(name: &'static str, default: &'static str) -> Key {
+    Key { name, default, changeable: true }
+}
+
+/// A key that is read once, when the process starts: what it is about is bound, opened or started then.
+const fn fixed(name: &'static str, default: &'static str) -> Key {
+    Key { name, default, changeable: false }
+}
 
 /// One section of the file.
 #[derive(Clone, Copy, Debug)]
@@ -22,18 +29,27 @@ pub struct Spec {
     pub name: &'static str,
     /// Whether it may occur many times: `[[name]]`.
     pub many: bool,
-    own: &'static [&'static str],
-    shared: &'static [&'static str],
+    own: &'static [Key],
+    shared: &'static [Key],
 }
 
 impl Spec {
-    const fn new(name: &'static str, many: bool, own: &'static [&'static str]) -> Spec {
-        Spec { name, many, own, shared: &[] }
+    const fn one(name: &'static str, own: &'static [Key]) -> Spec {
+        Spec { name, many: false, own, shared: &[] }
+    }
+
+    const fn many(name: &'static str, own: &'static [Key], shared: &'static [Key]) -> Spec {
+        Spec { name, many: true, own, shared }
     }
 
     /// The keys that it may have.
-    pub fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.own.iter().chain(self.shared).copied()
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        self.own.iter().chain(self.shared)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.keys().map(|key| key.name)
     }
 
     /// The section's header.
@@ -42,65 +58,104 @@ impl Spec {
     }
 }
 
+/// The key of that name in the section of that name.
+pub fn key(section: &str, name: &str) -> Option<&'static Key> {
+    SECTIONS.iter().find(|s| s.name == section)?.keys().find(|k| k.name == name)
+}
+
 /// Every section and key there is.
 pub const SECTIONS: &[Spec] = &[
-    Spec::new(
-        "general",
-        false,
-        &[
-            "listen",
-            "unix_socket_dir",
-            "workers",
-            "max_clients",
-            "login_timeout",
-            "drain_timeout",
-            "high_water_mark",
-            "max_message_size",
-            "max_client_prepared",
-        ],
-    ),
-    Spec::new("tls", false, &["cert", "key", "client_ca"]),
-    Spec::new("http", false, &["listen"]),
-    Spec::new("log", false, &["level", "format", "connections", "disconnections"]),
-    Spec::new("admin", false, &["database", "admins", "readers"]),
-    Spec::new(
-        "auth",
-        false,
-        &["query", "user", "database", "cache", "failure_delay", "max_failures_per_minute"],
-    ),
-    Spec::new("pool", false, POOL),
-    Spec::new(
-        "backend",
-        true,
-        &[
-            "name",
-            "host",
-            "port",
-            "sslmode",
-            "ssl_direct",
-            "sslrootcert",
-            "sslcert",
-            "sslkey",
-            "max_connections",
-        ],
-    ),
-    Spec {
-        shared: POOL,
-        ..Spec::new("database", true, &["name", "backend", "dbname", "user", "max_connections"])
-    },
-    Spec::new(
-        "user",
-        true,
-        &[
-            "name",
-            "verifier",
-            "password",
-            "password_env",
-            "password_file",
-            "max_connections",
-            "pool_size",
-            "pool_mode",
-        ],
-    ),
-    Spec::new("hba", true, &["type", "database", "user", "address", "method"]),
+    Spec::one("general", GENERAL),
+    Spec::one("tls", TLS),
+    Spec::one("http", HTTP),
+    Spec::one("log", LOG),
+    Spec::one("admin", ADMIN),
+    Spec::one("auth", AUTH),
+    Spec::one("pool", POOL),
+    Spec::many("backend", BACKEND, &[]),
+    Spec::many("database", DATABASE, POOL),
+    Spec::many("user", USER, &[]),
+    Spec::many("hba", HBA, &[]),
 ];
+
+const GENERAL: &[Key] = &[
+    fixed("listen", "127.0.0.1:6432"),
+    fixed("unix_socket_dir", ""),
+    fixed("workers", "0"),
+    live("max_clients", "10000"),
+    live("login_timeout", "1min"),
+    live("drain_timeout", "30s"),
+    live("high_water_mark", "64KiB"),
+    live("max_message_size", "1073741822B"),
+    live("max_client_prepared", "10000"),
+];
+
+const TLS: &[Key] = &[live("cert", ""), live("key", ""), live("client_ca", "")];
+
+const HTTP: &[Key] = &[fixed("listen", "")];
+
+const LOG: &[Key] = &[
+    fixed("level", "info"),
+    fixed("format", "text"),
+    live("connections", "false"),
+    live("disconnections", "false"),
+];
+
+const ADMIN: &[Key] = &[live("database", "turnpike"), live("admins", ""), live("readers", "")];
+
+const AUTH: &[Key] = &[
+    live("query", ""),
+    live("user", ""),
+    live("database", ""),
+    live("cache", "30s"),
+    live("failure_delay", "500ms"),
+    live("max_failures_per_minute", "30"),
+];
+
+const POOL: &[Key] = &[
+    live("mode", "transaction"),
+    live("size", "20"),
+    live("min", "0"),
+    live("reserve", "0"),
+    live("reserve_after", "5s"),
+    live("wait_timeout", "1min"),
+    live("connect_timeout", "10s"),
+    live("lifetime", "1h"),
+    live("idle_timeout", "10min"),
+    live("probe_after", "30s"),
+    live("max_prepared", "500"),
+];
+
+const BACKEND: &[Key] = &[
+    live("name", ""),
+    live("host", ""),
+    live("port", "5432"),
+    live("sslmode", "prefer"),
+    live("ssl_direct", "false"),
+    live("sslrootcert", ""),
+    live("sslcert", ""),
+    live("sslkey", ""),
+    live("max_connections", "0"),
+];
+
+const DATABASE: &[Key] = &[
+    live("name", ""),
+    live("backend", ""),
+    live("dbname", ""),
+    live("user", ""),
+    live("max_connections", "0"),
+];
+
+const USER: &[Key] = &[
+    live("name", ""),
+    live("verifier", ""),
+    live("password", ""),
+    live("password_env", ""),
+    live("password_file", ""),
+    live("max_connections", "0"),
+    live("pool_size", ""),
+    live("pool_mode", ""),
+];
+
+const HBA: &[Key] =
+    &[live("type", ""), live("database", ""), live("user", ""), live("address", ""), live("method", "")];

@@ -11,6 +11,7 @@ pub mod keys;
 mod people;
 pub mod problem;
 pub mod raw;
+mod secret;
 pub mod show;
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,12 @@
 
 use std::net::IpAddr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::check::{file, unique};
+use super::check::unique;
 use super::raw::{Fault, Section, Source};
+use super::secret::secret;
 use super::words::{HBA_TYPES, METHODS, MODES};
-use super::{Cidr, ClientTls, HbaMethod, HbaRule, HbaType, Secret, User};
+use super::{Cidr, ClientTls, HbaMethod, HbaRule, HbaType, User};
 
-const SECRETS: [&str; 4] = ["verifier", "password", "password_env", "password_file"];
 const MANY: u32 = 1_000_000;
 
 /// `[[user]]`
@@ -27,60 +24,6 @@ fn user(section: &Section<'_>) -> User {
         pool_size: section.number("pool_size", 1..=MANY),
         pool_mode: section.word("pool_mode", MODES),
     }
-}
-
-/// No message here may have a value in it, except the name of a variable or file.
-fn secret(section: &Section<'_>) -> Secret {
-    let mut given = SECRETS.into_iter().filter(|key| section.has(key));
-    let Some(first) = given.next() else { return Secret::None };
-    if let Some(second) = given.next() {
-        section.report(second, format!("{first} is already given: a user has one secret"));
-    }
-    let text = match first {
-        "verifier" => section.text(first).filter(|text| {
-            let good = is_verifier(text);
-            if !good {
-                let fault = Fault::from("must be a verifier: SCRAM-SHA-256$... or md5...");
-                section.report(first, fault.hint("SELECT rolpassword FROM pg_authid"));
-            }
-            good
-        }),
-        "password_env" => section.text(first).and_then(|name| {
-            let value = std::env::var(&name).ok().filter(|value| !value.is_empty());
-            if value.is_none() {
-                section.report(first, format!("environment variable {name:?} is not set, or not to a text"));
-            }
-            value
-        }),
-        "password_file" => file(section, first).and_then(|path| {
-            // One that cannot be opened is reported by now.
-            let text = std::fs::read_to_string(&path).ok()?;
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            let line = line.strip_suffix('\r').unwrap_or(line);
-            if line.is_empty() || line.contains('\0') {
-                section.report(first, format!("{} has no password in it", path.display()));
-            }
-            Some(line.to_string())
-        }),
-        _ => section.text(first),
-    };
-    text.map_or(Secret::None, |text| Secret::stored(&text))
-}
-
-/// `md5` and 32 hexadecimal digits, or `SCRAM-SHA-256$iterations:salt$stored:server`, as in pg_authid.
-fn is_verifier(text: &str) -> bool {
-    if let Some(digits) = text.strip_prefix("md5") {
-        return digits.len() == 32 && digits.chars().all(|c| c.is_ascii_hexdigit());
-    }
-    let scram = || {
-        let (head, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
-        let (iterations, salt) = head.split_once(':')?;
-        let (stored, server) = keys.split_once(':')?;
-        let length = |text: &str| STANDARD.decode(text).map_or(0, |bytes| bytes.len());
-        let counted = iterations.parse::<u32>().is_ok_and(|n| n > 0);
-        Some(counted && length(salt) > 0 && length(stored) == 32 && length(server) == 32)
-    };
-    scram().unwrap_or(false)
 }
 
 /// `[[hba]]`. A file without any lets nobody in: who may come is never a default.
@@ -104,8 +47,8 @@ fn rule(section: &Section<'_>, tls: Option<&ClientTls>) -> HbaRule {
     method_fits(section, kind, method, tls);
     HbaRule {
         kind: kind.unwrap_or(HbaType::Host),
-        databases: section.texts("database").unwrap_or_default(),
-        users: section.texts("user").unwrap_or_default(),
+        databases: section.parsed("database", database_word).unwrap_or_default(),
+        users: section.parsed("user", user_word).unwrap_or_default(),
         addresses: section.parsed("address", cidr).unwrap_or_default(),
         method,
     }
@@ -137,14 +80,32 @@ fn method_fits(section: &Section<'_>, kind: Option<HbaType>, method: HbaMethod, 
     }
 }
 
+/// A database of a rule. What pg_hba.conf can say and we cannot must not pass for a name: a rule that rejects
+/// would then let in whom it was meant to keep out.
+fn database_word(text: &str) -> Result<String, Fault> {
+    let unknown = matches!(text, "samerole" | "samegroup") || text.starts_with(['/', '@']);
+    let fault = || Fault::from(format!("{text:?} is not supported here"));
+    if unknown { Err(fault().hint("give names, all, sameuser or replication")) } else { Ok(text.to_string()) }
+}
+
+/// A user of a rule; groups are for the server to know.
+fn user_word(text: &str) -> Result<String, Fault> {
+    let fault = || Fault::from(format!("{text:?} is not supported here"));
+    if text.starts_with(['+', '/', '@']) {
+        return Err(fault().hint("give names of users, or all"));
+    }
+    Ok(text.to_string())
+}
+
 /// `10.0.0.0/8`, `::1/128`, or an address alone.
 fn cidr(text: &str) -> Result<Cidr, Fault> {
     let parse = || {
         let (addr, bits) = text.split_once('/').map_or((text, None), |(addr, bits)| (addr, Some(bits)));
         let addr: IpAddr = addr.parse().ok()?;
         let width = if addr.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(width), |bits| bits.parse().ok())?;
-        (bits <= width).then_some(Cidr { addr, bits })
+        let digits = |bits: &str| bits.chars().all(|c| c.is_ascii_digit()).then(|| bits.parse().ok())?;
+        let bits = bits.map_or(Some(width), digits)?;
+        (bits <= width).then(|| Cidr { addr, bits }.canonical())
     };
     parse().ok_or_else(|| {
         let fault = Fault::from(format!("{text:?} is not a network such as 10.0.0.0/8 or ::1/128"));

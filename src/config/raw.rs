@@ -42,13 +42,16 @@ pub type At = usize;
 pub struct Source<'t> {
     text: &'t str,
     file: &'t Path,
+    /// Where each line starts, the first left out: a file may have as many problems as lines.
+    lines: Vec<At>,
     problems: RefCell<Vec<(At, Problem)>>,
 }
 
 impl<'t> Source<'t> {
     /// Starts with no problems.
     pub fn new(text: &'t str, file: &'t Path) -> Source<'t> {
-        Source { text, file, problems: RefCell::default() }
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Source { text, file, lines, problems: RefCell::default() }
     }
 
     /// Reads the syntax; what is wrong with it is reported.
@@ -86,10 +89,11 @@ impl<'t> Source<'t> {
     }
 
     fn position(&self, at: At) -> (usize, usize) {
-        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
-        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        let column = String::from_utf8_lossy(before.get(start..).unwrap_or_default()).chars().count();
-        (before.iter().filter(|b| **b == b'\n').count() + 1, column + 1)
+        let before = self.lines.partition_point(|start| *start <= at);
+        let start = before.checked_sub(1).and_then(|i| self.lines.get(i)).copied().unwrap_or(0);
+        let bytes = self.text.as_bytes();
+        let line = bytes.get(start..at).unwrap_or_else(|| bytes.get(start..).unwrap_or_default());
+        (before + 1, String::from_utf8_lossy(line).chars().count() + 1)
     }
 
     /// A path in the file is relative to the file's directory.
@@ -112,7 +116,7 @@ impl<'d> Sections<'d> {
             if SECTIONS.iter().any(|s| s.name == name.as_ref()) {
                 continue;
             }
-            let owner = SECTIONS.iter().find(|s| s.keys().any(|k| k == name.as_ref()));
+            let owner = SECTIONS.iter().find(|s| s.names().any(|k| k == name.as_ref()));
             let near = nearest(name, SECTIONS.iter().map(|s| s.name));
             let near = near.and_then(|n| SECTIONS.iter().find(|s| s.name == n));
             let fault = Fault::from("there is no such section");
@@ -184,12 +188,12 @@ impl<'d> Sections<'d> {
         let Some(spec) = SECTIONS.iter().find(|s| s.name == name) else { return section };
         for (key, _) in table {
             let (at, key) = (key.span().start, key.get_ref().as_ref());
-            if spec.keys().any(|k| k == key) {
+            if spec.names().any(|k| k == key) {
                 continue;
             }
             let fault = Fault::from("there is no such key");
-            let owner = SECTIONS.iter().find(|s| s.keys().any(|k| k == key));
-            let fault = match (nearest(key, spec.keys()), owner) {
+            let owner = SECTIONS.iter().find(|s| s.names().any(|k| k == key));
+            let fault = match (nearest(key, spec.names()), owner) {
                 (Some(near), _) => fault.hint(format!("did you mean {near}?")),
                 (None, Some(owner)) => fault.hint(format!("it belongs in {}", owner.header())),
                 (None, None) => fault,

@@ -2,21 +2,34 @@
 
 use std::path::Path;
 
+use super::keys;
 use super::units::{show_duration, show_size};
 use super::words::{FORMATS, HBA_TYPES, METHODS, MODES, SSL_MODES, word};
 use super::{Backend, Config, Database, HbaRule, PoolSettings, Secret, User};
 
+/// One row of SHOW CONFIG.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `pool.size`; with a name if the section occurs many times: `database.audit.size`; rules are `hba.1` and on.
+    pub key: String,
+    /// As the file would have it; empty for what is not set. Never a secret.
+    pub value: String,
+    /// What holds where the file does not say; empty for nothing. In a `[[database]]`, `[pool]` comes before it.
+    pub default: &'static str,
+    /// Whether a reload is enough to change it.
+    pub changeable: bool,
+}
+
 impl Config {
-    /// Keys such as `pool.size`, with their values as the file would have them. What occurs many times has its
-    /// name in the key: `database.audit.size`; rules have their number: `hba.1`. What is not set is empty.
-    pub fn show(&self) -> Vec<(String, String)> {
+    /// Every setting in effect, in the order of the reference.
+    pub fn show(&self) -> Vec<Setting> {
         let mut rows = Rows(Vec::new());
         self.show_single(&mut rows);
         self.backends.iter().for_each(|backend| show_backend(backend, &mut rows));
         self.databases.iter().for_each(|database| self.show_database(database, &mut rows));
         self.users.iter().for_each(|user| show_user(user, &mut rows));
         for (i, rule) in self.hba.iter().enumerate() {
-            rows.add("hba", &(i + 1).to_string(), show_rule(rule));
+            rows.push(format!("hba.{}", i + 1), show_rule(rule), "", true);
         }
         rows.0
     }
@@ -54,62 +67,77 @@ impl Config {
     }
 
     fn show_database(&self, database: &Database, rows: &mut Rows) {
-        let section = format!("database.{}", database.name);
+        let section = ("database", database.name.as_str());
         let backend = self.backends.get(database.backend);
-        rows.add(&section, "backend", backend.map_or("", |b| b.name.as_str()));
-        rows.add(&section, "dbname", database.dbname.as_deref().unwrap_or(""));
-        rows.add(&section, "user", database.user.as_deref().unwrap_or(""));
-        rows.add(&section, "max_connections", database.max_connections);
-        show_pool(&section, &database.pool, rows);
+        rows.of(section, "backend", backend.map_or("", |b| b.name.as_str()));
+        rows.of(section, "dbname", database.dbname.as_deref().unwrap_or(""));
+        rows.of(section, "user", database.user.as_deref().unwrap_or(""));
+        rows.of(section, "max_connections", database.max_connections);
+        show_pool(section, &database.pool, rows);
     }
 }
 
-struct Rows(Vec<(String, String)>);
+struct Rows(Vec<Setting>);
 
 impl Rows {
+    /// A key of a section that occurs once.
     fn add(&mut self, section: &str, key: &str, value: impl ToString) {
-        self.0.push((format!("{section}.{key}"), value.to_string()));
+        self.row(section, format!("{section}.{key}"), key, value.to_string());
+    }
+
+    /// A key of one of many.
+    fn of(&mut self, (section, name): (&str, &str), key: &str, value: impl ToString) {
+        self.row(section, format!("{section}.{name}.{key}"), key, value.to_string());
+    }
+
+    fn row(&mut self, section: &str, full: String, key: &str, value: String) {
+        let (default, changeable) = keys::key(section, key).map_or(("", true), |k| (k.default, k.changeable));
+        self.push(full, value, default, changeable);
+    }
+
+    fn push(&mut self, key: String, value: String, default: &'static str, changeable: bool) {
+        self.0.push(Setting { key, value, default, changeable });
     }
 }
 
 fn show_backend(backend: &Backend, rows: &mut Rows) {
-    let section = format!("backend.{}", backend.name);
-    rows.add(&section, "host", &backend.host);
-    rows.add(&section, "port", backend.port);
-    rows.add(&section, "sslmode", word(SSL_MODES, &backend.sslmode));
-    rows.add(&section, "ssl_direct", backend.ssl_direct);
-    rows.add(&section, "sslrootcert", path(backend.sslrootcert.as_deref()));
-    rows.add(&section, "sslcert", path(backend.sslcert.as_deref()));
-    rows.add(&section, "sslkey", path(backend.sslkey.as_deref()));
-    rows.add(&section, "max_connections", backend.max_connections);
+    let section = ("backend", backend.name.as_str());
+    rows.of(section, "host", &backend.host);
+    rows.of(section, "port", backend.port);
+    rows.of(section, "sslmode", word(SSL_MODES, &backend.sslmode));
+    rows.of(section, "ssl_direct", backend.ssl_direct);
+    rows.of(section, "sslrootcert", path(backend.sslrootcert.as_deref()));
+    rows.of(section, "sslcert", path(backend.sslcert.as_deref()));
+    rows.of(section, "sslkey", path(backend.sslkey.as_deref()));
+    rows.of(section, "max_connections", backend.max_connections);
 }
 
-fn show_pool(section: &str, pool: &PoolSettings, rows: &mut Rows) {
-    rows.add(section, "mode", word(MODES, &pool.mode));
-    rows.add(section, "size", pool.size);
-    rows.add(section, "min", pool.min);
-    rows.add(section, "reserve", pool.reserve);
-    rows.add(section, "reserve_after", show_duration(pool.reserve_after));
-    rows.add(section, "wait_timeout", show_duration(pool.wait_timeout));
-    rows.add(section, "connect_timeout", show_duration(pool.connect_timeout));
-    rows.add(section, "lifetime", show_duration(pool.lifetime));
-    rows.add(section, "idle_timeout", show_duration(pool.idle_timeout));
-    rows.add(section, "probe_after", show_duration(pool.probe_after));
-    rows.add(section, "max_prepared", pool.max_prepared);
+fn show_pool(section: (&str, &str), pool: &PoolSettings, rows: &mut Rows) {
+    rows.of(section, "mode", word(MODES, &pool.mode));
+    rows.of(section, "size", pool.size);
+    rows.of(section, "min", pool.min);
+    rows.of(section, "reserve", pool.reserve);
+    rows.of(section, "reserve_after", show_duration(pool.reserve_after));
+    rows.of(section, "wait_timeout", show_duration(pool.wait_timeout));
+    rows.of(section, "connect_timeout", show_duration(pool.connect_timeout));
+    rows.of(section, "lifetime", show_duration(pool.lifetime));
+    rows.of(section, "idle_timeout", show_duration(pool.idle_timeout));
+    rows.of(section, "probe_after", show_duration(pool.probe_after));
+    rows.of(section, "max_prepared", pool.max_prepared);
 }
 
 fn show_user(user: &User, rows: &mut Rows) {
-    let section = format!("user.{}", user.name);
+    let section = ("user", user.name.as_str());
     let kind = match user.secret {
         Secret::None => "none",
         Secret::Password(_) => "password",
         Secret::ScramVerifier(_) => "scram-sha-256 verifier",
         Secret::Md5(_) => "md5 verifier",
     };
-    rows.add(&section, "secret", kind);
-    rows.add(&section, "max_connections", user.max_connections);
-    rows.add(&section, "pool_size", user.pool_size.map(|n| n.to_string()).unwrap_or_default());
-    rows.add(&section, "pool_mode", user.pool_mode.map_or("", |mode| word(MODES, &mode)));
+    rows.push(format!("user.{}.secret", user.name), kind.to_string(), "none", true);
+    rows.of(section, "max_connections", user.max_connections);
+    rows.of(section, "pool_size", user.pool_size.map(|n| n.to_string()).unwrap_or_default());
+    rows.of(section, "pool_mode", user.pool_mode.map_or("", |mode| word(MODES, &mode)));
 }
 
 fn show_rule(rule: &HbaRule) -> String {

@@ -1,8 +1,9 @@
 //! Configurations in, problems out.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -10,11 +11,10 @@ use super::check::{load, parse};
 use super::keys::SECTIONS;
 use super::*;
 
-const BASE: &str = "[[backend]]\nname = 'b'\nhost = 'h'\n[[database]]\nname = 'd'\nbackend = 'b'\n";
+mod reference;
+mod secrets;
 
-fn reference() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/turnpike.toml")
-}
+const BASE: &str = "[[backend]]\nname = 'b'\nhost = 'h'\n[[database]]\nname = 'd'\nbackend = 'b'\n";
 
 /// `BASE`, then the text.
 fn with(text: &str) -> Result<Config, String> {
@@ -118,6 +118,10 @@ const CASES: &[(&str, &str)] = &[
         "[[database]]\nname = 'e'\nbackend = 'b'\nsize = 2\nmin = 3\nwait_timeout = 0",
         "11:7: database.min: min (3) is more than size (2)\n12:16: database.wait_timeout: must be from 1ms to 365d",
     ),
+    (
+        "[[backend]]\nname = 'B'\nhost = 'h'\n[[database]]\nname = 'D'\nbackend = 'B'",
+        "8:8: backend.name: \"B\" differs only in case from the name on line 2",
+    ),
     // Users. Whatever is wrong, the secret is not said.
     (
         "[[user]]\nname = 'u'\nverifier = 'hunter2'",
@@ -134,12 +138,22 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[[user]]\nname = 'u'\npassword_env = 'TURNPIKE_NO_SUCH'",
-        "9:16: user.password_env: environment variable \"TURNPIKE_NO_SUCH\" is not set, or not to a text",
+        "9:16: user.password_env: there is no environment variable of that name, or no text in it (give the variable's name, not the password)",
     ),
+    (
+        "[[user]]\nname = 'u'\npassword_env = 'hunter2'",
+        "9:16: user.password_env: there is no environment variable of that name, or no text in it (give the variable's name, not the password)",
+    ),
+    (
+        "[[user]]\nname = 'u'\npassword = hunter2",
+        "9:12: string values must be quoted, expected literal string",
+    ),
+    ("[[user]]\nname = 'u'\npassword = \"hunter2", "9:20: invalid basic string, expected `\"`"),
+    ("[[user]]\nname = 'u'\npassword = 'x'\npassword = 'hunter2'", "10:1: duplicate key"),
     ("[[user]]\nname = 'u'\npassword_env = 'PATH'", ""),
     (
-        "[[user]]\nname = 'u'\npassword_file = 'none'",
-        "9:17: user.password_file: cannot read none: No such file or directory (os error 2)",
+        "[[user]]\nname = 'u'\npassword_file = 'hunter2'",
+        "9:17: user.password_file: cannot read that file: No such file or directory (os error 2) (give a path, from this file's directory, not the password)",
     ),
     (
         "[[user]]\nname = 'u'\n[[user]]\nname = 'u'\npool_size = 0",
@@ -166,6 +180,10 @@ const CASES: &[(&str, &str)] = &[
     (
         "[[hba]]\ntype = 'local'\ndatabase = []\nuser = 'all'\naddress = '10.0.0.0/33'\nmethod = 'peer'",
         "9:12: hba.database: must not be empty\n11:11: hba.address: a rule of type local is about no address\n11:11: hba.address: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8 or ::1/128\n12:10: hba.method: \"peer\" is not one of trust, reject, scram-sha-256, scram-sha-256-plus, md5, password, cert",
+    ),
+    (
+        "[[hba]]\ntype = 'host'\ndatabase = ['samerole', 'd']\nuser = '+admins'\naddress = ['all', '1.1.1.1/+8']\nmethod = 'reject'",
+        "9:13: hba.database: \"samerole\" is not supported here (give names, all, sameuser or replication)\n10:8: hba.user: \"+admins\" is not supported here (give names of users, or all)\n11:12: hba.address: \"all\" is not a network such as 10.0.0.0/8 or ::1/128 (leave address out for all)\n11:19: hba.address: \"1.1.1.1/+8\" is not a network such as 10.0.0.0/8 or ::1/128",
     ),
     (
         "[[hba]]\ntype = 'host'\ndatabase = 'all'\nuser = 'all'\nmethod = 'password'",
@@ -204,6 +222,22 @@ fn nothing_to_serve() {
 }
 
 #[test]
+fn text_that_is_not_utf_8_is_placed() {
+    let dir = directory(&[("t.toml", b"[pool]\n# \xff")]);
+    let problems = load(&dir.path().join("t.toml")).unwrap_err().to_string();
+    assert!(problems.ends_with("t.toml:2:3: is not UTF-8 from here on"), "{problems}");
+}
+
+#[test]
+fn as_many_problems_as_lines() {
+    let text = format!("[pool]\n{}", (0..5_000).map(|i| format!("k{i} = 1\n")).collect::<String>());
+    let started = Instant::now();
+    let problems = parse(&text, Path::new("t.toml")).unwrap_err();
+    assert_eq!(problems.0.last().map(|p| (p.line, p.column)), Some((5_001, 1)));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
 fn defaults() {
     let config = with("").unwrap();
     assert_eq!(config.general.listen, ["127.0.0.1:6432".parse().unwrap()]);
@@ -232,97 +266,43 @@ fn values() {
 }
 
 #[test]
-fn secrets_come_from_where_they_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("secret"), "hunter2\n").unwrap();
-    std::fs::write(dir.path().join("empty"), "\n").unwrap();
-    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let scram = format!("SCRAM-SHA-256$4096:AAAA${key}:{key}");
-    let md5 = format!("md5{}", "0".repeat(32));
-    let read = |line: &str| {
-        let text = format!("{BASE}[[user]]\nname = 'u'\n{line}\n");
-        parse(&text, &dir.path().join("t.toml")).map(|c| c.users[0].secret.clone())
+fn a_user_comes_before_the_database() {
+    let text =
+        "size = 7\nmin = 3\n[[user]]\nname = 'u'\npool_size = 2\npool_mode = 'session'\n[[user]]\nname = 'v'";
+    let config = with(text).unwrap();
+    let pool = |user| {
+        let pool = config.pool_settings(&config.databases[0], user);
+        (pool.size, pool.min, pool.mode)
     };
-    assert_eq!(read("password_file = 'secret'"), Ok(Secret::Password("hunter2".into())));
-    assert_eq!(read("password = 'x'"), Ok(Secret::Password("x".into())));
-    assert_eq!(read(&format!("verifier = '{scram}'")), Ok(Secret::ScramVerifier(scram.clone())));
-    assert_eq!(read(&format!("verifier = '{md5}'")), Ok(Secret::Md5(md5.clone())));
-    assert_eq!(read(""), Ok(Secret::None));
-    assert!(read("password_file = 'empty'").unwrap_err().to_string().ends_with("has no password in it"));
+    assert_eq!(pool("u"), (2, 2, PoolMode::Session));
+    assert_eq!(pool("v"), (7, 3, PoolMode::Transaction));
+    assert_eq!(pool("unlisted"), (7, 3, PoolMode::Transaction));
 }
 
 #[test]
-fn shown_without_secrets() {
-    let config = with(
-        "[[user]]\nname = 'u'\npassword = 'hunter2'\n[pool]\nsize = 9\n\
-         [[hba]]\ntype = 'local'\ndatabase = 'all'\nuser = 'all'\nmethod = 'scram-sha-256'",
-    )
-    .unwrap();
-    let rows = config.show();
-    let value = |key: &str| rows.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-    for (key, want) in [
-        ("general.listen", "127.0.0.1:6432"),
-        ("general.high_water_mark", "64KiB"),
-        ("database.d.size", "9"),
-        ("database.d.backend", "b"),
-        ("backend.b.sslmode", "prefer"),
-        ("user.u.secret", "password"),
-        ("hba.1", "local all all scram-sha-256"),
-    ] {
-        assert_eq!(value(key), Some(want), "{key}");
-    }
-    assert!(rows.iter().all(|(_, v)| !v.contains("hunter2")));
-    for spec in SECTIONS.iter().filter(|s| !s.many && s.name != "pool") {
-        spec.keys().for_each(|key| assert!(value(&format!("{}.{key}", spec.name)).is_some(), "{key}"));
-    }
+fn paths_are_relative_to_the_file() {
+    let dir = directory(&[("a.pem", b""), ("b.pem", b"")]);
+    let text = format!("{BASE}[tls]\ncert = 'a.pem'\nkey = '{}/b.pem'", dir.path().display());
+    let tls = parse(&text, &dir.path().join("t.toml")).unwrap().tls.unwrap();
+    assert_eq!((tls.cert, tls.key), (dir.path().join("a.pem"), dir.path().join("b.pem")));
 }
 
-#[test]
-fn the_reference_loads_and_shows_the_defaults() {
-    let config = load(&reference()).map_err(|p| p.to_string()).unwrap();
-    let bare = with("").unwrap();
-    assert_eq!(config.general, bare.general);
-    assert_eq!((&config.log, &config.admin, &config.auth), (&bare.log, &bare.admin, &bare.auth));
-    assert_eq!(config.databases[0].pool, bare.databases[0].pool);
-    assert_eq!((config.tls, config.http), (None, None));
+/// A directory with the files given, each for its owner alone.
+fn directory(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        open_to(dir.path(), name, 0o600);
+    }
+    dir
 }
 
-/// `section.key` of each line of the reference, commented out or not.
-fn documented() -> Vec<String> {
-    let mut section = String::new();
-    let mut keys = Vec::new();
-    for line in std::fs::read_to_string(reference()).unwrap().lines() {
-        if line.starts_with('[') {
-            section = line.trim_matches(['[', ']']).to_string();
-        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
-            && !key.contains(' ')
-        {
-            keys.push(format!("{section}.{key}"));
-        }
-    }
-    keys
-}
-
-#[test]
-fn the_reference_has_every_key_and_no_other() {
-    let documented = documented();
-    for spec in SECTIONS {
-        for key in spec.keys() {
-            let name = format!("{}.{key}", spec.name);
-            let here = documented.contains(&name);
-            // What a database overrides is explained where it has its default.
-            let there = spec.name == "database" && documented.contains(&format!("pool.{key}"));
-            assert!(here || there, "{name} is not in the reference");
-        }
-    }
-    for name in documented {
-        let known = SECTIONS.iter().any(|s| s.keys().any(|key| name == format!("{}.{key}", s.name)));
-        assert!(known, "{name} is in the reference and does not exist");
-    }
+fn open_to(dir: &Path, name: &str, mode: u32) {
+    std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn line() -> impl Strategy<Value = String> {
-    let keys: Vec<_> = SECTIONS.iter().flat_map(|s| s.keys()).collect();
+    let keys: Vec<_> = SECTIONS.iter().flat_map(|s| s.names()).collect();
     let headers: Vec<_> = SECTIONS.iter().map(|s| s.header()).collect();
     let values =
         "'[a-z$1*]{0,8}'|[-+0-9a-fx_.]{1,9}|\\[('\\PC*', )?[0-9]\\]|true|'[0-9]{1,21}(ms|s|h|d|GB)'|\\{\\}";
