@@ -228,8 +228,10 @@ fn users(shared: &Shared) -> Table {
     table
 }
 
+type Read = fn(&Traffic) -> u64;
+
 /// The counters of SHOW STATS, in PgBouncer's order.
-const COUNTERS: &[(&str, fn(&Traffic) -> u64)] = &[
+const COUNTERS: &[(&str, Read)] = &[
     ("server_assignment_count", |t| t.xacts.get()),
     ("xact_count", |t| t.xacts.get()),
     ("query_count", |t| t.queries.get()),
@@ -336,8 +338,8 @@ fn lists(shared: &Shared) -> Table {
 
 fn config(shared: &Shared) -> Table {
     let mut table = Table::new("key value default changeable");
-    for (key, value) in shared.config.load().show() {
-        table.rows.push(vec![key.into(), value.into(), Cell::Null, "no".into()]);
+    for setting in shared.config.load().show() {
+        table.rows.push(vec![setting.key.into(), setting.value.into(), setting.default.into(), "no".into()]);
     }
     table
 }

@@ -79,8 +79,9 @@ impl Gate {
         database: &str,
         user: &str,
     ) -> Result<Option<Secret>> {
-        if let Some(user) = config.user(user) {
-            return Ok(Some(user.secret.clone()));
+        let listed = config.user(user).map(|u| u.secret.clone());
+        if listed.as_ref().is_some_and(|secret| *secret != Secret::None) {
+            return Ok(listed);
         }
         let (Some(query), Some(cache)) = (&config.auth.query, &self.looked_up) else { return Ok(None) };
         let on = query.database.as_deref().unwrap_or(database);
