@@ -8,7 +8,9 @@ use crate::harness::{Db, Proxy, ProxyOptions, pg, try_pg, value};
 fn psql(url: &str, commands: &[&str]) -> (bool, String) {
     let mut psql = Command::new("psql");
     psql.args(["-X", "-v", "ON_ERROR_STOP=1", url]);
-    commands.iter().for_each(|c| drop(psql.args(["-c", c])));
+    for command in commands {
+        psql.args(["-c", command]);
+    }
     let output = psql.output().expect("psql is installed");
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
