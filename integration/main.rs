@@ -7,5 +7,6 @@ mod harness;
 
 mod cluster;
 mod demo;
+mod hostile;
 mod sample;
 mod smoke;
