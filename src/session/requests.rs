@@ -118,12 +118,12 @@ impl Batch<'_> {
     /// Outside a transaction there are no portals, and statements are ours to forget.
     fn close_alone(&mut self, len: usize) -> Result<bool, End> {
         let (kind, name) = self.target(len)?;
-        if kind == b'S' {
-            if name.is_empty() {
-                self.client.names.unnamed = None;
-            } else {
-                self.client.names.set(&name, None);
-            }
+        match kind {
+            b'S' if name.is_empty() => self.client.names.unnamed = None,
+            b'S' => drop(self.client.names.set(&name, None)),
+            b'P' => {}
+            // The server says what is wrong with it.
+            _ => return Ok(false),
         }
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::CLOSE_COMPLETE);
