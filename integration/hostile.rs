@@ -455,3 +455,13 @@ fn errors_without_a_code_pass_as_they_are() {
     assert_eq!(raw.value("SELECT 'fine'"), "fine");
     assert_eq!(stage.fake.visits.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
+
+/// The login of the first client leaves its server connection in the pool, for the first statement.
+#[test]
+fn a_server_connection_at_rest_is_not_taken_for_a_dead_one() {
+    let stage = Stage::new(|_| (raw::one_row("x"), true));
+    for _ in 0..3 {
+        assert_eq!(stage.login().value("anything"), "x");
+    }
+    assert_eq!(stage.fake.visits.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
