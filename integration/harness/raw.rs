@@ -443,7 +443,8 @@ impl Raw {
     /// As a server: answers simple Queries for as long as they come; `answer` may give up by returning false.
     pub fn serve(&mut self, mut answer: impl FnMut(&str, &mut Raw) -> bool) {
         while let Some(frame) = self.frame() {
-            let sql = String::from_utf8_lossy(frame.body.strip_suffix(b"\0").unwrap_or(&frame.body)).into_owned();
+            let sql =
+                String::from_utf8_lossy(frame.body.strip_suffix(b"\0").unwrap_or(&frame.body)).into_owned();
             let done = match frame.kind {
                 b'X' => true,
                 b'Q' if sql.is_empty() => self.try_send([msg(b'I', b""), ready('I')].concat()).is_err(),
