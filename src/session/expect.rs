@@ -139,7 +139,7 @@ impl Expected {
     /// Notes that the client has ended its COPY data.
     pub fn copy_ended(&mut self) {
         self.copy_in = false;
-        if self.queue.iter().any(|e| matches!(e, Expect::Execute)) {
+        if !self.queue.is_empty() {
             self.queue.push_back(Expect::CopyEnd);
         }
     }
