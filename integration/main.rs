@@ -8,5 +8,6 @@ mod harness;
 mod cluster;
 mod demo;
 mod hostile;
+mod protocol;
 mod sample;
 mod smoke;
