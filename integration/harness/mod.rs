@@ -7,10 +7,11 @@
 mod client;
 mod db;
 mod proxy;
+pub mod raw;
 
 pub use client::{pg, rows, try_pg, value};
 pub use db::{Db, SAMPLE_EVENTS, cluster, replicated};
-pub use proxy::{Proxy, ProxyOptions};
+pub use proxy::{Proxy, ProxyOptions, TRUST};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use turnpike::app::cluster::{Server, free_port};
 
 use super::Db;
+use super::raw::{Fake, Raw};
 
 /// How long the binary may take to listen or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,10 +126,44 @@ impl Proxy {
         self.signal(Signal::SIGHUP);
     }
 
+    /// A proxy in front of a scripted server: everyone may log in as anyone, `pool` has lines of `[pool]`, `general` of
+    /// `[general]`.
+    #[track_caller]
+    pub fn to_fake(fake: &Fake, general: &str, pool: &str) -> Self {
+        let backend = fake.port;
+        Self::with_config(&[], |port, http_port| {
+            format!(
+                "[general]\nlisten = [\"127.0.0.1:{port}\"]\n{general}\n\
+                 [http]\nlisten = \"127.0.0.1:{http_port}\"\n[pool]\n{pool}\n\
+                 [[database]]\nname = \"db\"\nbackend = \"fake\"\n\
+                 [[backend]]\nname = \"fake\"\nhost = \"127.0.0.1\"\nport = {backend}\nsslmode = \"disable\"\n\
+                 [[user]]\nname = \"u\"\n{TRUST}"
+            )
+        })
+    }
+
+    /// A raw connection to the test's database, logged in.
+    #[track_caller]
+    pub fn raw(&self, db: &Db) -> Raw {
+        Raw::login(self.port, &db.user, &db.password, &db.name)
+    }
+
+    /// Memory that it has, in bytes (VmRSS).
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a resident set");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kilobytes.expect("a number") * 1024
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().expect("no panic while locked").id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.lock().expect("no panic while locked").id();
-        kill(Pid::from_raw(pid as i32), signal).expect("it is our child");
+        kill(Pid::from_raw(self.pid() as i32), signal).expect("it is our child");
     }
 
     /// Waits until it has ended.
@@ -186,6 +221,9 @@ fn config(db: &Db, options: &ProxyOptions, port: u16, http_port: u16) -> String 
 
 const HBA: &str =
     "[[hba]]\ntype = \"host\"\ndatabase = \"all\"\nuser = \"all\"\nmethod = \"scram-sha-256\"\n";
+
+/// Everyone may be anyone.
+pub const TRUST: &str = "[[hba]]\ntype = \"host\"\ndatabase = \"all\"\nuser = \"all\"\nmethod = \"trust\"\n";
 
 fn add_backend(toml: &mut String, server: &Server) {
     let Server { name, host, port, .. } = server;

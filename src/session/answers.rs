@@ -232,31 +232,35 @@ impl Batch<'_> {
     fn undo_skipped(&mut self) {
         let mut dropped = Vec::new();
         self.flow.expected.error(|entry| dropped.push(entry));
-        let client = &mut *self.client;
-        let Some(server) = &mut client.lease else { return };
         // Postgres drops the unnamed statement before it parses the next, so one that fails leaves none.
-        let failed_unnamed = matches!(dropped.first(), Some(Expect::ParseUnnamed(_)));
-        for entry in dropped.into_iter().rev() {
-            match entry {
-                Expect::Parse(statement, undo) => {
-                    server.forget(statement.id);
-                    client.names.undo(*undo);
-                }
-                Expect::ParseRaw(undo) | Expect::ReplyParse(undo) => client.names.undo(*undo),
-                Expect::ReplyClose(Some(undo)) | Expect::Close(Some(undo)) => client.names.undo(*undo),
-                Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => {
-                    client.names.unnamed = before;
-                    server.unnamed = Some(super::requests::NOBODY);
-                }
-                Expect::OurUnnamed => server.unnamed = Some(super::requests::NOBODY),
-                Expect::OurParse(statement) => server.forget(statement.id),
-                Expect::OurClose(Some(statement)) => server.remember(&statement),
-                Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
-                _ => {}
-            }
+        if let Some(Expect::ParseUnnamed(before)) = dropped.first_mut() {
+            *before = None;
         }
-        if failed_unnamed {
-            client.names.unnamed = None;
+        for entry in dropped.into_iter().rev() {
+            self.undo_one(entry);
+        }
+    }
+
+    fn undo_one(&mut self, entry: Expect) {
+        let Self { client, flow, .. } = self;
+        let Some(server) = &mut client.lease else { return };
+        match entry {
+            Expect::Parse(statement, undo) => {
+                server.forget(statement.id);
+                flow.expected.undo(*undo, &mut client.names);
+            }
+            Expect::ParseRaw(undo) | Expect::ReplyParse(undo) => flow.expected.undo(*undo, &mut client.names),
+            Expect::ReplyClose(Some(undo)) | Expect::Close(Some(undo)) => {
+                flow.expected.undo(*undo, &mut client.names);
+            }
+            Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => {
+                flow.expected.undo_unnamed(before, &mut client.names);
+                server.unnamed = Some(super::requests::NOBODY);
+            }
+            Expect::OurUnnamed | Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
+            Expect::OurParse(statement) => server.forget(statement.id),
+            Expect::OurClose(Some(statement)) => server.remember(&statement),
+            _ => {}
         }
     }
 }

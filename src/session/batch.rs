@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::entry::Doing;
 use super::expect::{Expect, Expected};
@@ -33,6 +34,9 @@ pub struct Flow {
 
 /// Flows kept per worker for the next busy client.
 const SPARE_FLOWS: usize = 64;
+
+/// Longest time that a client whose session is over may take to read what it was told before.
+const PARTING: Duration = Duration::from_secs(30);
 
 thread_local! {
     #[allow(clippy::vec_box, reason = "a flow changes hands as one pointer")]
@@ -79,11 +83,30 @@ impl<'a> Batch<'a> {
     pub async fn run(mut self) -> Result<(), End> {
         let end = self.turn().await;
         self.count_bytes();
-        match &end {
-            Ok(()) => self.keep_flow(),
-            Err(_) => self.hand_over(),
+        match end {
+            Ok(()) => {
+                self.keep_flow();
+                Ok(())
+            }
+            Err(end) => {
+                self.hand_over(&end);
+                Err(self.part(end).await)
+            }
         }
-        end
+    }
+
+    /// What was said to the client before the end comes before the farewell; in the middle of a message there is
+    /// none, since the client would read it as the rest of that message.
+    async fn part(&mut self, end: End) -> End {
+        if matches!(end, End::Terminated | End::ClientLost) {
+            return end;
+        }
+        let Self { client, flow, .. } = self;
+        let written = poll_fn(|cx| flow.down.poll_write(cx, &mut client.stream));
+        match tokio::time::timeout(PARTING, written).await {
+            Ok(Ok(())) if !flow.down.is_cut() => end,
+            _ => End::ClientLost,
+        }
     }
 
     async fn turn(&mut self) -> Result<(), End> {
@@ -293,11 +316,11 @@ impl<'a> Batch<'a> {
 
     /// The session ends in the middle of something: whatever the server connection needs to be of use again is
     /// handed over with it; where it is in the middle of a message of ours, nothing can help it.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, end: &End) {
         let Some(server) = self.client.lease.take() else { return };
         self.client.entry.set_link(None);
         let Flow { up, down, expected } = &mut *self.flow;
-        if self.server_said_goodbye {
+        if self.server_said_goodbye || matches!(end, End::ServerLost(_)) {
             return;
         }
         if up.pending() > 0 || up.streaming() > 0 {

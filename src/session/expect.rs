@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::names::{Undo, UnnamedText};
+use super::names::{Names, Undo, UnnamedText};
 use crate::core::error::Error;
 use crate::pool::statement::Prepared;
 
@@ -72,6 +72,30 @@ pub struct Expected {
     copy_in: bool,
     /// ReadyForQuery messages owed.
     ready: usize,
+    /// Entries that hold what a name meant before.
+    renamings: usize,
+}
+
+impl Expect {
+    /// How to undo what it did to a named statement's name.
+    fn undo(&mut self) -> Option<&mut Undo> {
+        match self {
+            Expect::Parse(_, undo) | Expect::ParseRaw(undo) | Expect::ReplyParse(undo) => Some(undo),
+            Expect::Close(undo) | Expect::ReplyClose(undo) => undo.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    fn is_renaming(&self) -> bool {
+        matches!(
+            self,
+            Expect::Parse(..)
+                | Expect::ParseRaw(_)
+                | Expect::ReplyParse(_)
+                | Expect::Close(Some(_))
+                | Expect::ReplyClose(Some(_))
+        )
+    }
 }
 
 impl Expected {
@@ -84,7 +108,45 @@ impl Expected {
         if matches!(expect, Expect::Sync) {
             self.skipping = false;
         }
+        self.renamings += usize::from(expect.is_renaming());
         self.queue.push_back(expect);
+    }
+
+    fn pop(&mut self) -> Option<Expect> {
+        let popped = self.queue.pop_front();
+        self.renamings -= usize::from(popped.as_ref().is_some_and(Expect::is_renaming));
+        popped
+    }
+
+    /// Whether what `name` means, or whether `body` can be prepared, depends on an answer that a Sync has been sent
+    /// for: if that is an error, what is sent now is not skipped with it.
+    pub fn is_unsettled(&mut self, name: &[u8], body: Option<&[u8]>) -> bool {
+        if self.renamings == 0 {
+            return false;
+        }
+        let settled_by = self.queue.iter().rposition(|e| matches!(e, Expect::Sync)).unwrap_or(0);
+        self.queue.iter_mut().take(settled_by).any(|e| {
+            matches!(e, Expect::Parse(statement, _) if body == Some(&*statement.body))
+                || e.undo().is_some_and(|undo| *undo.name == *name)
+        })
+    }
+
+    /// Undoes a change of a name that did not happen. Where the name has been changed again since, undoing that one
+    /// now leads to what was before this one.
+    pub fn undo(&mut self, undo: Undo, names: &mut Names) {
+        match self.queue.iter_mut().filter_map(Expect::undo).find(|later| later.name == undo.name) {
+            Some(later) => later.before = undo.before,
+            None => names.undo(undo),
+        }
+    }
+
+    /// As [`Expected::undo`], for the unnamed statement.
+    pub fn undo_unnamed(&mut self, before: Option<Arc<UnnamedText>>, names: &mut Names) {
+        let later = self.queue.iter_mut().find_map(|e| match e {
+            Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => Some(before),
+            _ => None,
+        });
+        *later.unwrap_or(&mut names.unnamed) = before;
     }
 
     /// Whether nothing is owed.
@@ -115,7 +177,7 @@ impl Expected {
     /// Forgets everything; keeps the memory.
     pub fn clear(&mut self) {
         self.queue.clear();
-        (self.skipping, self.copy_in, self.ready) = (false, false, 0);
+        (self.skipping, self.copy_in, self.ready, self.renamings) = (false, false, 0, 0);
     }
 
     /// Whether messages were sent that no Sync has followed yet.
@@ -139,7 +201,7 @@ impl Expected {
     /// Notes that the client has ended its COPY data.
     pub fn copy_ended(&mut self) {
         self.copy_in = false;
-        if self.queue.iter().any(|e| matches!(e, Expect::Execute)) {
+        if !self.queue.is_empty() {
             self.queue.push_back(Expect::CopyEnd);
         }
     }
@@ -148,7 +210,7 @@ impl Expected {
     #[inline]
     pub fn pop_reply(&mut self) -> Option<Expect> {
         match self.queue.front() {
-            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_)) => self.queue.pop_front(),
+            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_)) => self.pop(),
             _ => None,
         }
     }
@@ -186,9 +248,7 @@ impl Expected {
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),
         };
-        if done
-            && let Some(Expect::Parse(statement, _) | Expect::OurParse(statement)) = self.queue.pop_front()
-        {
+        if done && let Some(Expect::Parse(statement, _) | Expect::OurParse(statement)) = self.pop() {
             statement.accept();
         }
         match kind {
@@ -202,15 +262,13 @@ impl Expected {
     /// The server reads COPY data: it ignores the Syncs that were sent before that data ended.
     fn copy_began(&mut self) {
         self.copy_in = true;
-        if !matches!(self.queue.front(), Some(Expect::Execute)) {
-            return;
-        }
         while matches!(self.queue.get(1), Some(Expect::Sync)) {
             self.queue.remove(1);
             self.ready -= 1;
         }
         if matches!(self.queue.get(1), Some(Expect::CopyEnd)) {
             self.copy_in = false;
+            self.queue.remove(1);
         }
     }
 
@@ -218,7 +276,7 @@ impl Expected {
     #[inline]
     pub fn ready(&mut self) -> Option<bool> {
         self.front();
-        let ours = match self.queue.pop_front()? {
+        let ours = match self.pop()? {
             Expect::Query | Expect::Sync => false,
             Expect::OurSettings => true,
             _ => return None,
@@ -238,7 +296,7 @@ impl Expected {
             Some(Expect::Sync) | None => return,
             _ => {}
         }
-        while let Some(entry) = self.queue.pop_front() {
+        while let Some(entry) = self.pop() {
             match entry {
                 Expect::Sync => return self.queue.push_front(entry),
                 // A simple Query is skipped like everything else.

@@ -124,6 +124,12 @@ impl Pump {
         self.streaming
     }
 
+    /// Whether the receiver has, or will get, the head of a frame whose end is not here: nothing but that end may
+    /// follow.
+    pub fn is_cut(&self) -> bool {
+        self.streaming > 0 && !self.discarding
+    }
+
     /// Leaves out the next `n` bytes of the window.
     pub fn omit(&mut self, n: usize) {
         if self.start < self.scan {

@@ -1,7 +1,7 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
-use super::batch::{Batch, Next, too_many};
+use super::batch::{Batch, Flow, Next, too_many};
 use super::expect::Expect;
 use super::names::Named;
 use super::run::End;
@@ -48,8 +48,34 @@ impl Batch<'_> {
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
             }
+            if self.must_wait(header) {
+                return Ok(Next::Io);
+            }
             self.take_request(header, whole)?;
         }
+    }
+
+    /// Whether what this request means to us is decided by an answer that is still to come.
+    fn must_wait(&mut self, header: Header) -> bool {
+        let Flow { up, expected, .. } = &mut *self.flow;
+        let window = up.window();
+        let body = &window[FRAME_HEADER..header.len.min(window.len())];
+        let (name, text) = match header.kind {
+            b'P' => match cstr(body) {
+                Some((name, text)) => (name, Some(text)),
+                None => return false,
+            },
+            b'B' => match cstr(body).and_then(|(_, rest)| cstr(rest)) {
+                Some((name, _)) => (name, None),
+                None => return false,
+            },
+            b'C' | b'D' if body.first() == Some(&b'S') => match cstr(&body[1..]) {
+                Some((name, _)) => (name, None),
+                None => return false,
+            },
+            _ => return false,
+        };
+        !name.is_empty() && expected.is_unsettled(name, text)
     }
 
     fn violated(&self) {
@@ -120,12 +146,12 @@ impl Batch<'_> {
     /// Outside a transaction there are no portals, and statements are ours to forget.
     fn close_alone(&mut self, len: usize) -> Result<bool, End> {
         let (kind, name) = self.target(len)?;
-        if kind == b'S' {
-            if name.is_empty() {
-                self.client.names.unnamed = None;
-            } else {
-                self.client.names.set(&name, None);
-            }
+        match kind {
+            b'S' if name.is_empty() => self.client.names.unnamed = None,
+            b'S' => drop(self.client.names.set(&name, None)),
+            b'P' => {}
+            // The server says what is wrong with it.
+            _ => return Ok(false),
         }
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::CLOSE_COMPLETE);

@@ -53,15 +53,23 @@ fn client_limit(kind: u8, max: usize) -> Result<usize> {
     }
 }
 
-/// Reads the header of a frame from a server. A server may send what it likes as large as the format allows:
-/// large frames are streamed.
+/// Most bytes of an answer whose type carries no data of any length: CopyInResponse has two bytes for each of 65,535
+/// columns, and nothing else comes near.
+const SMALL_ANSWER: u32 = 256 * 1024;
+
+/// Reads the header of a frame from a server. Large frames are streamed, so those that carry data may be as large as
+/// the format allows; of the others a large one means that this is not the protocol, or that we are out of step.
 ///
 /// # Errors
-/// 08P01 when the length is negative or shorter than itself.
+/// 08P01 when the length is negative, shorter than itself, or absurd for the type.
 #[inline]
 pub fn server(buf: &[u8]) -> Result<Option<Header>> {
     let Some((kind, len)) = peek(buf) else { return Ok(None) };
-    if len < 4 || len > i32::MAX as u32 {
+    let limit = match kind {
+        b'D' | b'd' | b'T' | b't' | b'V' | b'E' | b'N' | b'A' | b'S' => i32::MAX as u32,
+        _ => SMALL_ANSWER,
+    };
+    if len < 4 || len > limit {
         return Err(Error::backend(
             crate::core::error::SqlState::PROTOCOL_VIOLATION,
             "backend sent a message of impossible length",

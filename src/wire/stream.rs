@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
@@ -105,12 +105,13 @@ impl Stream {
 
     /// Ready when a read would give something: bytes, the end, or an error. Costs no system call.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Plaintext that was decrypted earlier would not wake the socket again.
+        if self.has_plaintext() {
+            return Poll::Ready(());
+        }
         let ready = match self {
             Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
             Stream::Unix(unix) => unix.poll_read_ready(cx),
-            // Plaintext that was decrypted earlier would not wake the socket again.
-            Stream::TlsServer(tls) if !tls.get_ref().1.wants_read() => return Poll::Ready(()),
-            Stream::TlsClient(tls) if !tls.get_ref().1.wants_read() => return Poll::Ready(()),
             Stream::TlsServer(tls) => tls.get_ref().0.poll_read_ready(cx),
             Stream::TlsClient(tls) => tls.get_ref().0.poll_read_ready(cx),
             Stream::Gone => return Poll::Ready(()),
@@ -118,10 +119,31 @@ impl Stream {
         ready.map(|_| ())
     }
 
-    /// Whether something has come, as far as the reactor knows: on a server connection at rest, that is the end of
-    /// it, or something that nobody asked for.
+    /// Whether something has come: on a server connection at rest, that is the end of it, or something that nobody
+    /// asked for. Costs a system call only where the reactor thinks so: after a read that was filled to the brim, it
+    /// does without reason.
     pub fn has_input(&mut self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        if self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return false;
+        }
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Unix(unix) => unix.try_io(Interest::READABLE, || SockRef::from(&*unix).peek(&mut byte)),
+            _ => match self.tcp() {
+                Some(tcp) => tcp.try_io(Interest::READABLE, || SockRef::from(tcp).peek(&mut byte)),
+                None => return true,
+            },
+        };
+        self.has_plaintext() || !peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether TLS holds plaintext that has not been read.
+    fn has_plaintext(&self) -> bool {
+        match self {
+            Stream::TlsServer(tls) => !tls.get_ref().1.wants_read(),
+            Stream::TlsClient(tls) => !tls.get_ref().1.wants_read(),
+            _ => false,
+        }
     }
 
     /// Writes a few bytes if they can be written now; a peer that is not there any more is no matter.
