@@ -18,12 +18,12 @@ use turnpike::wire::startup;
 use crate::harness::{Db, Proxy, ProxyOptions, pg, value};
 
 /// An authority, a server's certificate for `localhost`, and a client's for a user.
-struct Certificates {
+pub struct Certificates {
     dir: TempDir,
 }
 
 impl Certificates {
-    fn new(user: &str) -> Certificates {
+    pub fn new(user: &str) -> Certificates {
         let dir = TempDir::with_prefix("turnpike-tls-").expect("a temporary directory");
         // Postgres reads its files as another user.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -61,8 +61,15 @@ impl Certificates {
         self.dir.path().join(name)
     }
 
+    /// `[tls]`, with files that stay when the test is over (the system clears its temporary directory).
+    pub fn keep(self) -> String {
+        let section = self.section();
+        let _ = self.dir.keep();
+        section
+    }
+
     /// `[tls]` with the client authority.
-    fn section(&self) -> String {
+    pub fn section(&self) -> String {
         format!(
             "[tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
             self.path("server.crt"),
