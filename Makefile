@@ -31,7 +31,7 @@ lint: ## the lints that must be silent
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-fuzz: ## fuzz each target for a minute (SECONDS_EACH=n), if cargo-fuzz is there
+fuzz: ## fuzz each target for a minute (SECONDS_EACH=n)
 	@scripts/fuzz
 
 clean: ## remove what was built

@@ -23,7 +23,8 @@ fn run(mut program: Command, script: &str, url: &str) {
 fn every_way(script: &str, tls: &str, program: impl Fn() -> Command) {
     let db = Db::new();
     run(program(), script, &db.direct_url());
-    let extra = Certificates::new(&db.user).keep();
+    let certificates = Certificates::new(&db.user);
+    let extra = certificates.section();
     let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 2".into(), extra, ..Default::default() });
     run(program(), script, &proxy.url(&db));
     run(program(), script, &format!("{}?{tls}", proxy.url(&db)));

@@ -61,13 +61,6 @@ impl Certificates {
         self.dir.path().join(name)
     }
 
-    /// `[tls]`, with files that stay when the test is over (the system clears its temporary directory).
-    pub fn keep(self) -> String {
-        let section = self.section();
-        let _ = self.dir.keep();
-        section
-    }
-
     /// `[tls]` with the client authority.
     pub fn section(&self) -> String {
         format!(
