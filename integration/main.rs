@@ -11,3 +11,4 @@ mod hostile;
 mod protocol;
 mod sample;
 mod smoke;
+mod streaming;
