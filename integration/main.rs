@@ -7,6 +7,7 @@ mod harness;
 
 mod cluster;
 mod demo;
+mod faults;
 mod hostile;
 mod protocol;
 mod sample;

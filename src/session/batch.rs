@@ -126,6 +126,9 @@ impl<'a> Batch<'a> {
                 self.lease().await?;
             }
             self.take_answers()?;
+            if self.server_said_goodbye {
+                return Err(End::ServerLost(true));
+            }
             self.release();
             if self.at_rest() {
                 return Ok(());
