@@ -3,12 +3,23 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use turnpike::app::cluster::{Cluster, ClusterOptions};
+use turnpike::config::check;
+use turnpike::core::clock::Instant;
 use turnpike::core::stats::{Counter, Latency};
+use turnpike::pool::Pools;
+use turnpike::pool::pool::Pool;
+use turnpike::session::expect::{Expect, Expected};
+use turnpike::sql::effect;
+use turnpike::sql::lex::Lexer;
+use turnpike::wire::frame;
 
-criterion_group!(benches, stats);
+criterion_group!(benches, stats, framing, responses, statements, leases);
 criterion_main!(benches);
 
 /// What is counted once per statement.
@@ -20,5 +31,110 @@ fn stats(c: &mut Criterion) {
     group.bench_function("Latency::record", |b| {
         b.iter(|| latency.record(black_box(Duration::from_micros(137))))
     });
+    group.bench_function("clock::Instant::now", |b| b.iter(Instant::now));
     group.finish();
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    [&[kind], &len.to_be_bytes()[..], body].concat()
+}
+
+/// Walking the headers of a client's batch.
+fn framing(c: &mut Criterion) {
+    let batch = [
+        message(b'B', b"\0s1\0\0\0\0\x01\0\0\0\x0512345\0\0"),
+        message(b'D', b"P\0"),
+        message(b'E', b"\0\0\0\0\0"),
+        message(b'S', b""),
+    ]
+    .concat();
+    let mut group = c.benchmark_group("wire::frame");
+    group.bench_function("client: Bind, Describe, Execute, Sync", |b| {
+        b.iter(|| {
+            let mut rest = black_box(batch.as_slice());
+            while let Ok(Some(header)) = frame::client(rest, 1 << 20) {
+                rest = &rest[header.len..];
+            }
+            rest.len()
+        });
+    });
+    group.finish();
+}
+
+/// Checking a server's answers against what was expected.
+fn responses(c: &mut Criterion) {
+    const ROWS: usize = 1000;
+    let row = message(b'D', &[b"\0\x01\0\0\0\x28".as_slice(), &[b'x'; 40]].concat());
+    let mut answer = message(b'T', &[0; 30]);
+    (0..ROWS).for_each(|_| answer.extend_from_slice(&row));
+    answer.extend(message(b'C', b"SELECT 1000\0"));
+    answer.extend(message(b'Z', b"I"));
+    let mut group = c.benchmark_group("session::expect");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let mut expected = Expected::default();
+    group.bench_function("a result of a thousand rows", |b| {
+        b.iter(|| {
+            expected.push(Expect::Query);
+            let mut rest = black_box(answer.as_slice());
+            while let Ok(Some(header)) = frame::server(rest) {
+                match header.kind {
+                    b'Z' => drop(black_box(expected.ready())),
+                    kind => drop(black_box(expected.answer(kind))),
+                }
+                rest = &rest[header.len..];
+            }
+        });
+    });
+    group.finish();
+}
+
+/// Reading a statement for what it leaves behind.
+fn statements(c: &mut Criterion) {
+    let select = b"SELECT abalance FROM pgbench_accounts WHERE aid = 1234567;";
+    let insert =
+        b"INSERT INTO audit_log (ts, principal_id, action, details) VALUES (now(), 42, 'read', '{\"a\": 1}')";
+    let mut group = c.benchmark_group("sql");
+    group.bench_function("effect::scan, select", |b| b.iter(|| effect::scan(black_box(select), true)));
+    group.bench_function("effect::scan, insert", |b| b.iter(|| effect::scan(black_box(insert), true)));
+    group.bench_function("lex::Lexer, insert", |b| b.iter(|| Lexer::new(black_box(insert), true).count()));
+    group.finish();
+}
+
+/// Lending a server connection and taking it back, with a real one.
+fn leases(c: &mut Criterion) {
+    let Ok(cluster) = Cluster::start(ClusterOptions::default()) else {
+        return;
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Some(pool) = pool(&cluster) else { return };
+    let server = runtime.block_on(async {
+        let waiting = pool.queue(1, Instant::now());
+        waiting.await.ok().and_then(Result::ok)
+    });
+    let Some(server) = server else { return };
+    pool.give_back(server, Instant::now());
+    let mut group = c.benchmark_group("pool");
+    group.bench_function("lease and return", |b| {
+        b.iter(|| {
+            let now = Instant::now();
+            if let Some(server) = pool.try_lease(now) {
+                pool.give_back(server, now);
+            }
+        });
+    });
+    group.finish();
+    pool.close_idle();
+}
+
+fn pool(cluster: &Cluster) -> Option<Arc<Pool>> {
+    let text = format!(
+        "[[backend]]\nname = 'b'\nhost = '127.0.0.1'\nport = {}\nsslmode = 'disable'\n\
+         [[database]]\nname = 'postgres'\nbackend = 'b'\n[[user]]\nname = 'postgres'\npassword = '{}'\n",
+        cluster.primary().port,
+        cluster.password()
+    );
+    let config = check::parse(&text, Path::new("bench.toml")).ok()?;
+    let pools = Pools::new(&config).ok()?;
+    Some(pools.pool(&config, &config.databases[0], "postgres", "postgres"))
 }

@@ -147,6 +147,32 @@ impl Raw {
         Some(taken)
     }
 
+    /// Reads and forgets `n` bytes; `each` is called for every piece, and may take its time. False when the connection
+    /// closes before.
+    #[track_caller]
+    pub fn skim(&mut self, n: usize, mut each: impl FnMut(usize)) -> bool {
+        let mut left = n;
+        loop {
+            let here = left.min(self.buf.len() - self.at);
+            self.at += here;
+            left -= here;
+            each(n - left);
+            if left == 0 {
+                return true;
+            }
+            if !self.fill() {
+                return false;
+            }
+        }
+    }
+
+    /// The head of the next frame: type, and bytes of body.
+    #[track_caller]
+    pub fn head(&mut self) -> (u8, usize) {
+        let head = self.take(5).expect("a frame");
+        (head[0], u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4)
+    }
+
     #[track_caller]
     fn fill(&mut self) -> bool {
         self.buf.drain(..self.at);
@@ -230,11 +256,6 @@ impl Raw {
     pub fn reset(self) {
         let socket = socket2::Socket::from(self.socket);
         let _ = socket.set_linger(Some(Duration::ZERO));
-    }
-
-    /// Keeps the kernel from reading ahead much.
-    pub fn small_window(&self) {
-        let _ = socket2::SockRef::from(&self.socket).set_recv_buffer_size(8 << 10);
     }
 
     /// A second handle of the same connection, for writing from another thread.

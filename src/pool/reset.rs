@@ -85,6 +85,8 @@ fn ending(sync: &bool, copy_in: bool) -> Vec<u8> {
         reply::copy_fail(&mut end, "client disconnected");
     }
     if *sync {
+        // Without an error, Sync would commit the half of a batch that came before its client went.
+        reply::bind_nothing(&mut end);
         end.extend_from_slice(reply::SYNC);
     }
     end

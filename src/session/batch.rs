@@ -13,13 +13,13 @@ use super::expect::{Expect, Expected};
 use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
-use crate::core::error::{Error, SqlState};
+use crate::core::error::{Error, Severity, SqlState};
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
 use crate::pool::settings::Settings;
 use crate::sql::effect;
 use crate::wire::message::TxStatus;
-use crate::wire::reply;
+use crate::wire::{frame, reply};
 
 /// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing.
 #[derive(Debug)]
@@ -121,6 +121,9 @@ impl<'a> Batch<'a> {
                 self.lease().await?;
             }
             self.take_answers()?;
+            if self.server_said_goodbye {
+                return Err(End::ServerLost(true));
+            }
             self.release();
             if self.at_rest() {
                 return Ok(());
@@ -191,7 +194,10 @@ impl<'a> Batch<'a> {
         let now = self.begun.unwrap_or_else(Instant::now);
         let mut server = match self.client.pool.try_lease(now) {
             Some(server) => server,
-            None => self.wait_for_server(now).await?,
+            None => match self.wait_for_server(now).await {
+                Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
+                got => got?,
+            },
         };
         let probe_after = self.client.pool.settings.probe_after;
         while now.since(server.returned) >= probe_after {
@@ -224,9 +230,25 @@ impl<'a> Batch<'a> {
         client.pool.traffic.wait_latency.record(waited);
         match got? {
             Ok(Ok(server)) => Ok(server),
-            Ok(Err(e)) => Err(End::from(e.severity(crate::core::error::Severity::Fatal))),
+            Ok(Err(e)) if e.code == SqlState::QUERY_CANCELED => Err(End::from(e)),
+            Ok(Err(e)) => Err(End::from(e.severity(Severity::Fatal))),
             Err(_) => Err(End::from(Error::internal("pool closed"))),
         }
+    }
+
+    /// The statement that waited for a server fails, and the session goes on: as far as a server would skip.
+    fn fail_waiting(&mut self, e: &Error) -> Result<(), End> {
+        let Flow { up, down, expected } = &mut *self.flow;
+        reply::error(down.insert(), e);
+        self.begun = None;
+        match frame::client(up.window(), self.client.max_message)? {
+            Some(header) if matches!(header.kind, b'Q' | b'F') => {
+                up.omit_frame(header.len);
+                down.insert().extend_from_slice(reply::READY_IDLE);
+            }
+            _ => expected.skip(true),
+        }
+        Ok(())
     }
 
     /// While waiting: goes on reading as far as there is room, to notice when the client leaves.

@@ -186,6 +186,11 @@ impl Expected {
             || !matches!(self.queue.back(), None | Some(Expect::Query | Expect::Sync | Expect::OurSettings))
     }
 
+    /// Ignores, in a server's place, what is sent until the next Sync; or no longer.
+    pub fn skip(&mut self, skip: bool) {
+        self.skipping = skip;
+    }
+
     /// Whether the server ignores what is sent until the next Sync.
     #[inline]
     pub fn is_skipping(&self) -> bool {

@@ -109,9 +109,13 @@ impl Batch<'_> {
             }
             b'S' if client.lease.is_none() => {
                 flow.up.omit_frame(header.len);
+                flow.expected.skip(false);
                 flow.down.insert().extend_from_slice(reply::READY_IDLE);
             }
             b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
+            kind if !copy && flow.expected.is_skipping() && client.lease.is_none() && kind != b'S' => {
+                flow.up.omit_frame(header.len);
+            }
             b'P' if whole && client.lease.is_none() => return self.parse_alone(header.len),
             b'C' if whole && client.lease.is_none() => return self.close_alone(header.len),
             _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => {

@@ -115,6 +115,11 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
     });
 }
 
+/// Appends a Bind that must fail: of a statement that nobody has.
+pub fn bind_nothing(out: &mut Vec<u8>) {
+    frame(out, b'B', |out| out.extend_from_slice(b"\0__turnpike_no_statement\0\0\0\0\0\0\0"));
+}
+
 /// Appends a Close of the prepared statement `name`.
 pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
     frame(out, b'C', |out| {
