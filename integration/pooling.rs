@@ -59,6 +59,9 @@ async fn waiting_ends_with_53300() {
     assert_eq!(error.code().map(|c| c.code()), Some("53300"), "{error}");
     assert!(began.elapsed() >= Duration::from_millis(300));
     holder.batch_execute("COMMIT").await.expect("the holder is undisturbed");
+    assert_eq!(value(&waiter, "SELECT 5").await, "5", "who waited in vain may go on");
+    let prepared = waiter.query_one("SELECT 6::int4", &[]).await.expect("in the extended protocol too");
+    assert_eq!(prepared.get::<_, i32>(0), 6);
 }
 
 #[tokio::test]
@@ -159,6 +162,34 @@ async fn a_setting_undone_by_rollback_is_undone() {
     a.batch_execute("BEGIN; SET TimeZone = 'Asia/Tokyo'; ROLLBACK").await.expect("undone");
     assert_ne!(value(&a, "SHOW TimeZone").await, "Asia/Tokyo");
     assert_ne!(value(&b, "SHOW TimeZone").await, "Asia/Tokyo");
+}
+
+#[tokio::test]
+async fn waiting_in_an_extended_batch_ends_the_same_way() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 1\nwait_timeout = \"300ms\""));
+    let waiter = pg(&proxy.url(&db)).await;
+    let statement = waiter.prepare("SELECT 7::int4").await.expect("prepared");
+    let holder = pg(&proxy.url(&db)).await;
+    holder.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    let error = waiter.query_one(&statement, &[]).await.map(drop).expect_err("there is nothing to be had");
+    assert_eq!(error.code().map(|c| c.code()), Some("53300"), "{error}");
+    holder.batch_execute("COMMIT").await.expect("the holder is undisturbed");
+    assert_eq!(waiter.query_one(&statement, &[]).await.expect("it goes on").get::<_, i32>(0), 7);
+}
+
+#[tokio::test]
+async fn names_of_databases_that_do_not_exist_leave_nothing_behind() {
+    let db = Db::new();
+    let extra = "[[database]]\nname = \"*\"\nbackend = \"primary\"\n".to_string();
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    for i in 0..5 {
+        let url = proxy.url_as(&db.user, &db.password, &format!("no_such_{i}"));
+        assert!(try_pg(&url).await.is_err());
+    }
+    let admin = pg(&proxy.admin_url(&db)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(admin.query("SHOW POOLS", &[]).await.expect("shown").len(), 0);
 }
 
 #[tokio::test]

@@ -21,3 +21,6 @@ pub mod admin;
 pub mod app;
 
 pub mod cli;
+
+#[cfg(test)]
+mod tidy;

@@ -96,6 +96,8 @@ impl Pools {
             // A kick only means that some pool may be able to grow sooner than the next round.
             let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
             let now = Instant::now();
+            // Pools that were asked for and never worked: names of databases that do not exist, say.
+            self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || pool.has_served());
             let pools = self.all();
             pools.iter().for_each(|pool| pool.forget_starving());
             pools.iter().for_each(|pool| pool.sweep(now));

@@ -436,6 +436,11 @@ impl Pool {
         idle.into_iter().for_each(retire);
     }
 
+    /// Whether it has ever had a connection.
+    pub(super) fn has_served(&self) -> bool {
+        self.traffic.server_connects.get() > 0
+    }
+
     /// For observers.
     pub fn row(&self, now: Instant) -> PoolRow {
         let state = self.state.lock();

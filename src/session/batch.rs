@@ -230,8 +230,7 @@ impl<'a> Batch<'a> {
         client.pool.traffic.wait_latency.record(waited);
         match got? {
             Ok(Ok(server)) => Ok(server),
-            Ok(Err(e)) if e.code == SqlState::QUERY_CANCELED => Err(End::from(e)),
-            Ok(Err(e)) => Err(End::from(e.severity(Severity::Fatal))),
+            Ok(Err(e)) => Err(End::from(e)),
             Err(_) => Err(End::from(Error::internal("pool closed"))),
         }
     }

@@ -138,6 +138,8 @@ impl Entry {
         let link = self.link.lock().as_ref().map(|l| l.id);
         let connect_time = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(self.connected));
         let doing = self.doing.load(Relaxed);
+        let requested = self.connected_at + Duration::from_millis(self.requested_ms.load(Relaxed));
+        let waiting = if doing == Doing::Waiting as u8 { requested.elapsed() } else { Duration::ZERO };
         ClientRow {
             id: self.id,
             state: match doing {
@@ -152,7 +154,7 @@ impl Entry {
             local_addr: self.local_addr,
             connect_time,
             request_time: connect_time + Duration::from_millis(self.requested_ms.load(Relaxed)),
-            waiting: Duration::ZERO,
+            waiting,
             link,
             pins: Pins::from_bits(self.pins.load(Relaxed)).labels(),
             prepared_statements: self.prepared.load(Relaxed) as usize,

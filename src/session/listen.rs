@@ -107,9 +107,21 @@ async fn login(
     let deadline = config.general.login_timeout;
     drop(config);
     let outcome = tokio::time::timeout(deadline, handshake(&shared, &mut visitor)).await;
-    let Visitor { mut stream, .. } = visitor;
+    let mut stream = std::mem::replace(&mut visitor.stream, Stream::Gone);
     match outcome {
-        Ok(Ok(Outcome::Session(seat))) => return Some(run::run(seat.taken(stream, shared))),
+        Ok(Ok(Outcome::Session(seat))) => {
+            if shared.config.load().log.connections {
+                let (who, addr) = (&seat.entry.pool.purpose, visitor.addr);
+                tracing::info!(
+                    client = seat.entry.id,
+                    user = who.user,
+                    database = who.database,
+                    ?addr,
+                    "connected"
+                );
+            }
+            return Some(run::run(seat.taken(stream, shared)));
+        }
         Ok(Ok(Outcome::Admin { user, minor })) => {
             // A full queue means that the admin side is gone or swamped: the client sees the connection close.
             let _ = admins.try_send(AdminVisit { stream, user, minor });

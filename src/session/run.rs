@@ -127,6 +127,9 @@ impl Client {
             }
         }
         self.shared.leave(&self.entry);
+        if self.shared.config.load().log.disconnections {
+            tracing::info!(client = self.entry.id, "disconnected");
+        }
     }
 
     /// Gives back a server connection that was not released in the ordinary way.
