@@ -75,7 +75,7 @@ impl Raw {
     #[track_caller]
     pub fn login(port: u16, user: &str, password: &str, database: &str) -> Raw {
         let mut raw = Raw::connect(port);
-        raw.send(&startup(3 << 16, &[("user", user), ("database", database)]));
+        raw.send(startup(3 << 16, &[("user", user), ("database", database)]));
         raw.authenticate(password);
         raw.settle_in();
         raw
@@ -90,10 +90,10 @@ impl Raw {
             let (code, data) = frame.body.split_at(4);
             match code[3] {
                 0 => return,
-                10 => self.send(&sasl_initial(SCRAM_SHA_256, scram.message())),
+                10 => self.send(sasl_initial(SCRAM_SHA_256, scram.message())),
                 11 => {
                     scram.update(data).expect("a server-first-message");
-                    self.send(&msg(b'p', scram.message()));
+                    self.send(msg(b'p', scram.message()));
                 }
                 12 => scram.finish(data).expect("the server knows the password"),
                 other => panic!("authentication method {other}"),
