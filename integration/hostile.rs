@@ -174,20 +174,20 @@ fn newer_protocols_are_negotiated() {
 
 #[test]
 fn slow_logins_are_ended() {
-    let bed = Bed::new("login_timeout = \"300ms\"");
+    let bed = Bed::new("login_timeout = \"1s\"");
     let packet = startup(V3, &[("user", &bed.db.user), ("database", &bed.db.name)]);
     let begun = Instant::now();
     let mut silent = Raw::connect(bed.proxy.port);
     let mut slow = Raw::connect(bed.proxy.port);
     for byte in packet.chunks(1) {
-        if slow.try_send(byte).is_err() || begun.elapsed() > Duration::from_secs(2) {
+        if slow.try_send(byte).is_err() || begun.elapsed() > Duration::from_secs(3) {
             break;
         }
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(verdict(&mut silent), "57014");
     assert!(matches!(verdict(&mut slow).as_str(), "57014" | "closed"));
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     bed.still_serves();
 }
 
