@@ -44,18 +44,10 @@ impl Bed {
     }
 }
 
-/// The server names a statement as it knows it when Bind has the wrong number of parameters.
-fn unnamed(text: String) -> String {
-    match (text.find("__turnpike_"), text.find("\" requires")) {
-        (Some(from), Some(to)) => text[..from].to_owned() + "bad" + &text[to..],
-        _ => text,
-    }
-}
-
 fn masked(frame: &Frame) -> String {
     match frame.kind {
         b'E' | b'N' => {
-            let fields = [b'V', b'C', b'M', b'D', b'H', b'P'].map(|tag| unnamed(frame.field(tag)));
+            let fields = [b'V', b'C', b'M', b'D', b'H', b'P'].map(|tag| frame.field(tag));
             format!("{}{fields:?}", char::from(frame.kind))
         }
         b'A' => format!("A[{}]", frame.body[4..].escape_ascii()),

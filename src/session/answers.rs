@@ -7,6 +7,7 @@ use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::pool::statement::SERVER_PREFIX;
 use crate::sql::effect::Pins;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status};
@@ -209,7 +210,13 @@ impl Batch<'_> {
                 self.flow.down.omit_frame(len);
                 reply::error(self.flow.down.insert(), &error);
             }
-            None => self.flow.down.pass_frame(len),
+            None => match whole.then(|| self.in_clients_words(len)).flatten() {
+                Some(reworded) => {
+                    self.flow.down.omit_frame(len);
+                    self.flow.down.insert().extend_from_slice(&reworded);
+                }
+                None => self.flow.down.pass_frame(len),
+            },
         }
         if fatal {
             // The server closes the connection next; the client has been told why.
@@ -218,6 +225,19 @@ impl Batch<'_> {
         }
         self.undo_skipped();
         Ok(())
+    }
+
+    /// An error that speaks of a statement by our name for it, with the client's own in its place.
+    fn in_clients_words(&self, len: usize) -> Option<Vec<u8>> {
+        let frame = self.frame(len);
+        let at = frame.windows(SERVER_PREFIX.len()).position(|w| w == SERVER_PREFIX)?;
+        let digits = frame[at + SERVER_PREFIX.len()..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let end = at + SERVER_PREFIX.len() + digits;
+        let name = self.client.names.called(&frame[at..end])?;
+        let mut out = [&frame[..at], name, &frame[end..]].concat();
+        let length = u32::try_from(out.len() - 1).ok()?;
+        out[1..5].copy_from_slice(&length.to_be_bytes());
+        Some(out)
     }
 
     fn settings_refused(&mut self, code: SqlState, text: &str) -> End {

@@ -56,6 +56,12 @@ impl Names {
         self.named.as_ref().map_or(0, |n| n.len())
     }
 
+    /// What the client calls the statement that servers know as `server_name`.
+    pub fn called(&self, server_name: &[u8]) -> Option<&[u8]> {
+        let same = |meaning: &Named| matches!(meaning, Named::Shared(s) if *s.name == *server_name);
+        self.named.as_ref()?.iter().find(|(_, meaning)| same(meaning)).map(|(name, _)| &**name)
+    }
+
     /// Gives `name` a meaning, or takes it away; returns how to undo that.
     pub fn set(&mut self, name: &[u8], meaning: Option<Named>) -> Box<Undo> {
         let before = match meaning {
