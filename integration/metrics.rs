@@ -34,6 +34,8 @@ async fn metrics_move_with_the_traffic_and_keep_literals_to_themselves() {
         assert_eq!(value(&client, "SELECT 'very private literal'").await, "very private literal");
     }
     client.batch_execute("SELECT 1/0").await.expect_err("as one would expect");
+    // The driver hears of the error before the server is ready; after this it has been.
+    assert_eq!(value(&client, "SELECT 1").await, "1");
     let (status, text) = get(&proxy, "/metrics");
     assert!(status.contains("200"), "{status}");
     assert!(sample(&text, "turnpike_queries_total") >= 8.0);
