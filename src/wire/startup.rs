@@ -175,11 +175,8 @@ fn replication(value: &str) -> Result<Replication> {
         "database" => Ok(Replication::Logical),
         "true" | "on" | "yes" | "1" | "t" | "y" => Ok(Replication::Physical),
         "false" | "off" | "no" | "0" | "f" | "n" => Ok(Replication::No),
-        _ => Err(Error::fatal(
-            SqlState::INVALID_PARAMETER,
-            format!("invalid value for parameter \"replication\": \"{}\"", value.escape_debug()),
-        )
-        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
+        _ => Err(Error::fatal(SqlState::INVALID_PARAMETER, "invalid value for parameter \"replication\"")
+            .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
     }
 }
 
@@ -229,9 +226,11 @@ pub fn parse_options(options: &str) -> Result<Vec<(String, String)>> {
 }
 
 fn unknown_switch(word: &str) -> Error {
+    // Only the switch itself: what follows it may be a value.
+    let switch: String = word.chars().take(2).collect();
     Error::fatal(
         SqlState::FEATURE_NOT_SUPPORTED,
-        format!("unsupported command-line switch \"{}\" in startup options", word.escape_debug()),
+        format!("unsupported command-line switch \"{}\" in startup options", switch.escape_debug()),
     )
     .hint("Write settings as -c name=value.")
 }

@@ -128,10 +128,17 @@ impl Connector {
             _ => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let name = ServerName::try_from(config.host.clone())
-            .or_else(|_| ServerName::try_from("localhost"))
-            .map_err(|e| e.to_string())?
-            .to_owned();
+        let name = match ServerName::try_from(config.host.clone()) {
+            Ok(name) => name,
+            // Checking for another name than the one that was asked for would be no check.
+            Err(e) if config.sslmode == SslMode::VerifyFull => {
+                return Err(format!(
+                    "backend \"{}\": sslmode verify-full needs a host name: {e}",
+                    config.name
+                ));
+            }
+            Err(_) => ServerName::try_from("localhost").map_err(|e| e.to_string())?,
+        };
         Ok(Connector { tls: TlsConnector::from(Arc::new(tls)), name })
     }
 
