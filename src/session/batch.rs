@@ -156,6 +156,8 @@ impl<'a> Batch<'a> {
             }
             if down.has_room() {
                 match down.poll_read(cx, &mut server.stream) {
+                    // With all that there was read, the client can wait until this has been looked at.
+                    Poll::Ready(Ok(n)) if n > 0 && down.is_drained() => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(n)) if n > 0 => moved = true,
                     Poll::Ready(_) => return Poll::Ready(Err(End::ServerLost(self.server_said_goodbye))),
                     Poll::Pending => {}

@@ -190,6 +190,12 @@ impl Pump {
         !self.is_full() && self.end - self.start < self.high_water
     }
 
+    /// Whether the last read took all that there was: it left room.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        self.end < self.rd.len()
+    }
+
     /// Reads once. `Ready(Ok(0))` is the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
         self.make_room();

@@ -130,10 +130,18 @@ impl<'a> Lexer<'a> {
                     return Some(Token { kind: Kind::Word, start: i, end });
                 }
             }
+            if b == b';' {
+                self.pos = i + 1;
+                return Some(Token { kind: Kind::Punct, start: i, end: i + 1 });
+            }
+            if is(b, DIGIT) {
+                i = self.number(i);
+                continue;
+            }
             // Whatever may hold a quote, a comment or more of itself: as a token.
             self.pos = i;
             let token = self.next()?;
-            if matches!(token.kind, Kind::Word | Kind::Quoted) || b == b';' {
+            if matches!(token.kind, Kind::Word | Kind::Quoted) {
                 return Some(token);
             }
             i = self.pos;
