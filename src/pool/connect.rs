@@ -4,10 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::pool::{Cap, Pool};
+use super::cap::Cap;
+use super::pool::Pool;
+use super::settings::Settings;
 use super::welcome::Params;
 use crate::config::{Backend, Secret, SslMode};
 use crate::core::error::{Error, Result, Severity, Side, SqlState};
@@ -25,7 +28,11 @@ pub struct Target {
     tls: Option<Connector>,
     /// Its bound on connections.
     pub cap: Arc<Cap>,
+    defaults: Mutex<Vec<Arc<Settings>>>,
 }
+
+/// Different sets of defaults kept per backend: one per role or database that has some of its own.
+const MAX_DEFAULTS: usize = 64;
 
 impl Target {
     /// From the configuration.
@@ -38,7 +45,20 @@ impl Target {
             _ => Some(Connector::new(config)?),
         };
         let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
-        Ok(Target { config: config.clone(), tls, cap })
+        Ok(Target { config: config.clone(), tls, cap, defaults: Mutex::default() })
+    }
+
+    /// The same defaults in one allocation for all pools that have them.
+    pub(super) fn shared_defaults(&self, found: Settings) -> Arc<Settings> {
+        let mut known = self.defaults.lock();
+        if let Some(same) = known.iter().find(|d| ***d == found) {
+            return same.clone();
+        }
+        let made = Arc::new(found);
+        if known.len() < MAX_DEFAULTS {
+            known.push(made.clone());
+        }
+        made
     }
 
     /// Name in the configuration.
@@ -112,12 +132,13 @@ pub struct Greeted {
     pub params: Params,
 }
 
-/// Opens a connection for a pool. Deliberately with nothing of any client's in its startup packet: what a client
-/// RESETs to must not depend on which client came first.
-pub async fn open(pool: &Pool) -> Result<Greeted> {
+/// Opens a connection for a pool, with these settings in its startup packet: what a session that begins with them
+/// RESETs to is then what Postgres makes of it.
+pub async fn open(pool: &Pool, class: &Settings) -> Result<Greeted> {
     let credential = pool.credential.lock().clone();
     let purpose = &pool.purpose;
-    let params = [("user", purpose.server_user.as_str()), ("database", purpose.dbname.as_str())];
+    let mut params = vec![("user", purpose.server_user.as_str()), ("database", purpose.dbname.as_str())];
+    params.extend(class.iter());
     let mut stream = login(&pool.target, &params, &purpose.server_user, &credential).await?;
     let (pid, key, params) = greeting(&pool.target, &mut stream).await?;
     Ok(Greeted { stream, pid, key, params })

@@ -16,7 +16,9 @@ use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
 pub mod cancel;
+pub mod cap;
 pub mod connect;
+pub mod defaults;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod reset;
@@ -24,9 +26,11 @@ pub mod server;
 pub mod settings;
 pub mod statement;
 pub mod welcome;
+pub mod wish;
 
 use connect::{Credential, Target};
-use pool::{Cap, Pool, Purpose};
+use cap::Cap;
+use pool::{Pool, Purpose};
 
 /// All pools of the process.
 #[derive(Debug)]

@@ -4,57 +4,24 @@
 //! and is closed. The lock is held for a few instructions and never across an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::cap::Cap;
 use super::connect::{self, Credential, Target};
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
 use super::welcome::Welcomes;
+use super::wish::{Choice, Wish};
 use crate::config::{PoolMode, PoolSettings};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
-
-/// A bound on server connections that several pools share: of a backend, a database, or a user.
-#[derive(Debug)]
-pub struct Cap {
-    /// Name in errors: `max_connections of backend "x"`.
-    pub what: String,
-    limit: u32,
-    used: AtomicU32,
-    /// Pools that want a connection and may not open one.
-    starving: AtomicU32,
-}
-
-impl Cap {
-    /// A bound of `limit`; 0 means none.
-    pub fn new(what: String, limit: u32) -> Arc<Cap> {
-        Arc::new(Cap { what, limit, used: AtomicU32::new(0), starving: AtomicU32::new(0) })
-    }
-
-    fn acquire(&self) -> bool {
-        if self.limit == 0 {
-            return true;
-        }
-        let took = self.used.fetch_update(AcqRel, Acquire, |used| (used < self.limit).then_some(used + 1));
-        if took.is_err() {
-            self.starving.fetch_add(1, Relaxed);
-        }
-        took.is_ok()
-    }
-
-    fn release(&self) {
-        if self.limit != 0 {
-            self.used.fetch_sub(1, AcqRel);
-        }
-    }
-}
 
 /// Who a pool is for, and where its connections go.
 #[derive(Debug)]
@@ -88,6 +55,8 @@ pub struct Pool {
     pub credential: Mutex<Credential>,
     caps: Vec<Arc<Cap>>,
     neutral: Arc<Settings>,
+    defaults: OnceLock<Arc<Settings>>,
+    defaults_wanted: AtomicBool,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     kick: Arc<Notify>,
     state: Mutex<State>,
@@ -111,7 +80,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
-    client: u64,
+    wish: Wish,
     since: Instant,
     reply: oneshot::Sender<Result<Box<Server>>>,
 }
@@ -145,7 +114,7 @@ impl Drop for Slot {
             !state.waiters.is_empty()
         };
         // Also other pools under the same cap may be able to grow now; the sweeper finds out which.
-        if waiting || self.pool.caps.iter().any(|cap| cap.starving.load(Relaxed) > 0) {
+        if waiting || self.pool.caps.iter().any(|cap| cap.is_wanted()) {
             self.pool.kick.notify_one();
         }
     }
@@ -178,6 +147,8 @@ impl Pool {
             credential: Mutex::new(credential),
             caps,
             neutral: Arc::default(),
+            defaults: OnceLock::new(),
+            defaults_wanted: AtomicBool::new(false),
             known_settings: Mutex::default(),
             kick,
             state: Mutex::default(),
@@ -203,17 +174,67 @@ impl Pool {
         &self.neutral
     }
 
-    /// An idle connection, if nobody waits and there is one that is fit.
-    pub fn try_lease(&self, now: Instant) -> Option<Box<Server>> {
+    /// What a session has without setting anything, where that is known.
+    pub fn default(&self, name: &str) -> Option<&str> {
+        self.defaults.get()?.get(name)
+    }
+
+    /// Has the next sweep find out.
+    pub fn want_defaults(&self) {
+        self.defaults_wanted.store(true, Relaxed);
+    }
+
+    /// Finds out what sessions have without setting anything, if someone wants to know and a connection is at hand
+    /// that shows it.
+    fn ask_for_defaults(self: &Arc<Self>) {
+        if !self.defaults_wanted.load(Relaxed) || self.defaults.get().is_some() {
+            return;
+        }
+        let bare = |s: &Box<Server>| s.class.is_empty() && s.settings.is_empty();
+        let server = {
+            let mut state = self.state.lock();
+            state.idle.iter().position(bare).map(|i| state.idle.remove(i))
+        };
+        if let Some(server) = server {
+            let pool = self.clone();
+            tokio::spawn(async move { super::defaults::learn(&pool, server).await });
+        }
+    }
+
+    /// Notes what sessions have without setting anything; most pools of a backend have the same.
+    pub(super) fn learn_defaults(&self, found: Settings) {
+        // Whoever was first has said the same.
+        let _ = self.defaults.set(self.target.shared_defaults(found));
+    }
+
+    /// What a session needs on a server where both began with settings of their own.
+    pub fn carried(&self, server: &Server, class: &Settings, overrides: &Settings) -> Option<Settings> {
+        let default = |name: &str| self.default(name).map(str::to_string);
+        Settings::carried(&server.class, class, overrides, default)
+    }
+
+    fn suits(&self, server: &Server, wish: &Wish) -> bool {
+        wish.is_same(server) || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some()
+    }
+
+    /// An idle connection, if there is one that is fit.
+    pub fn try_lease(&self, wish: &Wish, now: Instant) -> Option<Box<Server>> {
         loop {
-            let mut server = {
+            let (mut server, fit) = {
                 let mut state = self.state.lock();
-                if !state.waiters.is_empty() {
-                    return None;
+                let room = state.total < self.settings.size
+                    && state.retry_at.is_none()
+                    && self.caps.iter().all(|cap| cap.has_room());
+                match wish.choose(&state.idle, room, |s| self.suits(s, wish)) {
+                    // Who waits already is served first, unless by chance this one suits only us.
+                    Choice::Take(i) if state.waiters.is_empty() || wish.is_same(&state.idle[i]) => {
+                        (state.idle.remove(i), true)
+                    }
+                    Choice::Replace(i) if state.waiters.is_empty() => (state.idle.remove(i), false),
+                    _ => return None,
                 }
-                state.idle.pop()?
             };
-            if server.stream.has_input() || now.since(server.opened) >= self.settings.lifetime {
+            if !fit || server.stream.has_input() || now.since(server.opened) >= self.settings.lifetime {
                 retire(server);
                 continue;
             }
@@ -223,9 +244,9 @@ impl Pool {
     }
 
     /// Joins the queue; what comes back gets a connection, or the reason why not.
-    pub fn queue(self: &Arc<Self>, client: u64, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
+    pub fn queue(self: &Arc<Self>, wish: Wish, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
         let (reply, receiver) = oneshot::channel();
-        self.state.lock().waiters.push_back(Waiter { client, since: now, reply });
+        self.state.lock().waiters.push_back(Waiter { wish, since: now, reply });
         self.grow(now);
         receiver
     }
@@ -234,7 +255,7 @@ impl Pool {
     pub fn cancel_waiter(&self, client: u64) -> bool {
         let waiter = {
             let mut state = self.state.lock();
-            let found = state.waiters.iter().position(|w| w.client == client);
+            let found = state.waiters.iter().position(|w| w.wish.client == client);
             found.and_then(|i| state.waiters.remove(i))
         };
         let canceled = Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to user request");
@@ -249,6 +270,11 @@ impl Pool {
             return retire(server);
         }
         let mut state = self.state.lock();
+        if state.waiters.front().is_some_and(|waiter| !self.suits(&server, &waiter.wish)) {
+            drop(state);
+            // Its place is taken by one that does suit.
+            return retire(server);
+        }
         while let Some(waiter) = state.waiters.pop_front() {
             match waiter.reply.send(Ok(server)) {
                 Ok(()) => return,
@@ -268,13 +294,13 @@ impl Pool {
     /// Whether another pool under one of our caps wants a connection that only we can free.
     fn others_starve(&self) -> bool {
         self.caps.iter().any(|cap| {
-            cap.limit != 0 && cap.starving.load(Relaxed) > 0 && cap.used.load(Relaxed) >= cap.limit
+            cap.is_contended()
         })
     }
 
     /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
     pub(super) fn forget_starving(&self) {
-        self.caps.iter().for_each(|cap| cap.starving.store(0, Relaxed));
+        self.caps.iter().for_each(|cap| cap.forget_starving());
     }
 
     /// Closes the connection that has been idle longest if another pool waits for what it takes up.
@@ -297,14 +323,14 @@ impl Pool {
 
     /// Opens as many connections as the waiters want and the bounds allow.
     fn grow(self: &Arc<Self>, now: Instant) {
-        while let Some(slot) = self.claim(now) {
+        while let Some((slot, class)) = self.claim(now) {
             let pool = self.clone();
-            tokio::spawn(async move { pool.open(slot).await });
+            tokio::spawn(async move { pool.open(slot, class).await });
         }
     }
 
     /// Takes a place for one more connection, if one is wanted and allowed.
-    fn claim(self: &Arc<Self>, now: Instant) -> Option<Slot> {
+    fn claim(self: &Arc<Self>, now: Instant) -> Option<(Slot, Arc<Settings>)> {
         let mut state = self.state.lock();
         let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
         let wanted = waiting > state.connecting || state.total < self.settings.min && state.failures == 0;
@@ -320,14 +346,16 @@ impl Pool {
                 return None;
             }
         }
+        // Each connection being opened is for one of those who wait.
+        let class = state.waiters.get(state.connecting as usize).map(|w| w.wish.class.clone());
         state.total += 1;
         state.connecting += 1;
         drop(state);
-        Some(Slot { pool: self.clone(), link: None })
+        Some((Slot { pool: self.clone(), link: None }, class.unwrap_or_else(|| self.neutral.clone())))
     }
 
-    async fn open(self: Arc<Self>, slot: Slot) {
-        let opened = tokio::time::timeout(self.settings.connect_timeout, connect::open(&self))
+    async fn open(self: Arc<Self>, slot: Slot, class: Arc<Settings>) {
+        let opened = tokio::time::timeout(self.settings.connect_timeout, connect::open(&self, &class))
             .await
             .unwrap_or_else(|_| {
                 Err(Error::backend(
@@ -336,12 +364,12 @@ impl Pool {
                 ))
             });
         match opened {
-            Ok(greeted) => self.opened(slot, greeted),
+            Ok(greeted) => self.opened(slot, greeted, class),
             Err(e) => self.failed(slot, e),
         }
     }
 
-    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted) {
+    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted, class: Arc<Settings>) {
         self.traffic.server_connects.add(1);
         let link = {
             let mut state = self.state.lock();
@@ -355,9 +383,10 @@ impl Pool {
             link
         };
         slot.link = Some(link.id);
-        self.welcomes.base(&greeted.params);
-        let neutral = self.neutral.clone();
-        let server = Server::new(greeted.stream, link, slot, neutral, self.settings.max_prepared);
+        if class.is_empty() {
+            self.welcomes.base(&greeted.params);
+        }
+        let server = Server::new(greeted.stream, link, slot, class, self.settings.max_prepared);
         self.give_back(Box::new(server), Instant::now());
     }
 
@@ -396,12 +425,26 @@ impl Pool {
             let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
         }
         surplus.into_iter().for_each(retire);
+        self.serve_with_others();
+        self.ask_for_defaults();
         let used = {
             let state = self.state.lock();
             state.total > 0 || !state.waiters.is_empty()
         };
         if used {
             self.grow(now);
+        }
+    }
+
+    /// Who waits for a connection that began like its session, where none can be opened, gets another.
+    fn serve_with_others(&self) {
+        let spare = {
+            let mut state = self.state.lock();
+            let stuck = !state.waiters.is_empty() && state.connecting == 0 && !state.idle.is_empty();
+            stuck.then(|| state.idle.remove(0))
+        };
+        if let Some(server) = spare {
+            self.give_back(server, Instant::now());
         }
     }
 

@@ -1,5 +1,6 @@
 //! One server connection, and the part of it that others may see while a client has it on loan.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -154,6 +155,18 @@ pub struct Unnamed {
     pub generation: u32,
 }
 
+/// Statements that a server holds under names of a client's own: SQL-level PREPARE, and what is executed by it.
+#[derive(Debug)]
+pub struct Own {
+    /// The client's id.
+    pub client: u64,
+    /// The names, each with the identity of its text.
+    pub names: HashMap<Box<[u8]>, u64>,
+}
+
+/// Several clients have advanced sequences on a server.
+const MANY: u64 = u64::MAX;
+
 /// A server connection, owned by whoever has it on loan, or by its pool.
 #[derive(Debug)]
 pub struct Server {
@@ -161,8 +174,14 @@ pub struct Server {
     pub stream: Stream,
     /// What others may see.
     pub link: Arc<Link>,
+    /// What the server started with, beyond its own defaults.
+    pub class: Arc<Settings>,
     /// What differs from what the server started with.
     pub settings: Arc<Settings>,
+    /// Statements under a client's own names.
+    pub own: Option<Box<Own>>,
+    /// The client whose sequence values it may hold; 0 for none.
+    sequences: u64,
     /// Whose unnamed statement it holds, if any.
     pub unnamed: Option<Unnamed>,
     /// Our named statements that it holds, least recently used last.
@@ -188,13 +207,55 @@ pub enum Prepare {
 
 impl Server {
     /// A server connection that has just been opened.
-    pub fn new(stream: Stream, link: Arc<Link>, slot: Slot, settings: Arc<Settings>, max: usize) -> Server {
+    pub fn new(stream: Stream, link: Arc<Link>, slot: Slot, class: Arc<Settings>, max: usize) -> Server {
         let now = Instant::now();
         let cap = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
         // Unbounded here, bounded in `prepare`: the map must not allocate for its bound ahead of need.
         let mut prepared = LruCache::unbounded();
         prepared.resize(cap);
-        Server { stream, link, settings, unnamed: None, prepared, opened: now, returned: now, slot }
+        let settings = slot.pool().neutral().clone();
+        Server {
+            stream,
+            link,
+            class,
+            settings,
+            own: None,
+            sequences: 0,
+            unnamed: None,
+            prepared,
+            opened: now,
+            returned: now,
+            slot,
+        }
+    }
+
+    /// Whether it still has what this client left on it.
+    pub fn remembers(&self, client: u64) -> bool {
+        self.sequences == client || self.own.as_ref().is_some_and(|own| own.client == client)
+    }
+
+    /// Notes that `client` may have advanced a sequence.
+    pub fn advanced_by(&mut self, client: u64) {
+        self.sequences = if matches!(self.sequences, 0) || self.sequences == client { client } else { MANY };
+    }
+
+    /// Whether sequence values of others than `client` may be here.
+    pub fn has_foreign_sequences(&self, client: u64) -> bool {
+        !matches!(self.sequences, 0) && self.sequences != client
+    }
+
+    /// Notes that sequence values have been discarded.
+    pub fn sequences_discarded(&mut self) {
+        self.sequences = 0;
+    }
+
+    /// The statements under `client`'s own names, which are the only ones after this.
+    pub fn own_of(&mut self, client: u64) -> &mut HashMap<Box<[u8]>, u64> {
+        let own = self.own.get_or_insert_with(|| Box::new(Own { client, names: HashMap::new() }));
+        if own.client != client {
+            **own = Own { client, names: HashMap::new() };
+        }
+        &mut own.names
     }
 
     /// Notes that `statement` is about to be used; tells what must be sent first.
@@ -223,6 +284,7 @@ impl Server {
     /// Forgets all: the server has deallocated them.
     pub fn forget_all(&mut self) {
         self.prepared.clear();
+        self.own = None;
         self.unnamed = None;
         self.link.prepared.store(0, Relaxed);
     }

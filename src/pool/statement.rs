@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::sql::effect::Pins;
+use crate::sql::effect::Traces;
 
 /// Beginning of the names under which servers know our statements.
 pub const SERVER_PREFIX: &[u8] = b"__turnpike_";
@@ -22,7 +22,7 @@ pub struct Prepared {
     /// The body of Parse after the name: text, NUL, parameter types.
     pub body: Box<[u8]>,
     /// What executing it may leave behind.
-    pub pins: Pins,
+    pub pins: Traces,
     accepted: AtomicBool,
 }
 
@@ -42,7 +42,7 @@ impl Statements {
     }
 
     /// The statement with this body, made if it is new; `pins` is asked only then.
-    pub fn intern(&self, body: &[u8], pins: impl FnOnce() -> Pins) -> Arc<Prepared> {
+    pub fn intern(&self, body: &[u8], pins: impl FnOnce() -> Traces) -> Arc<Prepared> {
         let mut known = self.known.lock();
         if let Some(found) = known.get(body).and_then(Weak::upgrade) {
             return found;
@@ -68,7 +68,7 @@ impl Prepared {
         self.accepted.load(Relaxed)
     }
 
-    fn new(body: &[u8], pins: Pins) -> Prepared {
+    fn new(body: &[u8], pins: Traces) -> Prepared {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let mut name = SERVER_PREFIX.to_vec();
@@ -84,9 +84,9 @@ mod tests {
     #[test]
     fn one_body_one_statement() {
         let statements = Statements::default();
-        let a = statements.intern(b"SELECT 1\0\0\0", || Pins::NONE);
+        let a = statements.intern(b"SELECT 1\0\0\0", || Traces::NONE);
         let b = statements.intern(b"SELECT 1\0\0\0", || unreachable!("known"));
-        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", || Pins::NONE);
+        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", || Traces::NONE);
         assert!(Arc::ptr_eq(&a, &b) && a.id != c.id);
     }
 
@@ -94,7 +94,7 @@ mod tests {
     fn forgotten_statements_are_freed() {
         let statements = Statements::default();
         for i in 0..10_000u32 {
-            statements.intern(&i.to_be_bytes(), || Pins::NONE);
+            statements.intern(&i.to_be_bytes(), || Traces::NONE);
         }
         assert!(statements.known.lock().len() < 1_000);
     }

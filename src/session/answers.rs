@@ -2,13 +2,12 @@
 //! it answers something of ours. Bodies are read only where the session must know: status, tags, parameters, errors.
 
 use super::batch::Batch;
-use super::expect::{Expect, Fate};
+use super::expect::{Expect, Fate, Ours};
 use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
-use crate::pool::settings::{APPLICATION_NAME, Settings};
 use crate::pool::statement::SERVER_PREFIX;
-use crate::sql::effect::Pins;
+use crate::sql::effect::Traces;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status};
 use crate::wire::reply;
@@ -42,6 +41,16 @@ impl Batch<'_> {
             }
             let Some(header) = frame::server(self.flow.down.window())? else { return Ok(()) };
             let whole = self.flow.down.window().len() >= header.len;
+            if header.kind == b'D' && self.asked.is_some() && self.is_inquiry() {
+                if !whole && self.flow.down.can_hold(header.len) {
+                    return Ok(());
+                }
+                if whole {
+                    self.settle(header.len);
+                    continue;
+                }
+                self.unsettled();
+            }
             if matches!(header.kind, b'D' | b'd') {
                 if self.flow.expected.answer(header.kind) == Fate::Violation {
                     return Err(self.violation(header.kind));
@@ -54,6 +63,10 @@ impl Batch<'_> {
             }
             self.take_answer(header, whole)?;
         }
+    }
+
+    fn is_inquiry(&mut self) -> bool {
+        matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Inquiry)))
     }
 
     /// Rows: ours are left out, the client's are passed on, however little of them is here.
@@ -138,7 +151,8 @@ impl Batch<'_> {
                 self.account(Instant::now());
                 Ok(())
             }
-            (Some(TxStatus::Idle), Some(false)) => {
+            // In the client's transaction only what cannot change its status is sent.
+            (Some(status), Some(false)) if status == self.client.status => {
                 self.flow.down.omit_frame(len);
                 Ok(())
             }
@@ -148,27 +162,33 @@ impl Batch<'_> {
 
     /// Statements that take away what the session had.
     fn command_complete(&mut self, len: usize) {
-        let tag = command_tag(self.frame(len));
+        let window = self.flow.down.window();
+        let tag = command_tag(&window[..len.min(window.len())]);
         if tag.first() != Some(&b'D') {
             return;
         }
-        let all = match tag {
-            b"DISCARD ALL" => true,
-            b"DEALLOCATE ALL" => false,
-            _ => return,
-        };
-        self.client.names.clear_named();
-        let session = self.client.pins.contains(Pins::SESSION);
-        if let Some(server) = &mut self.client.lease {
-            server.forget_all();
-            if all {
+        let client = &mut *self.client;
+        let Some(server) = &mut client.lease else { return };
+        match tag {
+            b"DISCARD ALL" => {
+                server.forget_all();
+                server.sequences_discarded();
                 server.settings = server.slot.pool().neutral().clone();
+                client.names.clear_named();
+                client.names.unnamed = None;
+                client.settings = client.initial.clone();
+                client.pins = client.pins.of(Traces::SESSION);
+                client.doubts = None;
             }
-        }
-        if all {
-            self.client.names.unnamed = None;
-            self.client.settings = self.client.pool.neutral().clone();
-            self.client.pins = if session { Pins::SESSION } else { Pins::NONE };
+            b"DEALLOCATE ALL" => {
+                server.forget_all();
+                client.names.clear_named();
+            }
+            b"DISCARD SEQUENCES" => {
+                server.sequences_discarded();
+                client.pins = client.pins.without(Traces::SEQUENCE);
+            }
+            _ => {}
         }
     }
 
@@ -180,19 +200,18 @@ impl Batch<'_> {
         }
         let Some((name, value)) = parameter_status(self.frame(len)) else { return Err(self.violation(b'S')) };
         let lower = name.to_ascii_lowercase();
-        if CARRIED.contains(&lower.as_str()) {
-            let mut settings = Settings::clone(&self.client.settings);
-            settings.set(&lower, value);
-            if lower == APPLICATION_NAME {
-                *self.client.entry.application_name.lock() = value.into();
-            }
-            let settings = self.client.pool.shared_settings(settings);
-            self.client.settings = settings.clone();
-            if let Some(server) = &mut self.client.lease {
-                server.settings = settings;
-            }
+        if !CARRIED.contains(&lower.as_str()) {
+            self.flow.down.pass_frame(len);
+            return Ok(());
         }
-        self.flow.down.pass_frame(len);
+        let (name, value) = (name.to_string(), value.to_string());
+        let told = self.client.reported(&lower, &value);
+        if told == value {
+            self.flow.down.pass_frame(len);
+        } else {
+            self.flow.down.omit_frame(len);
+            reply::parameter_status(self.flow.down.insert(), &name, &told);
+        }
         Ok(())
     }
 
@@ -200,8 +219,19 @@ impl Batch<'_> {
         self.client.pool.traffic.errors.add(1);
         let fields = ErrorFields::of(self.frame(len));
         let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
+        if code == SqlState::UNKNOWN_STATEMENT
+            && let Some(reason) = self.reason.take_if(|_| whole)
+        {
+            self.flow.down.omit_frame(len);
+            self.flow.down.insert().extend_from_slice(&reason);
+            self.undo_skipped();
+            return Ok(());
+        }
         let doomed = match self.flow.expected.front() {
-            Some(Expect::OurSettings) if !fatal => return Err(self.settings_refused(code, &text)),
+            Some(Expect::OurQuery(Ours::Settings)) if !fatal => {
+                return Err(self.settings_refused(code, &text));
+            }
+            Some(Expect::OurQuery(_)) if !fatal => return self.our_error(len, whole),
             Some(Expect::Doomed(error)) if whole && error.code == code => Some(error.clone()),
             _ => None,
         };
@@ -224,6 +254,22 @@ impl Batch<'_> {
             return Ok(());
         }
         self.undo_skipped();
+        Ok(())
+    }
+
+    /// A statement of ours failed.
+    fn our_error(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        match self.flow.expected.front() {
+            Some(Expect::OurQuery(Ours::Inquiry)) => self.unsettled(),
+            Some(Expect::OurQuery(Ours::Prepare(name))) => {
+                // If the client uses it, this is what it would have been told.
+                let (id, name) = (self.client.entry.id, name.clone());
+                self.reason = whole.then(|| self.frame(len).to_vec());
+                self.server()?.own_of(id).remove(&name);
+            }
+            _ => {}
+        }
+        self.flow.down.omit_frame(len);
         Ok(())
     }
 
@@ -279,6 +325,7 @@ impl Batch<'_> {
             }
             Expect::OurUnnamed | Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
             Expect::OurParse(statement) => server.forget(statement.id),
+            Expect::OurOwn(name) => drop(server.own_of(client.entry.id).remove(&name)),
             Expect::OurClose(Some(statement)) => server.remember(&statement),
             _ => {}
         }

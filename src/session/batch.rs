@@ -4,19 +4,19 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::doubts::Asked;
 use super::entry::Doing;
-use super::expect::{Expect, Expected};
+use super::expect::Expected;
 use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Severity, SqlState};
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
-use crate::pool::settings::Settings;
+use crate::pool::wish::Wish;
 use crate::sql::effect;
 use crate::wire::message::TxStatus;
 use crate::wire::{frame, reply};
@@ -53,6 +53,10 @@ pub struct Batch<'a> {
     pub begun: Option<Instant>,
     /// Words of a statement that is too long to be held.
     pub long_text: Option<effect::Stream>,
+    /// What the server has been asked about the client's state.
+    pub asked: Option<Box<Asked>>,
+    /// An error of a statement of ours that explains the client's next one.
+    pub reason: Option<Vec<u8>>,
     /// The server said that it closes the connection, and the client has heard it.
     pub server_said_goodbye: bool,
     /// Bytes received from and sent to the client since they were last counted.
@@ -75,7 +79,16 @@ impl<'a> Batch<'a> {
             let pump = || Pump::new(high_water, client.shared.totals.clone());
             Box::new(Flow { up: pump(), down: pump(), expected: Expected::default() })
         });
-        Batch { client, flow, begun: None, long_text: None, server_said_goodbye: false, counted: (0, 0) }
+        Batch {
+            client,
+            flow,
+            begun: None,
+            long_text: None,
+            asked: None,
+            reason: None,
+            server_said_goodbye: false,
+            counted: (0, 0),
+        }
     }
 
     /// Runs until the client is at rest. An error is the end of the session; its server connection, if it is still
@@ -194,9 +207,9 @@ impl<'a> Batch<'a> {
     /// Gets a server connection and sends ahead what the session needs on it.
     async fn lease(&mut self) -> Result<(), End> {
         let now = self.begun.unwrap_or_else(Instant::now);
-        let mut server = match self.client.pool.try_lease(now) {
+        let mut server = match self.client.pool.try_lease(&self.client.wish, now) {
             Some(server) => server,
-            None => match self.wait_for_server(now).await {
+            None => match self.wait_for_server(false, now).await {
                 Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
                 got => got?,
             },
@@ -206,17 +219,25 @@ impl<'a> Batch<'a> {
             // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,
-                None => self.wait_for_server(Instant::now()).await?,
+                None => self.wait_for_server(false, Instant::now()).await?,
             };
         }
-        self.adopt(server, now);
-        Ok(())
+        if !self.client.wish.is_same(&server) && self.needs_own_beginning() {
+            drop(server);
+            server = self.wait_for_server(true, Instant::now()).await?;
+        }
+        if self.adopt(server, now).is_ok() {
+            return Ok(());
+        }
+        let own = self.wait_for_server(true, Instant::now()).await?;
+        self.adopt(own, now).map_err(|_| Self::misfit())
     }
 
-    async fn wait_for_server(&mut self, now: Instant) -> Result<Box<Server>, End> {
+    async fn wait_for_server(&mut self, exact: bool, now: Instant) -> Result<Box<Server>, End> {
         let client = &self.client;
         client.entry.set_doing(Doing::Waiting);
-        let mut reply = client.pool.queue(client.entry.id, now);
+        let wish = Wish { exact, ..client.wish.clone() };
+        let mut reply = client.pool.queue(wish, now);
         let got = poll_fn(|cx| {
             if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
                 return Poll::Ready(Ok(got));
@@ -264,34 +285,21 @@ impl<'a> Batch<'a> {
         Poll::Pending
     }
 
-    fn adopt(&mut self, mut server: Box<Server>, now: Instant) {
-        let client = &mut *self.client;
-        server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
-        server.link.client.store(client.entry.id, Relaxed);
-        client.entry.set_link(Some(server.link.clone()));
-        client.leased_at = now;
-        if !Settings::same(&server.settings, &client.settings) {
-            reply::query(self.flow.up.insert(), &server.settings.statement_to(&client.settings));
-            self.flow.expected.push(Expect::OurSettings);
-            server.settings = client.settings.clone();
-            // A simple Query drops the unnamed statement.
-            server.unnamed = None;
-        }
-        client.lease = Some(server);
-    }
-
     /// Ends the loan if the transaction is over, nothing is under way, and nothing pins it (invariant 3).
     fn release(&mut self) {
         let client = &mut *self.client;
         let Flow { up, down, expected } = &*self.flow;
         let done = client.status == TxStatus::Idle
-            && client.pins.is_empty()
             && expected.is_empty()
             && up.pending() == 0
             && up.streaming() == 0
             && down.streaming() == 0
             && down.window().is_empty();
-        if !done {
+        if !done || client.doubts.is_some() && self.inquire() {
+            return;
+        }
+        let client = &mut *self.client;
+        if !client.pins.is_empty() {
             return;
         }
         let Some(server) = client.lease.take() else { return };

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use std::time::{Duration, SystemTime};
 
 use futures_util::task::AtomicWaker;
@@ -13,7 +13,7 @@ use crate::core::limits::CANCEL_KEY;
 use crate::core::stats::ClientRow;
 use crate::pool::pool::Pool;
 use crate::pool::server::Link;
-use crate::sql::effect::Pins;
+use crate::sql::effect::Traces;
 
 /// What a client is doing, as observers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct Entry {
     /// Milliseconds after `connected` of its last request.
     requested_ms: AtomicU64,
     doing: AtomicU8,
-    pins: AtomicU16,
+    pins: AtomicU32,
     prepared: AtomicU32,
     link: Mutex<Option<Arc<Link>>>,
     ending: AtomicBool,
@@ -75,7 +75,7 @@ impl Entry {
             tls: about.tls,
             requested_ms: AtomicU64::new(0),
             doing: AtomicU8::new(Doing::Idle as u8),
-            pins: AtomicU16::new(0),
+            pins: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
             link: Mutex::new(None),
             ending: AtomicBool::new(false),
@@ -105,7 +105,7 @@ impl Entry {
     }
 
     /// Notes why it keeps its server connection, and what it has prepared.
-    pub fn set_state(&self, pins: Pins, prepared: usize) {
+    pub fn set_state(&self, pins: Traces, prepared: usize) {
         self.pins.store(pins.bits(), Relaxed);
         self.prepared.store(u32::try_from(prepared).unwrap_or(u32::MAX), Relaxed);
     }
@@ -156,7 +156,7 @@ impl Entry {
             request_time: connect_time + Duration::from_millis(self.requested_ms.load(Relaxed)),
             waiting,
             link,
-            pins: Pins::from_bits(self.pins.load(Relaxed)).labels(),
+            pins: Traces::from_bits(self.pins.load(Relaxed)).labels(),
             prepared_statements: self.prepared.load(Relaxed) as usize,
             tls: self.tls.to_string(),
             pid: self.pid(),

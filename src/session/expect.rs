@@ -39,16 +39,31 @@ pub enum Expect {
     OurParse(Arc<Prepared>),
     /// ParseComplete for the client's unnamed statement, sent again.
     OurUnnamed,
+    /// ParseComplete for a Parse of ours under this name of the client's.
+    OurOwn(Box<[u8]>),
     /// CloseComplete for a Close of ours: of this statement, or of the unnamed one.
     OurClose(Option<Arc<Prepared>>),
-    /// Everything up to ReadyForQuery for a statement of ours that carries settings.
-    OurSettings,
+    /// Everything up to ReadyForQuery for a simple Query of ours.
+    OurQuery(Ours),
     /// No message was sent: the client gets ParseComplete from us.
     ReplyParse(Box<Undo>),
     /// No message was sent: the client gets CloseComplete from us.
     ReplyClose(Option<Box<Undo>>),
     /// ErrorResponse, since what was sent must fail with the error's code: the client gets this one for it.
     Doomed(Box<Error>),
+}
+
+/// What a simple Query of ours is for.
+#[derive(Debug)]
+pub enum Ours {
+    /// Carries the session's settings.
+    Settings,
+    /// Asks what the client's statements have left behind.
+    Inquiry,
+    /// Carries a statement that the client has prepared by SQL, under this name.
+    Prepare(Box<[u8]>),
+    /// Discards sequence values that are not the client's.
+    Sequences,
 }
 
 /// What to do with a frame from the server.
@@ -102,7 +117,7 @@ impl Expected {
     /// Notes that a message was sent.
     #[inline]
     pub fn push(&mut self, expect: Expect) {
-        if matches!(expect, Expect::Query | Expect::Sync | Expect::OurSettings) {
+        if matches!(expect, Expect::Query | Expect::Sync | Expect::OurQuery(_)) {
             self.ready += 1;
         }
         if matches!(expect, Expect::Sync) {
@@ -170,7 +185,13 @@ impl Expected {
     pub fn is_ours(&mut self) -> bool {
         matches!(
             self.front(),
-            Some(Expect::OurParse(_) | Expect::OurUnnamed | Expect::OurClose(_) | Expect::OurSettings)
+            Some(
+                Expect::OurParse(_)
+                    | Expect::OurOwn(_)
+                    | Expect::OurUnnamed
+                    | Expect::OurClose(_)
+                    | Expect::OurQuery(_)
+            )
         )
     }
 
@@ -183,7 +204,7 @@ impl Expected {
     /// Whether messages were sent that no Sync has followed yet.
     pub fn needs_sync(&self) -> bool {
         self.skipping
-            || !matches!(self.queue.back(), None | Some(Expect::Query | Expect::Sync | Expect::OurSettings))
+            || !matches!(self.queue.back(), None | Some(Expect::Query | Expect::Sync | Expect::OurQuery(_)))
     }
 
     /// Ignores, in a server's place, what is sent until the next Sync; or no longer.
@@ -247,9 +268,9 @@ impl Expected {
             (b'3', Expect::Close(_) | Expect::CloseUnnamed(_)) => (true, Fate::Forward),
             (b't', Expect::DescribeStatement) => (false, Fate::Forward),
             (b'T' | b'n', Expect::DescribeStatement | Expect::DescribePortal) => (true, Fate::Forward),
-            (b'1', Expect::OurParse(_) | Expect::OurUnnamed) => (true, Fate::Swallow),
+            (b'1', Expect::OurParse(_) | Expect::OurOwn(_) | Expect::OurUnnamed) => (true, Fate::Swallow),
             (b'3', Expect::OurClose(_)) => (true, Fate::Swallow),
-            (b'T' | b'D' | b'C', Expect::OurSettings) => (false, Fate::Swallow),
+            (b'T' | b'D' | b'C', Expect::OurQuery(_)) => (false, Fate::Swallow),
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),
         };
@@ -283,7 +304,7 @@ impl Expected {
         self.front();
         let ours = match self.pop()? {
             Expect::Query | Expect::Sync => false,
-            Expect::OurSettings => true,
+            Expect::OurQuery(_) => true,
             _ => return None,
         };
         self.ready -= 1;
@@ -296,7 +317,7 @@ impl Expected {
     pub fn error(&mut self, mut dropped: impl FnMut(Expect)) {
         self.copy_in = false;
         match self.front() {
-            Some(Expect::Query | Expect::OurSettings) => return,
+            Some(Expect::Query | Expect::OurQuery(_)) => return,
             // An error between Sync and ReadyForQuery: deferred constraints, say. ReadyForQuery follows.
             Some(Expect::Sync) | None => return,
             _ => {}
@@ -305,7 +326,7 @@ impl Expected {
             match entry {
                 Expect::Sync => return self.queue.push_front(entry),
                 // A simple Query is skipped like everything else.
-                Expect::Query => self.ready -= 1,
+                Expect::Query | Expect::OurQuery(_) => self.ready -= 1,
                 _ => {}
             }
             dropped(entry);

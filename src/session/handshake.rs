@@ -19,8 +19,9 @@ use crate::pool::pool::Pool;
 use crate::pool::server::Server;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
 use crate::pool::welcome::Welcome;
+use crate::pool::wish::Wish;
 use crate::pool::{reset, unknown_database};
-use crate::sql::effect::Pins;
+use crate::sql::effect::Traces;
 use crate::wire::message::TxStatus;
 use crate::wire::reply;
 use crate::wire::scram::Keys;
@@ -70,10 +71,12 @@ pub enum Outcome {
 pub struct Seat {
     /// What others may see.
     pub entry: Arc<Entry>,
-    /// What the session has set.
+    /// What the session begins with.
+    pub class: Arc<Settings>,
+    /// The same for its application's name, which pools do not tell apart.
     pub settings: Arc<Settings>,
     /// Why it keeps its server connection from the first.
-    pub pins: Pins,
+    pub pins: Traces,
 }
 
 impl Seat {
@@ -84,8 +87,11 @@ impl Seat {
             max_message: shared.config.load().general.max_message_size,
             shared,
             pool: self.entry.pool.clone(),
+            wish: Wish { client: self.entry.id, class: self.class, exact: false, sticky: false },
             entry: self.entry,
+            initial: self.settings.clone(),
             settings: self.settings,
+            doubts: None,
             names: Names::default(),
             lease: None,
             leased_at: Instant::now(),
@@ -258,7 +264,7 @@ async fn welcome(
     let wanted = startup_settings(startup)?;
     let id = shared.next_client();
     let welcome = find_welcome(&pool, id, &wanted.without_application_name()).await?;
-    let mut settings = welcome.settings.clone();
+    let mut settings = Settings::default();
     let name: String = wanted.get(APPLICATION_NAME).unwrap_or_default().chars().map(printable).collect();
     if !name.is_empty() {
         settings.set(APPLICATION_NAME, &name);
@@ -276,9 +282,12 @@ async fn welcome(
         shared.leave(&entry);
         return Err(e);
     }
-    let pins = if pool.settings.mode == PoolMode::Session { Pins::SESSION } else { Pins::NONE };
-    let settings = if settings.is_empty() { pool.neutral().clone() } else { pool.shared_settings(settings) };
-    Ok(Outcome::Session(Box::new(Seat { entry, settings, pins })))
+    let pins = if pool.settings.mode == PoolMode::Session { Traces::SESSION } else { Traces::NONE };
+    let shared = |settings: Settings| {
+        if settings.is_empty() { pool.neutral().clone() } else { pool.shared_settings(settings) }
+    };
+    let (class, settings) = (shared(welcome.settings.clone()), shared(settings));
+    Ok(Outcome::Session(Box::new(Seat { entry, class, settings, pins })))
 }
 
 fn seat(id: u64, minor: u16, pool: &Arc<Pool>, visitor: &Visitor, name: &str) -> Result<Arc<Entry>> {
@@ -311,10 +320,11 @@ async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Ar
         return Ok(known);
     }
     let now = Instant::now();
-    let mut server = match pool.try_lease(now) {
+    let wish = Wish { client: id, class: pool.neutral().clone(), exact: true, sticky: false };
+    let mut server = match pool.try_lease(&wish, now) {
         Some(server) => server,
         None => pool
-            .queue(id, now)
+            .queue(wish, now)
             .await
             .map_err(|_| Error::internal("pool closed"))?
             .map_err(|e| Error { severity: crate::core::error::Severity::Fatal, ..e })?,

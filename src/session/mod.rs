@@ -3,8 +3,10 @@
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
 //! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`].
 
+pub mod adopt;
 pub mod answers;
 pub mod batch;
+pub mod doubts;
 pub mod entry;
 pub mod expect;
 pub mod gate;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::pool::statement::Prepared;
-use crate::sql::effect::Pins;
+use crate::sql::effect::Traces;
 
 /// What a name of the client's means.
 #[derive(Clone, Debug)]
@@ -13,6 +14,25 @@ pub enum Named {
     Shared(Arc<Prepared>),
     /// A statement too long to be kept: it is on the client's pinned server under the client's own name.
     OnServer,
+    /// Prepared by SQL, and prepared again by it on each server that the client gets, under its own name.
+    Sql(Arc<SqlText>),
+}
+
+/// A PREPARE statement that has been carried out.
+#[derive(Debug)]
+pub struct SqlText {
+    /// Identity within the process.
+    pub id: u64,
+    /// PREPARE and what follows.
+    pub text: Box<[u8]>,
+}
+
+impl SqlText {
+    /// A statement that is not known yet.
+    pub fn new(text: &[u8]) -> SqlText {
+        static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+        SqlText { id: NEXT.fetch_add(1, Relaxed), text: text.into() }
+    }
 }
 
 /// The client's unnamed statement, kept so that it can be prepared again elsewhere.
@@ -21,7 +41,7 @@ pub struct UnnamedText {
     /// The body of Parse after the name; `None` where it was too long to be kept.
     pub body: Option<Box<[u8]>>,
     /// What executing it may leave behind.
-    pub pins: Pins,
+    pub pins: Traces,
     /// Which of the client's unnamed statements it is.
     pub generation: u32,
 }
@@ -56,6 +76,14 @@ impl Names {
         self.named.as_ref().map_or(0, |n| n.len())
     }
 
+    /// Statements that were prepared by SQL.
+    pub fn sql(&self) -> impl Iterator<Item = (&[u8], &Arc<SqlText>)> {
+        self.named.iter().flat_map(|named| named.iter()).filter_map(|(name, meaning)| match meaning {
+            Named::Sql(text) => Some((&**name, text)),
+            _ => None,
+        })
+    }
+
     /// What the client calls the statement that servers know as `server_name`.
     pub fn called(&self, server_name: &[u8]) -> Option<&[u8]> {
         let same = |meaning: &Named| matches!(meaning, Named::Shared(s) if *s.name == *server_name);
@@ -84,7 +112,7 @@ impl Names {
     }
 
     /// Replaces the unnamed statement; returns the one before it.
-    pub fn set_unnamed(&mut self, body: Option<&[u8]>, pins: Pins) -> Option<Arc<UnnamedText>> {
+    pub fn set_unnamed(&mut self, body: Option<&[u8]>, pins: Traces) -> Option<Arc<UnnamedText>> {
         self.generation = self.generation.wrapping_add(1);
         let text = UnnamedText { body: body.map(Into::into), pins, generation: self.generation };
         self.unnamed.replace(Arc::new(text))

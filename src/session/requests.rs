@@ -2,7 +2,7 @@
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
 use super::batch::{Batch, Flow, Next, too_many};
-use super::expect::Expect;
+use super::expect::{Expect, Ours};
 use super::names::Named;
 use super::run::End;
 use crate::core::clock::Instant;
@@ -10,7 +10,8 @@ use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED, MAX_KEPT_STATEMENT};
 use crate::pool::server::{Prepare, Unnamed};
 use crate::pool::statement::{Prepared, SERVER_PREFIX};
-use crate::sql::effect::{self, Pins};
+use crate::sql::effect::{self, Traces};
+use crate::sql::prepare;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::cstr;
 use crate::wire::reply;
@@ -91,7 +92,7 @@ impl Batch<'_> {
         }
         let done = up.stream_on();
         if done && let Some(text) = self.long_text.take() {
-            self.client.pins.add(text.finish());
+            self.client.note(text.finish(), b"");
         }
         done
     }
@@ -196,13 +197,18 @@ impl Batch<'_> {
     }
 
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
-        let body = self.body(len);
         if whole {
-            let pins = effect::scan(body.strip_suffix(b"\0").unwrap_or(body), true);
-            self.client.pins.add(pins);
+            let body = self.body(len);
+            let text = body.strip_suffix(b"\0").unwrap_or(body);
+            let traces = effect::scan(text, true);
+            if !traces.is_empty() {
+                let text = text.to_vec();
+                self.prepare_for(traces, &text)?;
+                self.client.note(traces, &text);
+            }
         } else {
             let mut text = effect::Stream::default();
-            text.feed(body);
+            text.feed(self.body(len));
             self.long_text = Some(text);
         }
         // A simple Query drops the unnamed statement (protocol, "Extended Query").
@@ -210,6 +216,42 @@ impl Batch<'_> {
         self.server()?.unnamed = None;
         self.flow.expected.push(Expect::Query);
         self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    /// What some statements need on the server first: names of the client's, no sequence values of others.
+    fn prepare_for(&mut self, traces: Traces, text: &[u8]) -> Result<(), End> {
+        if !traces.any(Traces::NEEDS) {
+            return Ok(());
+        }
+        self.client.wish.sticky = true;
+        let id = self.client.entry.id;
+        let foreign = traces.contains(Traces::SEQUENCE) && self.server()?.has_foreign_sequences(id);
+        if foreign && !self.flow.expected.needs_sync() {
+            reply::query(self.flow.up.insert(), "DISCARD SEQUENCES");
+            self.flow.expected.push(Expect::OurQuery(Ours::Sequences));
+            let server = self.server()?;
+            server.sequences_discarded();
+            server.unnamed = None;
+        }
+        if traces.any(Traces::EXECUTES.and(Traces::PREPARE)) {
+            for name in prepare::mentions(text, true).used {
+                self.ensure_own(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the server has a statement of the protocol's under the client's own name, for use by SQL.
+    fn ensure_own(&mut self, name: &[u8]) -> Result<(), End> {
+        let Some(Named::Shared(statement)) = self.client.names.get(name).cloned() else { return Ok(()) };
+        let id = self.client.entry.id;
+        let own = self.server()?.own_of(id);
+        if own.get(name) != Some(&statement.id) {
+            own.insert(name.into(), statement.id);
+            reply::parse(self.flow.up.insert(), name, &statement.body);
+            self.flow.expected.push(Expect::OurOwn(name.into()));
+        }
         Ok(())
     }
 
@@ -227,13 +269,18 @@ impl Batch<'_> {
 
     fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
         let before = if kept {
-            let window = self.flow.up.window();
-            let body = &window[FRAME_HEADER + 1..len];
-            let pins = effect::scan(cstr(body).map_or(body, |(text, _)| text), true);
-            self.client.names.set_unnamed(Some(body), pins)
+            let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
+            let text = cstr(body).map_or(body, |(text, _)| text);
+            let traces = effect::scan(text, true);
+            if traces.any(Traces::NEEDS) {
+                let text = text.to_vec();
+                self.prepare_for(traces, &text)?;
+            }
+            let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
+            self.client.names.set_unnamed(Some(body), traces)
         } else {
-            self.client.pins.add(Pins::LARGE);
-            self.client.names.set_unnamed(None, Pins::LARGE)
+            self.client.pins.add(Traces::LARGE);
+            self.client.names.set_unnamed(None, Traces::LARGE)
         };
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
@@ -246,7 +293,7 @@ impl Batch<'_> {
     fn parse_named(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(known)) => return self.parse_duplicate(len, name, &known),
-            Some(Named::OnServer) => return self.parse_large(len, name),
+            Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
         self.may_prepare()?;
@@ -285,7 +332,7 @@ impl Batch<'_> {
 
     /// Too long to be kept for preparing it elsewhere: it stays on this server, and so does the client.
     fn parse_large(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
-        self.client.pins.add(Pins::LARGE);
+        self.client.pins.add(Traces::LARGE);
         let known = self.client.names.get(name).cloned().unwrap_or(Named::OnServer);
         let undo = self.client.names.set(name, Some(known));
         self.flow.expected.push(Expect::ParseRaw(undo));
@@ -320,14 +367,15 @@ impl Batch<'_> {
     /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
     fn ensure_unnamed(&mut self) -> Result<(), End> {
         let client = self.client.entry.id;
+        let mine = self.client.names.unnamed.clone();
+        if let Some(mine) = &mine {
+            self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
+        }
         let here = self.server()?.unnamed;
-        match self.client.names.unnamed.clone() {
-            Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {
-                self.client.pins.add(mine.pins);
-            }
+        match mine {
+            Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
             Some(mine) => {
                 let Some(body) = &mine.body else { return Ok(()) };
-                self.client.pins.add(mine.pins);
                 reply::parse(self.flow.up.insert(), b"", body);
                 self.client.pool.traffic.server_parses.add(1);
                 self.flow.expected.push(Expect::OurUnnamed);
@@ -352,13 +400,13 @@ impl Batch<'_> {
         }
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement)) => {
-                self.client.pins.add(statement.pins);
+                self.use_statement(statement.pins, &statement.body)?;
                 self.ensure(&statement)?;
                 Ok(Some(statement.name.clone()))
             }
             // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
             None if name.starts_with(SERVER_PREFIX) => Ok(Some([name, b"?"].concat().into())),
-            None | Some(Named::OnServer) => Ok(None),
+            None | Some(Named::OnServer | Named::Sql(_)) => Ok(None),
         }
     }
 
@@ -384,11 +432,18 @@ impl Batch<'_> {
         let client = self.client.entry.id;
         let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
         let Some(mine) = &self.client.names.unnamed else { return false };
-        let same = here == Some(Unnamed { client, generation: mine.generation });
-        if same {
-            self.client.pins.add(mine.pins);
+        mine.pins.is_empty() && here == Some(Unnamed { client, generation: mine.generation })
+    }
+
+    /// Notes what executing a prepared statement may leave behind; `body` is its text and what follows a NUL.
+    fn use_statement(&mut self, traces: Traces, body: &[u8]) -> Result<(), End> {
+        if traces.is_empty() {
+            return Ok(());
         }
-        same
+        let text = cstr(body).map_or(body, |(text, _)| text);
+        self.prepare_for(traces, text)?;
+        self.client.note(traces, text);
+        Ok(())
     }
 
     /// Passes on a request of `len` bytes, with the name of `old` bytes at `at` in its body replaced.
@@ -439,7 +494,9 @@ impl Batch<'_> {
                 self.flow.up.omit_frame(len);
                 self.flow.expected.push(Expect::ReplyClose(Some(undo)));
             }
-            Some(Named::OnServer) => {
+            Some(Named::OnServer | Named::Sql(_)) => {
+                let id = self.client.entry.id;
+                self.server()?.own_of(id).remove(name.as_slice());
                 let undo = self.client.names.set(&name, None);
                 self.flow.expected.push(Expect::Close(Some(undo)));
                 self.flow.up.pass_frame(len);

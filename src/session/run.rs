@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::batch::Batch;
+use super::doubts::Doubts;
 use super::entry::Entry;
 use super::names::Names;
 use super::shared::Shared;
@@ -15,7 +16,8 @@ use crate::pool::pool::Pool;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::Server;
 use crate::pool::settings::Settings;
-use crate::sql::effect::Pins;
+use crate::pool::wish::Wish;
+use crate::sql::effect::Traces;
 use crate::wire::message::TxStatus;
 use crate::wire::reply;
 use crate::wire::stream::Stream;
@@ -31,8 +33,12 @@ pub struct Client {
     pub entry: Arc<Entry>,
     /// Where its server connections come from.
     pub pool: Arc<Pool>,
-    /// What its session has set.
+    /// What its session began with, and so the connections that suit it best.
+    pub wish: Wish,
+    /// What its session has set since.
     pub settings: Arc<Settings>,
+    /// What it has to go back to: nothing but its name.
+    pub initial: Arc<Settings>,
     /// What it has prepared.
     pub names: Names,
     /// The server connection it has on loan: for a transaction, or while pinned.
@@ -42,7 +48,9 @@ pub struct Client {
     /// The transaction's status, as the client was last told.
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
-    pub pins: Pins,
+    pub pins: Traces,
+    /// What its statements may have left behind since the server was last asked.
+    pub doubts: Option<Box<Doubts>>,
     /// Largest message it may send, in bytes.
     pub max_message: usize,
 }
@@ -135,7 +143,10 @@ impl Client {
     /// Gives back a server connection that was not released in the ordinary way.
     pub fn abandon(&self, server: Box<Server>, debris: Debris) {
         let open = self.status != TxStatus::Idle;
-        reset::recover(server, Debris { open, state: !self.pins.is_empty(), ..debris });
+        reset::recover(
+            server,
+            Debris { open, state: !self.pins.is_empty() || self.doubts.is_some(), ..debris },
+        );
     }
 }
 

@@ -1,104 +1,151 @@
-//! What a statement may leave behind in its server session: reasons to keep the server connection with its client.
+//! What a statement may leave behind in its server session, or take away from it: what a session must be asked
+//! about, or keeps its server connection for.
 //!
-//! Tokens tell, not a parser: a name that merely looks dangerous pins too, which costs a connection and never an answer.
+//! Tokens tell, not a parser: a name that merely looks dangerous counts too, which costs a question to the server
+//! and never an answer.
 
 use super::lex::{Kind, Lexer, Token};
 
-/// Reasons to keep a server connection beyond a transaction, as a set.
+/// What statements may leave behind, as a set; also the reasons for which a client keeps its server connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pins(u16);
+pub struct Traces(u32);
 
-macro_rules! pins {
+macro_rules! traces {
     ($($(#[$doc:meta])* $name:ident = $bit:literal, $label:literal;)*) => {
-        impl Pins {
-            $($(#[$doc])* pub const $name: Pins = Pins(1 << $bit);)*
-            const LABELS: &'static [(Pins, &'static str)] = &[$((Pins::$name, $label)),*];
+        impl Traces {
+            $($(#[$doc])* pub const $name: Traces = Traces(1 << $bit);)*
+            const LABELS: &'static [(Traces, &'static str)] = &[$((Traces::$name, $label)),*];
         }
     };
 }
 
-pins! {
+traces! {
     /// The pool is in session mode.
     SESSION = 0, "session mode";
-    /// A setting changed that no ParameterStatus reports.
-    SETTING = 1, "setting";
-    /// SQL-level PREPARE.
-    PREPARE = 2, "prepare";
-    /// LISTEN.
-    LISTEN = 3, "listen";
+    /// SQL-level PREPARE and DEALLOCATE.
+    PREPARE = 1, "prepare";
+    /// LISTEN that the shared listener does not serve.
+    LISTEN = 2, "listen";
     /// Temporary table, view, function.
-    TEMPORARY = 4, "temporary object";
+    TEMPORARY = 3, "temporary object";
     /// Cursor WITH HOLD.
-    CURSOR = 5, "cursor with hold";
+    CURSOR = 4, "cursor with hold";
     /// Session-level advisory lock.
-    ADVISORY = 6, "advisory lock";
+    ADVISORY = 5, "advisory lock";
     /// currval or lastval.
-    SEQUENCE = 7, "sequence value";
+    SEQUENCE = 6, "sequence value";
     /// LOAD.
-    LOAD = 8, "load";
-    /// DO or CALL: anything may have happened.
-    OPAQUE = 9, "opaque code";
+    LOAD = 7, "load";
     /// A prepared statement too long to be kept for preparing it elsewhere.
-    LARGE = 10, "large statement";
+    LARGE = 8, "large statement";
+    /// setseed: what random() gives next is this session's.
+    SEED = 9, "random seed";
+    /// State that an extension keeps: dblink, hypopg, a replication origin.
+    EXTENSION = 10, "extension state";
+    /// The server could not be asked what is left.
+    UNKNOWN = 11, "unknown state";
+    /// Settings by name; [`super::setting`] tells which.
+    SETTING = 12, "setting";
+    /// Settings that the text does not name.
+    SETTINGS = 13, "settings";
+    /// Something that ends a reason may have happened: DROP, CLOSE, an unlock.
+    ENDS = 14, "end";
+    /// A sequence may have been advanced.
+    ADVANCES = 15, "sequence advanced";
+    /// A function that is not known to be harmless is called by name.
+    CALLS = 16, "call";
+    /// EXECUTE of a prepared statement.
+    EXECUTES = 17, "execute";
+    /// Settings may go back to what the session began with.
+    RESETS = 18, "reset";
 }
 
-impl Pins {
-    /// No reason.
-    pub const NONE: Pins = Pins(0);
+impl Traces {
+    /// Nothing.
+    pub const NONE: Traces = Traces(0);
+    /// What a server can be asked about when the transaction is over.
+    pub const ASKABLE: Traces = Traces(
+        Self::PREPARE.0
+            | Self::LISTEN.0
+            | Self::TEMPORARY.0
+            | Self::CURSOR.0
+            | Self::ADVISORY.0
+            | Self::SETTING.0
+            | Self::SETTINGS.0,
+    );
+    /// What keeps the server connection without asking.
+    pub const CERTAIN: Traces = Traces(
+        Self::SESSION.0
+            | Self::SEQUENCE.0
+            | Self::LOAD.0
+            | Self::LARGE.0
+            | Self::SEED.0
+            | Self::EXTENSION.0
+            | Self::UNKNOWN.0,
+    );
+    /// What calls for something to be sent to the server first.
+    pub const NEEDS: Traces = Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0);
+    /// Code that may do anything that can be asked about: DO, CALL, a function that was found to.
+    pub const OPAQUE: Traces =
+        Traces(Self::ASKABLE.0 & !Self::SETTING.0 | Self::ENDS.0 | Self::ADVANCES.0 | Self::RESETS.0);
 
-    /// Whether there is no reason.
+    /// Whether there is nothing.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Adds the reasons of `other`.
-    pub fn add(&mut self, other: Pins) {
+    /// Adds those of `other`.
+    pub fn add(&mut self, other: Traces) {
         self.0 |= other.0;
     }
 
-    /// Whether every reason of `other` is among these.
-    pub fn contains(self, other: Pins) -> bool {
+    /// Both sets in one.
+    #[must_use]
+    pub fn and(self, other: Traces) -> Traces {
+        Traces(self.0 | other.0)
+    }
+
+    /// Those that are in both sets.
+    #[must_use]
+    pub fn of(self, other: Traces) -> Traces {
+        Traces(self.0 & other.0)
+    }
+
+    /// Whether any of `other` is among these.
+    pub fn any(self, other: Traces) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether every one of `other` is among these.
+    pub fn contains(self, other: Traces) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// These without those of `other`.
     #[must_use]
-    pub fn without(self, other: Pins) -> Pins {
-        Pins(self.0 & !other.0)
+    pub fn without(self, other: Traces) -> Traces {
+        Traces(self.0 & !other.0)
     }
 
-    /// As a number, to be kept in an atomic; [`Pins::from_bits`] reverses it.
-    pub fn bits(self) -> u16 {
+    /// As a number, to be kept in an atomic; [`Traces::from_bits`] reverses it.
+    pub fn bits(self) -> u32 {
         self.0
     }
 
-    /// See [`Pins::bits`].
-    pub fn from_bits(bits: u16) -> Pins {
-        Pins(bits)
+    /// See [`Traces::bits`].
+    pub fn from_bits(bits: u32) -> Traces {
+        Traces(bits)
     }
 
-    /// Names of the reasons, for people.
+    /// Their names, for people.
     pub fn labels(self) -> Vec<&'static str> {
-        Self::LABELS.iter().filter(|(pin, _)| self.contains(*pin)).map(|(_, label)| *label).collect()
+        Self::LABELS.iter().filter(|(trace, _)| self.contains(*trace)).map(|(_, label)| *label).collect()
     }
 }
 
-/// Settings that every supported server reports when they change, so that they are carried, not pinned.
-const REPORTED: &[&str] = &[
-    "application_name",
-    "client_encoding",
-    "datestyle",
-    "intervalstyle",
-    "standard_conforming_strings",
-    "timezone",
-    // SET TIME ZONE, SET NAMES
-    "time",
-    "names",
-];
-
 /// What the string of statements `sql` may leave behind if it succeeds.
-pub fn scan(sql: &[u8], conforming: bool) -> Pins {
-    let mut pins = Pins::NONE;
+pub fn scan(sql: &[u8], conforming: bool) -> Traces {
+    let mut traces = Traces::NONE;
     let mut lexer = Lexer::new(sql, conforming);
     let mut lead = Lead::Start;
     while let Some(token) = lexer.next_name() {
@@ -106,14 +153,107 @@ pub fn scan(sql: &[u8], conforming: bool) -> Pins {
         match token.kind {
             Kind::Word if lead == Lead::Start => {
                 lead = Lead::of(text);
-                pins.add(lead.pins(sql, &lexer));
+                traces.add(lead.traces(sql, &lexer));
             }
-            Kind::Word => pins.add(word(text, lead)),
-            Kind::Quoted => pins.add(name(text.trim_ascii_start().strip_prefix(b"\"").unwrap_or(text))),
+            Kind::Word => {
+                traces.add(word(text, lead));
+                if called(&sql[token.end..]) && !is_plain(text) {
+                    traces.add(Traces::CALLS);
+                }
+            }
+            Kind::Quoted => {
+                traces.add(name(text.trim_ascii_start().strip_prefix(b"\"").unwrap_or(text)));
+                if called(&sql[token.end..]) {
+                    traces.add(Traces::CALLS);
+                }
+            }
             _ => lead = Lead::Start,
         }
     }
-    pins
+    traces
+}
+
+/// Whether what follows a name makes it a call.
+#[inline]
+fn called(rest: &[u8]) -> bool {
+    match rest.first() {
+        Some(b'(') => true,
+        Some(b' ' | b'\t' | b'\n' | b'\r' | b'/' | b'-') => {
+            let next = rest.iter().find(|b| !b.is_ascii_whitespace());
+            // A comment may stand between.
+            matches!(next, Some(b'('))
+                || matches!(rest.trim_ascii_start(), [b'/', b'*', ..] | [b'-', b'-', ..])
+        }
+        _ => false,
+    }
+}
+
+/// Words before a parenthesis that call nothing, or nothing that leaves anything behind.
+fn is_plain(word: &[u8]) -> bool {
+    const PLAIN: &[&str] = &[
+        "all",
+        "and",
+        "any",
+        "array",
+        "as",
+        "avg",
+        "between",
+        "by",
+        "case",
+        "cast",
+        "coalesce",
+        "count",
+        "date",
+        "distinct",
+        "else",
+        "exists",
+        "extract",
+        "filter",
+        "format",
+        "from",
+        "greatest",
+        "group",
+        "having",
+        "in",
+        "is",
+        "join",
+        "least",
+        "length",
+        "like",
+        "limit",
+        "lower",
+        "max",
+        "min",
+        "not",
+        "now",
+        "nullif",
+        "numeric",
+        "on",
+        "or",
+        "over",
+        "primary",
+        "key",
+        "returning",
+        "row",
+        "select",
+        "set",
+        "some",
+        "substring",
+        "sum",
+        "then",
+        "to_char",
+        "trim",
+        "union",
+        "unique",
+        "upper",
+        "using",
+        "values",
+        "varchar",
+        "when",
+        "where",
+        "with",
+    ];
+    PLAIN.iter().any(|plain| is(word, plain))
 }
 
 /// The leading key word of a statement, as far as it matters here.
@@ -127,6 +267,12 @@ enum Lead {
     Declare,
     Load,
     Opaque,
+    /// DROP, CLOSE, UNLISTEN: where a reason ends.
+    End,
+    Discard,
+    Execute,
+    /// INSERT, UPDATE, COPY and the like: where a default may advance a sequence.
+    Write,
     /// CREATE, SELECT, WITH and the like: where TEMP makes a temporary object.
     Making,
     Other,
@@ -136,10 +282,15 @@ impl Lead {
     fn of(word: &[u8]) -> Lead {
         const LEADS: &[(&str, Lead)] = &[
             ("select", Lead::Making),
+            ("insert", Lead::Write),
+            ("update", Lead::Write),
+            ("delete", Lead::Write),
             ("set", Lead::Set),
             ("reset", Lead::Reset),
             ("prepare", Lead::Prepare),
+            ("execute", Lead::Execute),
             ("listen", Lead::Listen),
+            ("unlisten", Lead::Listen),
             ("declare", Lead::Declare),
             ("load", Lead::Load),
             ("do", Lead::Opaque),
@@ -148,38 +299,49 @@ impl Lead {
             ("with", Lead::Making),
             ("explain", Lead::Making),
             ("import", Lead::Making),
+            ("drop", Lead::End),
+            ("close", Lead::End),
+            ("deallocate", Lead::Prepare),
+            ("discard", Lead::Discard),
+            ("copy", Lead::Write),
+            ("merge", Lead::Write),
         ];
-        if !matches!(
-            word.first().map(|b| b | 0x20),
-            Some(b's' | b'r' | b'p' | b'l' | b'd' | b'c' | b'w' | b'e' | b'i')
-        ) {
-            return Lead::Other;
-        }
         LEADS.iter().find(|(lead, _)| is(word, lead)).map_or(Lead::Other, |(_, lead)| *lead)
     }
 
     /// What the leading word alone, with the two that follow, says.
-    fn pins(self, sql: &[u8], after: &Lexer<'_>) -> Pins {
+    fn traces(self, sql: &[u8], after: &Lexer<'_>) -> Traces {
         let mut next = after.clone().map(|t: Token| &sql[t.start..t.end]);
-        let first = next.next().unwrap_or_default();
+        let mut first = || next.next().unwrap_or_default();
         match self {
-            Lead::Set | Lead::Reset => setting(first, next.next().unwrap_or_default()),
-            Lead::Prepare if !is(first, "transaction") => Pins::PREPARE,
-            Lead::Listen => Pins::LISTEN,
-            Lead::Load => Pins::LOAD,
-            Lead::Opaque => Pins::OPAQUE,
-            _ => Pins::NONE,
+            Lead::Set | Lead::Reset => {
+                let traces = setting(first(), first());
+                if self == Lead::Reset || next.any(|w| is(w, "default") || is(w, "local")) {
+                    traces.and(Traces::RESETS)
+                } else {
+                    traces
+                }
+            }
+            Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE,
+            Lead::Listen => Traces::LISTEN,
+            Lead::Load => Traces::LOAD,
+            Lead::Opaque => Traces::OPAQUE,
+            Lead::End => Traces::ENDS,
+            Lead::Discard => Traces::ENDS.and(Traces::RESETS),
+            Lead::Execute => Traces::EXECUTES.and(Traces::ADVANCES),
+            Lead::Write => Traces::ADVANCES,
+            _ => Traces::NONE,
         }
     }
 }
 
 /// SET and RESET: by the name that is set.
-fn setting(first: &[u8], second: &[u8]) -> Pins {
+fn setting(first: &[u8], second: &[u8]) -> Traces {
     if ["local", "transaction", "constraints"].iter().any(|w| is(first, w)) {
-        return Pins::NONE;
+        return Traces::NONE;
     }
     let name = if is(first, "session") { second } else { first };
-    if REPORTED.iter().any(|r| is(name, r)) { Pins::NONE } else { Pins::SETTING }
+    if is(name, "seed") { Traces::SEED } else { Traces::SETTING }
 }
 
 fn is(word: &[u8], lower: &str) -> bool {
@@ -188,34 +350,48 @@ fn is(word: &[u8], lower: &str) -> bool {
 
 /// A word inside a statement.
 #[inline]
-fn word(text: &[u8], lead: Lead) -> Pins {
+fn word(text: &[u8], lead: Lead) -> Traces {
     match text.len() {
-        4 if lead == Lead::Making && is(text, "temp") => Pins::TEMPORARY,
-        9 if lead == Lead::Making && is(text, "temporary") => Pins::TEMPORARY,
-        4 if lead == Lead::Declare && is(text, "hold") => Pins::CURSOR,
+        4 if lead == Lead::Making && is(text, "temp") => Traces::TEMPORARY,
+        9 if lead == Lead::Making && is(text, "temporary") => Traces::TEMPORARY,
+        4 if lead == Lead::Declare && is(text, "hold") => Traces::CURSOR,
+        7 if lead == Lead::Making && is(text, "execute") => Traces::EXECUTES.and(Traces::ADVANCES),
+        6 if lead == Lead::Making && (is(text, "insert") || is(text, "update")) => Traces::ADVANCES,
+        11 if lead == Lead::Write && is(text, "pg_settings") => Traces::SETTINGS,
         // EXPLAIN ANALYZE runs what it explains.
-        7.. => name(text),
-        _ => Pins::NONE,
+        6.. => name(text),
+        _ => Traces::NONE,
     }
 }
 
+/// Names of functions and schemas with an effect on the session, by how they begin.
+const NAMES: &[(&str, Traces)] = &[
+    ("set_config", Traces(Traces::SETTING.0 | Traces::RESETS.0)),
+    ("setseed", Traces::SEED),
+    ("setval", Traces::ADVANCES),
+    ("nextval", Traces::ADVANCES),
+    ("currval", Traces::SEQUENCE),
+    ("lastval", Traces::SEQUENCE),
+    ("pg_advisory_lock", Traces::ADVISORY),
+    ("pg_try_advisory_lock", Traces::ADVISORY),
+    ("pg_advisory_unlock", Traces::ENDS),
+    ("pg_temp", Traces(Traces::TEMPORARY.0 | Traces::ENDS.0)),
+    ("pg_replication_origin_session", Traces::EXTENSION),
+    ("dblink_connect", Traces::EXTENSION),
+    ("hypopg", Traces::EXTENSION),
+    ("set_limit", Traces::SETTINGS),
+];
+
 /// A name that may be a function or schema with an effect on the session. `text` may end in a quote.
 #[inline]
-fn name(text: &[u8]) -> Pins {
-    if !matches!(text.first().map(|b| b | 0x20), Some(b's' | b'p' | b'c' | b'l')) {
-        return Pins::NONE;
+fn name(text: &[u8]) -> Traces {
+    if !matches!(text.first().map(|b| b | 0x20), Some(b's' | b'p' | b'c' | b'l' | b'n' | b'd' | b'h')) {
+        return Traces::NONE;
     }
     let starts = |prefix: &str| {
         text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    match text.first().map(u8::to_ascii_lowercase) {
-        Some(b's') if starts("set_config") => Pins::SETTING,
-        Some(b'p') if starts("pg_advisory_lock") || starts("pg_try_advisory_lock") => Pins::ADVISORY,
-        Some(b'p') if starts("pg_temp") => Pins::TEMPORARY,
-        Some(b'c') if starts("currval") => Pins::SEQUENCE,
-        Some(b'l') if starts("lastval") => Pins::SEQUENCE,
-        _ => Pins::NONE,
-    }
+    NAMES.iter().find(|(prefix, _)| starts(prefix)).map_or(Traces::NONE, |(_, traces)| *traces)
 }
 
 /// The same for text too long to be held: words are taken wherever they stand, also in strings and comments, and
@@ -224,17 +400,17 @@ fn name(text: &[u8]) -> Pins {
 pub struct Stream {
     word: Vec<u8>,
     leading: bool,
-    pins: Pins,
+    traces: Traces,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { word: Vec::new(), leading: true, pins: Pins::NONE }
+        Stream { word: Vec::new(), leading: true, traces: Traces::NONE }
     }
 }
 
-/// Longest word worth telling apart: `pg_try_advisory_lock`.
-const LONGEST_WORD: usize = 24;
+/// Longest word worth telling apart: `pg_replication_origin_session`.
+const LONGEST_WORD: usize = 32;
 
 impl Stream {
     /// Takes the next piece of the text.
@@ -260,22 +436,28 @@ impl Stream {
         }
         if self.leading {
             self.leading = false;
-            self.pins.add(match Lead::of(&text) {
-                Lead::Set | Lead::Reset => Pins::SETTING,
-                other => other.pins(b"", &Lexer::new(b"", true)),
+            self.traces.add(match Lead::of(&text) {
+                // What is set cannot be told from pieces.
+                Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS),
+                // Its text is not kept, so it cannot be prepared elsewhere.
+                Lead::Prepare => Traces::PREPARE.and(Traces::LARGE),
+                other => other.traces(b"", &Lexer::new(b"", true)),
             });
         }
         // The semicolon before it may have stood in a string, so any statement may be under way.
-        self.pins.add(word(&text, Lead::Making));
-        self.pins.add(word(&text, Lead::Declare));
+        self.traces.add(word(&text, Lead::Making));
+        self.traces.add(word(&text, Lead::Declare));
+        self.traces.add(word(&text, Lead::Write));
+        self.traces.add(Traces::CALLS);
         self.word = text;
         self.word.clear();
     }
 
     /// What the text may leave behind.
-    pub fn finish(mut self) -> Pins {
+    pub fn finish(mut self) -> Traces {
         self.word_ended();
-        self.pins
+        // A setting's name may be cut off.
+        if self.traces.contains(Traces::SETTING) { self.traces.and(Traces::SETTINGS) } else { self.traces }
     }
 }
 
@@ -286,12 +468,13 @@ mod tests {
 
     #[test]
     fn statements_and_what_they_leave_behind() {
-        let check = |sql: &str, want: &[&str]| assert_eq!(scan(sql.as_bytes(), true).labels(), want, "{sql}");
+        let check = |sql: &str, want: &[&str]| {
+            let left = scan(sql.as_bytes(), true).of(Traces::ASKABLE.and(Traces::CERTAIN));
+            assert_eq!(left.labels(), want, "{sql}");
+        };
         check("SELECT 1", &[]);
         check("UPDATE t SET x = 1", &[]);
-        check("SET TimeZone = 'UTC'", &[]);
-        check("set session time zone 'UTC'", &[]);
-        check("SET NAMES 'utf8'", &[]);
+        check("set session time zone 'UTC'", &["setting"]);
         check("SET LOCAL work_mem = '1MB'", &[]);
         check("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", &[]);
         check("SET statement_timeout = 5", &["setting"]);
@@ -318,9 +501,34 @@ mod tests {
         check("SELECT pg_try_advisory_lock_shared(1)", &["advisory lock"]);
         check("SELECT pg_advisory_xact_lock(1)", &[]);
         check("SELECT currval('s')", &["sequence value"]);
-        check("DO $$ BEGIN END $$", &["opaque code"]);
+        check("SELECT setseed(0.5)", &["random seed"]);
+        check("SET SEED TO 0.5", &["random seed"]);
+        check("SELECT dblink_connect('x')", &["extension state"]);
+        check("UPDATE pg_settings SET setting = 'x' WHERE name = 'y'", &["settings"]);
         check("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", &[]);
         check("LOAD 'x'", &["load"]);
+        assert!(scan(b"DO $$ BEGIN END $$", true).contains(Traces::OPAQUE));
+    }
+
+    #[test]
+    fn statements_and_what_they_may_end_or_move_on() {
+        let hints =
+            Traces::ENDS.and(Traces::ADVANCES).and(Traces::CALLS).and(Traces::EXECUTES).and(Traces::RESETS);
+        let check = |sql: &str, want: &[&str]| {
+            assert_eq!(scan(sql.as_bytes(), true).of(hints).labels(), want, "{sql}");
+        };
+        check("SELECT a FROM t WHERE b IN (1, 2) AND count(*) > 1", &[]);
+        check("SELECT f(1)", &["call"]);
+        check("SELECT \"F\" /* c */ (1)", &["call"]);
+        check("INSERT INTO t VALUES (1)", &["sequence advanced"]);
+        check("DROP TABLE t", &["end"]);
+        check("CLOSE ALL", &["end"]);
+        check("SELECT pg_advisory_unlock(1)", &["end", "call"]);
+        check("EXECUTE s", &["sequence advanced", "execute"]);
+        check("EXPLAIN EXECUTE s", &["sequence advanced", "execute"]);
+        check("RESET a", &["reset"]);
+        check("SET a TO DEFAULT", &["reset"]);
+        check("DISCARD ALL", &["end", "reset"]);
     }
 
     #[test]
@@ -328,11 +536,12 @@ mod tests {
         let check = |sql: &str, want: &[&str]| {
             let mut stream = Stream::default();
             sql.as_bytes().chunks(3).for_each(|piece| stream.feed(piece));
-            assert_eq!(stream.finish().labels(), want, "{sql}");
+            let left = stream.finish().of(Traces::ASKABLE.and(Traces::CERTAIN));
+            assert_eq!(left.labels(), want, "{sql}");
         };
         check("INSERT INTO t VALUES ('a'), ('b')", &[]);
-        check("SET TimeZone = 'UTC'", &["setting"]);
-        check("INSERT INTO t VALUES (1); SET a = 1", &["setting"]);
+        check("SET TimeZone = 'UTC'", &["settings"]);
+        check("INSERT INTO t VALUES (1); SET a = 1", &["settings"]);
         check("SELECT pg_try_advisory_lock(1)", &["advisory lock"]);
         check("SELECT 1 INTO TEMP t", &["temporary object"]);
         check("UPDATE t SET a = 1", &[]);
@@ -350,6 +559,8 @@ mod tests {
             let mut stream = Stream::default();
             sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
             let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));
+            // What is set is asked for as a whole.
+            let short = short.without(Traces::SETTING.and(Traces::SEED));
             prop_assert!(long.contains(short), "{sql}: {:?} {:?}", long.labels(), short.labels());
         }
     }

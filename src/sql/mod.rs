@@ -2,3 +2,5 @@
 
 pub mod effect;
 pub mod lex;
+pub mod prepare;
+pub mod setting;

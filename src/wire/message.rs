@@ -87,6 +87,26 @@ pub fn parameter_status(frame: &[u8]) -> Option<(&str, &str)> {
     Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
 }
 
+/// The columns of a DataRow; `None` for NULL.
+pub fn data_row(frame: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let (count, mut rest) = frame.get(FRAME_HEADER..)?.split_first_chunk::<2>()?;
+    let mut columns = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (len, tail) = rest.split_first_chunk::<4>()?;
+        match usize::try_from(i32::from_be_bytes(*len)) {
+            Ok(len) => {
+                columns.push(Some(tail.get(..len)?));
+                rest = &tail[len..];
+            }
+            Err(_) => {
+                columns.push(None);
+                rest = tail;
+            }
+        }
+    }
+    Some(columns)
+}
+
 /// The tag of a CommandComplete.
 pub fn command_tag(frame: &[u8]) -> &[u8] {
     frame.get(FRAME_HEADER..).and_then(cstr).map_or(b"", |(tag, _)| tag)
@@ -119,5 +139,8 @@ mod tests {
         assert_eq!(parameter_status(b"S\0\0\0\0a\0b"), None);
         assert_eq!(command_tag(b"C\0\0\0\0SELECT 1\0"), b"SELECT 1");
         assert_eq!(command_tag(b"C\0\0\0\0SELECT 1"), b"");
+        let row = b"D\0\0\0\0\0\x02\0\0\0\x01x\xff\xff\xff\xff";
+        assert_eq!(data_row(row), Some(vec![Some(&b"x"[..]), None]));
+        assert_eq!(data_row(&row[..12]), None);
     }
 }

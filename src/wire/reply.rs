@@ -99,7 +99,12 @@ pub fn sasl_initial(out: &mut Vec<u8>, mechanism: &str, data: &[u8]) {
 
 /// Appends a simple Query.
 pub fn query(out: &mut Vec<u8>, sql: &str) {
-    frame(out, b'Q', |out| text(out, sql.as_bytes()));
+    query_bytes(out, sql.as_bytes());
+}
+
+/// Appends a simple Query in the client's own encoding.
+pub fn query_bytes(out: &mut Vec<u8>, sql: &[u8]) {
+    frame(out, b'Q', |out| text(out, sql));
 }
 
 /// Appends a CopyFail.

@@ -1,0 +1,79 @@
+//! What sessions of a pool have without setting anything: asked once, when a client first resets something.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::pool::Pool;
+use super::server::Server;
+use super::settings::Settings;
+use crate::core::clock::Instant;
+use crate::core::limits::{FRAME_HEADER, MAX_DECODED};
+use crate::wire::message::data_row;
+use crate::wire::{frame, reply};
+
+const QUESTION: &str = "SELECT name, \
+    pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name), 'UTF8'), 'hex') \
+    FROM pg_catalog.pg_settings";
+
+/// Asks a connection at rest, on which nothing is set, and gives it back.
+pub async fn learn(pool: &Pool, mut server: Box<Server>) {
+    server.unnamed = None;
+    if let Some(found) = ask(&mut server).await {
+        pool.learn_defaults(found);
+        pool.give_back(server, Instant::now());
+    }
+}
+
+async fn ask(server: &mut Server) -> Option<Settings> {
+    let mut question = Vec::new();
+    reply::query(&mut question, QUESTION);
+    server.stream.write_all(&question).await.ok()?;
+    server.stream.flush().await.ok()?;
+    let mut found = Vec::new();
+    loop {
+        let mut frame = vec![0; FRAME_HEADER];
+        server.stream.read_exact(&mut frame).await.ok()?;
+        let len = frame::server(&frame).ok()??.len;
+        if len > MAX_DECODED {
+            return None;
+        }
+        frame.resize(len, 0);
+        server.stream.read_exact(&mut frame[FRAME_HEADER..]).await.ok()?;
+        match frame[0] {
+            b'D' => found.extend(default(&frame)),
+            b'Z' => return Some(Settings::from_pairs(found.iter().map(|(n, v)| (n.as_str(), v.as_str())))),
+            // Without them less is known, and nothing is wrong.
+            _ => {}
+        }
+    }
+}
+
+fn default(frame: &[u8]) -> Option<(String, String)> {
+    let row = data_row(frame)?;
+    let [Some(name), Some(value)] = row.as_slice() else { return None };
+    Some((std::str::from_utf8(name).ok()?.to_string(), unhex(value)?))
+}
+
+/// A text of the server's, sent as hexadecimal digits so that its encoding does not matter.
+pub fn unhex(digits: &[u8]) -> Option<String> {
+    let digit = |b: u8| char::from(b).to_digit(16);
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [a, b] => u8::try_from(digit(*a)? * 16 + digit(*b)?).ok(),
+            _ => None,
+        })
+        .collect();
+    String::from_utf8(bytes?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits() {
+        assert_eq!(unhex(b"6772c3b6c39f65").as_deref(), Some("größe"));
+        assert_eq!((unhex(b"6"), unhex(b"zz"), unhex(b"ff")), (None, None, None));
+        assert_eq!(unhex(b"").as_deref(), Some(""));
+    }
+}

@@ -1,0 +1,143 @@
+//! Making a server connection the client's: the settings and statements that it must have before the client's own
+//! bytes, all in the same write; and asking it, before it is given back, what the client has left on it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::batch::Batch;
+use super::expect::{Expect, Ours};
+use super::run::{Client, End};
+use crate::core::clock::Instant;
+use crate::core::error::Error;
+use crate::core::limits::FRAME_HEADER;
+use crate::pool::server::Server;
+use crate::pool::settings::Settings;
+use crate::sql::effect::{self, Traces};
+use crate::wire::message::cstr;
+use crate::wire::{frame, reply};
+
+impl Client {
+    /// What this session needs on a server that began differently. `None` where it cannot be had there.
+    fn needs(&self, server: &Server) -> Option<std::sync::Arc<Settings>> {
+        if self.wish.is_same(server) {
+            return Some(self.settings.clone());
+        }
+        self.pool.carried(server, &self.wish.class, &self.settings).map(|s| self.pool.shared_settings(s))
+    }
+}
+
+impl Batch<'_> {
+    /// Whether the request that a connection is wanted for needs one that began like the session: it may go back to
+    /// what it began with.
+    pub fn needs_own_beginning(&self) -> bool {
+        let window = self.flow.up.window();
+        let Ok(Some(header)) = frame::client(window, self.client.max_message) else { return false };
+        let body = &window[FRAME_HEADER..header.len.min(window.len())];
+        let text = match header.kind {
+            b'Q' => body,
+            b'P' => cstr(body).map_or(&b""[..], |(_, rest)| rest),
+            _ => return false,
+        };
+        effect::scan(cstr(text).map_or(text, |(text, _)| text), true).any(Traces::RESETS)
+    }
+
+    /// Lends the server to the client and sends ahead what the session needs on it. Gives it back where it cannot
+    /// be made to suit.
+    pub fn adopt(&mut self, server: Box<Server>, now: Instant) -> Result<(), Box<Server>> {
+        let Some(needed) = self.client.needs(&server) else { return Err(server) };
+        let client = &mut *self.client;
+        server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
+        server.link.client.store(client.entry.id, Relaxed);
+        client.entry.set_link(Some(server.link.clone()));
+        client.leased_at = now;
+        client.lease = Some(server);
+        self.carry_settings(&needed);
+        self.carry_statements();
+        Ok(())
+    }
+
+    fn carry_settings(&mut self, needed: &std::sync::Arc<Settings>) {
+        let Some(server) = &mut self.client.lease else { return };
+        if Settings::same(&server.settings, needed) {
+            return;
+        }
+        let sql = server.settings.statement_to(needed);
+        server.settings = needed.clone();
+        // A simple Query drops the unnamed statement.
+        server.unnamed = None;
+        reply::query(self.flow.up.insert(), &sql);
+        self.flow.expected.push(Expect::OurQuery(Ours::Settings));
+    }
+
+    /// What the session has and its connection has lost, as after RESET of what the client began with on a
+    /// connection that began differently.
+    pub fn sync_settings(&mut self) {
+        let Some(server) = &self.client.lease else { return };
+        if let Some(needed) = self.client.needs(server) {
+            self.carry_settings(&needed);
+        }
+    }
+
+    /// Statements under clients' own names: another client's go, this one's come.
+    fn carry_statements(&mut self) {
+        let id = self.client.entry.id;
+        let client = &mut *self.client;
+        let Some(server) = &mut client.lease else { return };
+        if let Some(own) = server.own.take_if(|own| own.client != id) {
+            for name in own.names.keys() {
+                reply::close_statement(self.flow.up.insert(), name);
+                self.flow.expected.push(Expect::OurClose(None));
+            }
+        }
+        for (name, text) in client.names.sql() {
+            if server.own_of(id).get(name) == Some(&text.id) {
+                continue;
+            }
+            server.own_of(id).insert(name.into(), text.id);
+            server.unnamed = None;
+            reply::query_bytes(self.flow.up.insert(), &text.text);
+            self.flow.expected.push(Expect::OurQuery(Ours::Prepare(name.into())));
+        }
+    }
+
+    /// Asks the server what the client has left behind, if that is in doubt. True when it has been asked.
+    pub fn inquire(&mut self) -> bool {
+        let client = &mut *self.client;
+        if self.asked.is_some() || client.lease.is_none() {
+            return self.asked.is_some();
+        }
+        let Some(doubts) = client.doubts.take_if(|doubts| doubts.is_askable(client.pins)) else {
+            // What cannot be asked while pinned is kept; what is nothing to ask about is not.
+            client.doubts.take_if(|_| client.pins.is_empty());
+            return false;
+        };
+        let (sql, asked) = doubts.ask(&client.settings, client.pins);
+        reply::query(self.flow.up.insert(), &sql);
+        if let Some(server) = &mut client.lease {
+            server.unnamed = None;
+        }
+        self.flow.expected.push(Expect::OurQuery(Ours::Inquiry));
+        self.asked = Some(Box::new(asked));
+        true
+    }
+
+    /// The row that answers the question.
+    pub fn settle(&mut self, len: usize) {
+        let row = self.flow.down.window()[..len].to_vec();
+        let settled = self.asked.take().and_then(|asked| self.client.settle(*asked, &row));
+        if settled.is_none() {
+            self.client.pins.add(Traces::UNKNOWN);
+        }
+        self.flow.down.omit_frame(len);
+    }
+
+    /// The question could not be answered: the client keeps its connection.
+    pub fn unsettled(&mut self) {
+        self.asked = None;
+        self.client.pins.add(Traces::UNKNOWN);
+    }
+
+    /// A connection of another session's beginning that cannot be made to suit; what was promised was wrong.
+    pub fn misfit() -> End {
+        Error::internal("server connection does not suit the session's settings").into()
+    }
+}
