@@ -251,6 +251,17 @@ impl Pool {
         receiver
     }
 
+    /// A client has gone whose statements left much in the memory of the process that it had last: that connection is
+    /// closed, not lent to others.
+    pub fn retire_held_for(&self, client: u64) {
+        let server = {
+            let mut state = self.state.lock();
+            let held = state.idle.iter().position(|s| s.held_for == client);
+            held.map(|i| state.idle.remove(i))
+        };
+        server.into_iter().for_each(retire);
+    }
+
     /// Answers a waiting client's cancel request. False when it does not wait here.
     pub fn cancel_waiter(&self, client: u64) -> bool {
         let waiter = {
@@ -567,7 +578,7 @@ impl State {
 
 /// Closes a connection that is at rest, the polite way.
 #[allow(clippy::boxed_local, reason = "servers change hands as boxes")]
-fn retire(mut server: Box<Server>) {
+pub(super) fn retire(mut server: Box<Server>) {
     server.stream.try_send(crate::wire::reply::TERMINATE);
 }
 

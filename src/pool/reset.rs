@@ -52,6 +52,19 @@ pub fn recover(server: Box<Server>, debris: Debris) {
     });
 }
 
+/// Closes a connection that nothing can clean; what it runs is cancelled, since its process would not notice.
+pub fn close(server: Box<Server>, running: bool) {
+    if running {
+        let guard = server.link.begin_cancel();
+        tokio::spawn(async move {
+            cancel::deliver(guard).await;
+            drop(server);
+        });
+    } else {
+        super::pool::retire(server);
+    }
+}
+
 /// `None` when the connection had to be closed.
 async fn clean(mut server: Box<Server>, debris: Debris) -> Option<Box<Server>> {
     let mut status = if debris.open { TxStatus::Open } else { TxStatus::Idle };

@@ -178,6 +178,10 @@ pub struct Server {
     pub class: Arc<Settings>,
     /// What differs from what the server started with.
     pub settings: Arc<Settings>,
+    /// The client who would like to have it again; 0 for none.
+    pub held_for: u64,
+    /// Whether a client has had it.
+    pub used: bool,
     /// Statements under a client's own names.
     pub own: Option<Box<Own>>,
     /// The client whose sequence values it may hold; 0 for none.
@@ -219,6 +223,8 @@ impl Server {
             link,
             class,
             settings,
+            held_for: 0,
+            used: false,
             own: None,
             sequences: 0,
             unnamed: None,
@@ -227,11 +233,6 @@ impl Server {
             returned: now,
             slot,
         }
-    }
-
-    /// Whether it still has what this client left on it.
-    pub fn remembers(&self, client: u64) -> bool {
-        self.sequences == client || self.own.as_ref().is_some_and(|own| own.client == client)
     }
 
     /// Notes that `client` may have advanced a sequence.

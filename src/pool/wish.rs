@@ -15,8 +15,10 @@ pub struct Wish {
     pub class: Arc<Settings>,
     /// Nothing else will do than a connection that began with that.
     pub exact: bool,
-    /// One that still has what the client left on it would be welcome.
+    /// The one that the client had last would be welcome: its session keeps state.
     pub sticky: bool,
+    /// Nothing but a connection that nobody has used will do.
+    pub fresh: bool,
 }
 
 /// What to do for a client.
@@ -41,24 +43,24 @@ impl Wish {
     /// whether one can be made to look alike.
     #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
     pub fn choose(&self, idle: &[Box<Server>], room: bool, suits: impl Fn(&Server) -> bool) -> Choice {
-        if !self.sticky
-            && let Some(last) = idle.last()
-            && self.is_same(last)
-        {
-            return Choice::Take(idle.len() - 1);
+        let last = |wanted: &dyn Fn(&Server) -> bool| idle.iter().rposition(|s| self.is_same(s) && wanted(s));
+        let found = if self.fresh {
+            None
+        } else if self.sticky {
+            last(&|s| s.held_for == self.client).or_else(|| last(&|s| s.held_for == 0))
+        } else {
+            last(&|s| s.held_for == 0)
+        };
+        match found {
+            Some(i) => Choice::Take(i),
+            None if room || idle.is_empty() => Choice::Open,
+            None if self.fresh => Choice::Replace(0),
+            // Those that others would like to have again, the longest idle one first.
+            None => match idle.iter().position(|s| self.is_same(s)) {
+                Some(i) => Choice::Take(i),
+                None if !self.exact && suits(&idle[0]) => Choice::Take(0),
+                None => Choice::Replace(0),
+            },
         }
-        if self.sticky
-            && let Some(i) = idle.iter().rposition(|s| self.is_same(s) && s.remembers(self.client))
-        {
-            return Choice::Take(i);
-        }
-        if let Some(i) = idle.iter().rposition(|s| self.is_same(s)) {
-            return Choice::Take(i);
-        }
-        if room || idle.is_empty() {
-            return Choice::Open;
-        }
-        // The one that has been idle longest has the least that is worth keeping.
-        if !self.exact && suits(&idle[0]) { Choice::Take(0) } else { Choice::Replace(0) }
     }
 }

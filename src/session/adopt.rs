@@ -11,6 +11,7 @@ use crate::core::error::Error;
 use crate::core::limits::FRAME_HEADER;
 use crate::pool::server::Server;
 use crate::pool::settings::Settings;
+use crate::pool::wish::Wish;
 use crate::sql::effect::{self, Traces};
 use crate::wire::message::cstr;
 use crate::wire::{frame, reply};
@@ -25,30 +26,45 @@ impl Client {
     }
 }
 
+/// Whether the text begins like this, but for white space and case.
+fn leads(text: &[u8], with: &[u8]) -> bool {
+    text.trim_ascii_start().get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
+}
+
 impl Batch<'_> {
-    /// Whether the request that a connection is wanted for needs one that began like the session: it may go back to
-    /// what it began with.
-    pub fn needs_own_beginning(&self) -> bool {
+    /// What the request that a connection is wanted for wants beyond what this one is: one that began like the session
+    /// where it may go back to that, one that nobody has used where it depends on what has been loaded.
+    pub fn particular(&self, server: &Server) -> Option<Wish> {
+        let same = self.client.wish.is_same(server);
+        if same && !server.used {
+            return None;
+        }
         let window = self.flow.up.window();
-        let Ok(Some(header)) = frame::client(window, self.client.max_message) else { return false };
+        let header = frame::client(window, self.client.max_message).ok()??;
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
         let text = match header.kind {
+            // Only these depend on what is loaded, and this is on the way of every statement.
+            b'Q' if same && !leads(body, b"set ") && !leads(body, b"load") => return None,
             b'Q' => body,
-            b'P' => cstr(body).map_or(&b""[..], |(_, rest)| rest),
-            _ => return false,
+            b'P' if !same => cstr(body).map_or(&b""[..], |(_, rest)| rest),
+            _ => return None,
         };
-        effect::scan(cstr(text).map_or(text, |(text, _)| text), true).any(Traces::RESETS)
+        let traces = effect::scan(cstr(text).map_or(text, |(text, _)| text), true);
+        let fresh = traces.contains(Traces::FRESH) && server.used;
+        let exact = traces.contains(Traces::RESETS) && !same;
+        (fresh || exact).then(|| Wish { exact: true, fresh, ..self.client.wish.clone() })
     }
 
     /// Lends the server to the client and sends ahead what the session needs on it. Gives it back where it cannot
     /// be made to suit.
-    pub fn adopt(&mut self, server: Box<Server>, now: Instant) -> Result<(), Box<Server>> {
+    pub fn adopt(&mut self, mut server: Box<Server>, now: Instant) -> Result<(), Box<Server>> {
         let Some(needed) = self.client.needs(&server) else { return Err(server) };
         let client = &mut *self.client;
         server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
         server.link.client.store(client.entry.id, Relaxed);
         client.entry.set_link(Some(server.link.clone()));
         client.leased_at = now;
+        server.used = true;
         client.lease = Some(server);
         self.carry_settings(&needed);
         self.carry_statements();
@@ -89,13 +105,11 @@ impl Batch<'_> {
             }
         }
         for (name, text) in client.names.sql() {
-            if server.own_of(id).get(name) == Some(&text.id) {
-                continue;
+            if server.own_of(id).insert(name.into(), text.id) != Some(text.id) {
+                server.unnamed = None;
+                reply::query_bytes(self.flow.up.insert(), &text.text);
+                self.flow.expected.push(Expect::OurQuery(Ours::Prepare(name.into())));
             }
-            server.own_of(id).insert(name.into(), text.id);
-            server.unnamed = None;
-            reply::query_bytes(self.flow.up.insert(), &text.text);
-            self.flow.expected.push(Expect::OurQuery(Ours::Prepare(name.into())));
         }
     }
 

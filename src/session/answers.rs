@@ -151,8 +151,9 @@ impl Batch<'_> {
                 self.account(Instant::now());
                 Ok(())
             }
-            // In the client's transaction only what cannot change its status is sent.
-            (Some(status), Some(false)) if status == self.client.status => {
+            // A statement of ours that fails in the client's transaction fails that.
+            (Some(status), Some(false)) if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) => {
+                self.client.status = status;
                 self.flow.down.omit_frame(len);
                 Ok(())
             }
@@ -178,9 +179,11 @@ impl Batch<'_> {
                 client.names.unnamed = None;
                 client.settings = client.initial.clone();
                 client.pins = client.pins.of(Traces::SESSION);
+                client.serial = false;
                 client.doubts = None;
             }
             b"DEALLOCATE ALL" => {
+                client.pins = client.pins.without(Traces::PREPARED);
                 server.forget_all();
                 client.names.clear_named();
             }
@@ -219,7 +222,7 @@ impl Batch<'_> {
         self.client.pool.traffic.errors.add(1);
         let fields = ErrorFields::of(self.frame(len));
         let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
-        if code == SqlState::UNKNOWN_STATEMENT
+        if matches!(code, SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION)
             && let Some(reason) = self.reason.take_if(|_| whole)
         {
             self.flow.down.omit_frame(len);

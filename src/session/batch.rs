@@ -209,7 +209,7 @@ impl<'a> Batch<'a> {
         let now = self.begun.unwrap_or_else(Instant::now);
         let mut server = match self.client.pool.try_lease(&self.client.wish, now) {
             Some(server) => server,
-            None => match self.wait_for_server(false, now).await {
+            None => match self.wait_for_server(self.client.wish.clone(), now).await {
                 Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
                 got => got?,
             },
@@ -219,24 +219,24 @@ impl<'a> Batch<'a> {
             // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,
-                None => self.wait_for_server(false, Instant::now()).await?,
+                None => self.wait_for_server(self.client.wish.clone(), Instant::now()).await?,
             };
         }
-        if !self.client.wish.is_same(&server) && self.needs_own_beginning() {
+        if let Some(wish) = self.particular(&server) {
             drop(server);
-            server = self.wait_for_server(true, Instant::now()).await?;
+            server = self.wait_for_server(wish, Instant::now()).await?;
         }
         if self.adopt(server, now).is_ok() {
             return Ok(());
         }
-        let own = self.wait_for_server(true, Instant::now()).await?;
+        let exact = Wish { exact: true, ..self.client.wish.clone() };
+        let own = self.wait_for_server(exact, Instant::now()).await?;
         self.adopt(own, now).map_err(|_| Self::misfit())
     }
 
-    async fn wait_for_server(&mut self, exact: bool, now: Instant) -> Result<Box<Server>, End> {
+    async fn wait_for_server(&mut self, wish: Wish, now: Instant) -> Result<Box<Server>, End> {
         let client = &self.client;
         client.entry.set_doing(Doing::Waiting);
-        let wish = Wish { exact, ..client.wish.clone() };
         let mut reply = client.pool.queue(wish, now);
         let got = poll_fn(|cx| {
             if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
@@ -302,8 +302,9 @@ impl<'a> Batch<'a> {
         if !client.pins.is_empty() {
             return;
         }
-        let Some(server) = client.lease.take() else { return };
+        let Some(mut server) = client.lease.take() else { return };
         client.entry.set_link(None);
+        server.held_for = if client.wish.sticky { client.entry.id } else { 0 };
         if server.link.cancelling() || server.link.poisoned() {
             reset::fence(server);
         } else {

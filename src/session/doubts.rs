@@ -146,6 +146,16 @@ impl Client {
     /// Notes what a statement that is about to be sent may leave behind.
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
+        self.wish.sticky |= traces.any(Traces::STATEFUL);
+        self.messy |= traces.any(Traces::DDL);
+        self.serial |= traces.any(Traces::SERIAL);
+        if self.serial && traces.any(Traces::ADVANCES) {
+            self.pins.add(Traces::SEQUENCE);
+        }
+        // What becomes of a statement whose objects change is known to the server that has it.
+        if traces.any(Traces::DDL) && self.names.sql().next().is_some() {
+            self.pins.add(Traces::PREPARED);
+        }
         if traces.any(Traces::ADVANCES.and(Traces::CALLS))
             && let Some(server) = &mut self.lease
         {

@@ -87,10 +87,12 @@ impl Seat {
             max_message: shared.config.load().general.max_message_size,
             shared,
             pool: self.entry.pool.clone(),
-            wish: Wish { client: self.entry.id, class: self.class, exact: false, sticky: false },
+            wish: Wish { client: self.entry.id, class: self.class, exact: false, sticky: false, fresh: false },
             entry: self.entry,
             initial: self.settings.clone(),
             settings: self.settings,
+            serial: false,
+            messy: false,
             doubts: None,
             names: Names::default(),
             lease: None,
@@ -320,7 +322,7 @@ async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Ar
         return Ok(known);
     }
     let now = Instant::now();
-    let wish = Wish { client: id, class: pool.neutral().clone(), exact: true, sticky: false };
+    let wish = Wish { client: id, class: pool.neutral().clone(), exact: true, sticky: false, fresh: false };
     let mut server = match pool.try_lease(&wish, now) {
         Some(server) => server,
         None => pool

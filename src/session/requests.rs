@@ -221,12 +221,15 @@ impl Batch<'_> {
 
     /// What some statements need on the server first: names of the client's, no sequence values of others.
     fn prepare_for(&mut self, traces: Traces, text: &[u8]) -> Result<(), End> {
-        if !traces.any(Traces::NEEDS) {
+        let by_hand = self.client.serial || traces.contains(Traces::SERIAL);
+        let sequences = traces.contains(Traces::SEQUENCE) || by_hand && traces.contains(Traces::ADVANCES);
+        if !sequences && !traces.any(Traces::NEEDS) {
             return Ok(());
         }
         self.client.wish.sticky = true;
         let id = self.client.entry.id;
-        let foreign = traces.contains(Traces::SEQUENCE) && self.server()?.has_foreign_sequences(id);
+        let kept = self.client.pins.contains(Traces::SEQUENCE);
+        let foreign = sequences && !kept && self.server()?.has_foreign_sequences(id);
         if foreign && !self.flow.expected.needs_sync() {
             reply::query(self.flow.up.insert(), "DISCARD SEQUENCES");
             self.flow.expected.push(Expect::OurQuery(Ours::Sequences));
@@ -244,13 +247,24 @@ impl Batch<'_> {
 
     /// Makes sure that the server has a statement of the protocol's under the client's own name, for use by SQL.
     fn ensure_own(&mut self, name: &[u8]) -> Result<(), End> {
-        let Some(Named::Shared(statement)) = self.client.names.get(name).cloned() else { return Ok(()) };
         let id = self.client.entry.id;
-        let own = self.server()?.own_of(id);
-        if own.get(name) != Some(&statement.id) {
-            own.insert(name.into(), statement.id);
-            reply::parse(self.flow.up.insert(), name, &statement.body);
-            self.flow.expected.push(Expect::OurOwn(name.into()));
+        match self.client.names.get(name).cloned() {
+            Some(Named::Shared(statement)) => {
+                if self.server()?.own_of(id).insert(name.into(), statement.id) != Some(statement.id) {
+                    reply::parse(self.flow.up.insert(), name, &statement.body);
+                    self.flow.expected.push(Expect::OurOwn(name.into()));
+                }
+            }
+            // It could not be prepared again when the server came: perhaps it can now.
+            Some(Named::Sql(statement)) if !self.flow.expected.needs_sync() => {
+                let server = self.server()?;
+                if server.own_of(id).insert(name.into(), statement.id) != Some(statement.id) {
+                    server.unnamed = None;
+                    reply::query_bytes(self.flow.up.insert(), &statement.text);
+                    self.flow.expected.push(Expect::OurQuery(Ours::Prepare(name.into())));
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -272,7 +286,7 @@ impl Batch<'_> {
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
             let traces = effect::scan(text, true);
-            if traces.any(Traces::NEEDS) {
+            if !traces.is_empty() {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
             }

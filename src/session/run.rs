@@ -49,6 +49,10 @@ pub struct Client {
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Traces,
+    /// Whether it handles sequences by hand.
+    pub serial: bool,
+    /// Whether its statements have changed what there is, which fills the memory of server processes.
+    pub messy: bool,
     /// What its statements may have left behind since the server was last asked.
     pub doubts: Option<Box<Doubts>>,
     /// Largest message it may send, in bytes.
@@ -134,6 +138,9 @@ impl Client {
                 _ => self.abandon(server, Debris::default()),
             }
         }
+        if self.messy {
+            self.pool.retire_held_for(self.entry.id);
+        }
         self.shared.leave(&self.entry);
         if self.shared.config.load().log.disconnections {
             tracing::info!(client = self.entry.id, "disconnected");
@@ -143,6 +150,10 @@ impl Client {
     /// Gives back a server connection that was not released in the ordinary way.
     pub fn abandon(&self, server: Box<Server>, debris: Debris) {
         let open = self.status != TxStatus::Idle;
+        // What DISCARD ALL does not take away.
+        if self.messy || self.pins.any(Traces::LASTING) {
+            return reset::close(server, debris.owed > 0 || debris.sync);
+        }
         reset::recover(
             server,
             Debris { open, state: !self.pins.is_empty() || self.doubts.is_some(), ..debris },

@@ -58,6 +58,16 @@ traces! {
     EXECUTES = 17, "execute";
     /// Settings may go back to what the session began with.
     RESETS = 18, "reset";
+    /// CREATE, ALTER or DROP.
+    DDL = 19, "ddl";
+    /// Sequences are handled by hand: their values may be asked for next.
+    SERIAL = 20, "sequence";
+    /// Wants a connection that nobody has used: what it does depends on what others had loaded.
+    FRESH = 21, "fresh connection";
+    /// The temporary schema is in the search path.
+    PATH = 22, "temporary schema";
+    /// Objects that statements prepared by SQL may depend on have changed.
+    PREPARED = 23, "prepared before ddl";
 }
 
 impl Traces {
@@ -81,8 +91,15 @@ impl Traces {
             | Self::LARGE.0
             | Self::SEED.0
             | Self::EXTENSION.0
+            | Self::PATH.0
+            | Self::PREPARED.0
             | Self::UNKNOWN.0,
     );
+    /// What speaks of a session that keeps state: it is given the same connection again where that can be had.
+    pub const STATEFUL: Traces = Traces(Self::ASKABLE.0 | Self::NEEDS.0 | Self::DDL.0 | Self::SERIAL.0);
+    /// What DISCARD ALL does not take away.
+    pub const LASTING: Traces =
+        Traces(Self::LOAD.0 | Self::SEED.0 | Self::EXTENSION.0 | Self::PATH.0 | Self::UNKNOWN.0);
     /// What calls for something to be sent to the server first.
     pub const NEEDS: Traces = Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0);
     /// Code that may do anything that can be asked about: DO, CALL, a function that was found to.
@@ -157,6 +174,9 @@ pub fn scan(sql: &[u8], conforming: bool) -> Traces {
             }
             Kind::Word => {
                 traces.add(word(text, lead));
+                if lead == Lead::Create && is(text, "language") && is_c(&sql[token.end..]) {
+                    traces.add(Traces::EXTENSION);
+                }
                 if called(&sql[token.end..]) && !is_plain(text) {
                     traces.add(Traces::CALLS);
                 }
@@ -171,6 +191,12 @@ pub fn scan(sql: &[u8], conforming: bool) -> Traces {
         }
     }
     traces
+}
+
+/// Whether functions are made in C: what they keep between calls is in their server process.
+fn is_c(rest: &[u8]) -> bool {
+    let mut words = Lexer::new(rest, true).map(|t| &rest[t.start..t.end]);
+    words.next().is_some_and(|w| [&b"c"[..], b"C", b"'c'", b"'C'", b"\"c\""].contains(&w))
 }
 
 /// Whether what follows a name makes it a call.
@@ -267,13 +293,16 @@ enum Lead {
     Declare,
     Load,
     Opaque,
-    /// DROP, CLOSE, UNLISTEN: where a reason ends.
+    /// CLOSE: where a reason ends.
     End,
+    Drop,
+    Alter,
     Discard,
     Execute,
     /// INSERT, UPDATE, COPY and the like: where a default may advance a sequence.
     Write,
-    /// CREATE, SELECT, WITH and the like: where TEMP makes a temporary object.
+    Create,
+    /// SELECT, WITH and the like: where TEMP makes a temporary object.
     Making,
     Other,
 }
@@ -295,11 +324,12 @@ impl Lead {
             ("load", Lead::Load),
             ("do", Lead::Opaque),
             ("call", Lead::Opaque),
-            ("create", Lead::Making),
+            ("create", Lead::Create),
             ("with", Lead::Making),
             ("explain", Lead::Making),
             ("import", Lead::Making),
-            ("drop", Lead::End),
+            ("drop", Lead::Drop),
+            ("alter", Lead::Alter),
             ("close", Lead::End),
             ("deallocate", Lead::Prepare),
             ("discard", Lead::Discard),
@@ -314,24 +344,43 @@ impl Lead {
         let mut next = after.clone().map(|t: Token| &sql[t.start..t.end]);
         let mut first = || next.next().unwrap_or_default();
         match self {
-            Lead::Set | Lead::Reset => {
-                let traces = setting(first(), first());
-                if self == Lead::Reset || next.any(|w| is(w, "default") || is(w, "local")) {
-                    traces.and(Traces::RESETS)
-                } else {
-                    traces
-                }
-            }
+            Lead::Set | Lead::Reset => self.setting(sql, after),
             Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE,
             Lead::Listen => Traces::LISTEN,
-            Lead::Load => Traces::LOAD,
+            Lead::Load => Traces::LOAD.and(Traces::FRESH),
             Lead::Opaque => Traces::OPAQUE,
             Lead::End => Traces::ENDS,
+            Lead::Drop => Traces::ENDS.and(Traces::DDL),
+            Lead::Create | Lead::Alter => Traces::DDL,
             Lead::Discard => Traces::ENDS.and(Traces::RESETS),
             Lead::Execute => Traces::EXECUTES.and(Traces::ADVANCES),
             Lead::Write => Traces::ADVANCES,
             _ => Traces::NONE,
         }
+    }
+}
+
+impl Lead {
+    fn setting(self, sql: &[u8], after: &Lexer<'_>) -> Traces {
+        let mut words = after.clone().map(|t: Token| &sql[t.start..t.end]).take_while(|w| *w != b";");
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut traces = setting(first, second);
+        // What a library's settings may be called depends on whether it is loaded.
+        if second == b"." && first.to_ascii_lowercase().starts_with(b"pl") {
+            traces.add(Traces::FRESH);
+        }
+        let (mut resets, mut temporary) = (self == Lead::Reset, false);
+        for word in words {
+            resets |= is(word, "default") || is(word, "local");
+            temporary |= word.windows(7).any(|w| is(w, "pg_temp"));
+        }
+        if resets {
+            traces.add(Traces::RESETS);
+        }
+        if temporary && traces.contains(Traces::SETTING) {
+            traces.add(Traces::PATH.and(Traces::FRESH));
+        }
+        traces
     }
 }
 
@@ -351,27 +400,33 @@ fn is(word: &[u8], lower: &str) -> bool {
 /// A word inside a statement.
 #[inline]
 fn word(text: &[u8], lead: Lead) -> Traces {
+    let making = matches!(lead, Lead::Making | Lead::Create);
     match text.len() {
-        4 if lead == Lead::Making && is(text, "temp") => Traces::TEMPORARY,
-        9 if lead == Lead::Making && is(text, "temporary") => Traces::TEMPORARY,
+        4 if making && is(text, "temp") => Traces::TEMPORARY,
+        9 if making && is(text, "temporary") => Traces::TEMPORARY,
         4 if lead == Lead::Declare && is(text, "hold") => Traces::CURSOR,
-        7 if lead == Lead::Making && is(text, "execute") => Traces::EXECUTES.and(Traces::ADVANCES),
-        6 if lead == Lead::Making && (is(text, "insert") || is(text, "update")) => Traces::ADVANCES,
+        7 if making && is(text, "execute") => Traces::EXECUTES.and(Traces::ADVANCES),
+        6 if making && (is(text, "insert") || is(text, "update")) => Traces::ADVANCES,
         11 if lead == Lead::Write && is(text, "pg_settings") => Traces::SETTINGS,
         // EXPLAIN ANALYZE runs what it explains.
-        6.. => name(text),
+        6.. => name(text).and(if matches!(lead, Lead::Create | Lead::Alter) { making_sequence(text) } else { Traces::NONE }),
         _ => Traces::NONE,
     }
+}
+
+fn making_sequence(text: &[u8]) -> Traces {
+    const WORDS: &[&str] = &["sequence", "serial", "bigserial", "smallserial", "identity"];
+    if WORDS.iter().any(|w| is(text, w)) { Traces::SERIAL } else { Traces::NONE }
 }
 
 /// Names of functions and schemas with an effect on the session, by how they begin.
 const NAMES: &[(&str, Traces)] = &[
     ("set_config", Traces(Traces::SETTING.0 | Traces::RESETS.0)),
     ("setseed", Traces::SEED),
-    ("setval", Traces::ADVANCES),
-    ("nextval", Traces::ADVANCES),
-    ("currval", Traces::SEQUENCE),
-    ("lastval", Traces::SEQUENCE),
+    ("setval", Traces(Traces::ADVANCES.0 | Traces::SERIAL.0)),
+    ("nextval", Traces(Traces::ADVANCES.0 | Traces::SERIAL.0)),
+    ("currval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
+    ("lastval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
     ("pg_advisory_lock", Traces::ADVISORY),
     ("pg_try_advisory_lock", Traces::ADVISORY),
     ("pg_advisory_unlock", Traces::ENDS),
@@ -434,6 +489,7 @@ impl Stream {
         if text.is_empty() {
             return;
         }
+        self.traces.add(word(&text, Lead::Create));
         if self.leading {
             self.leading = false;
             self.traces.add(match Lead::of(&text) {
@@ -524,6 +580,10 @@ mod tests {
         check("DROP TABLE t", &["end"]);
         check("CLOSE ALL", &["end"]);
         check("SELECT pg_advisory_unlock(1)", &["end", "call"]);
+        assert!(scan(b"CREATE TABLE t (a serial)", true).contains(Traces::SERIAL));
+        assert!(scan(b"CREATE FUNCTION f() RETURNS int LANGUAGE C AS 'x'", true).contains(Traces::EXTENSION));
+        assert!(scan(b"SET search_path = pg_temp, a", true).contains(Traces::PATH.and(Traces::FRESH)));
+        assert!(!scan(b"SET LOCAL search_path = pg_temp, a", true).contains(Traces::PATH));
         check("EXECUTE s", &["sequence advanced", "execute"]);
         check("EXPLAIN EXECUTE s", &["sequence advanced", "execute"]);
         check("RESET a", &["reset"]);
@@ -560,7 +620,7 @@ mod tests {
             sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
             let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));
             // What is set is asked for as a whole.
-            let short = short.without(Traces::SETTING.and(Traces::SEED));
+            let short = short.without(Traces::SETTING.and(Traces::SEED).and(Traces::RESETS).and(Traces::FRESH));
             prop_assert!(long.contains(short), "{sql}: {:?} {:?}", long.labels(), short.labels());
         }
     }

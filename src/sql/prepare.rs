@@ -16,13 +16,17 @@ pub struct Mentions {
 pub fn mentions(sql: &[u8], conforming: bool) -> Mentions {
     let mut found = Mentions::default();
     let tokens: Vec<Token> = Lexer::new(sql, conforming).collect();
-    for statement in tokens.split(|t| &sql[t.start..t.end] == b";") {
+    let statements = tokens.split(|t| &sql[t.start..t.end] == b";").filter(|statement| !statement.is_empty());
+    let alone = statements.clone().count() == 1;
+    for statement in statements {
         let text = |i: usize| statement.get(i).map_or(&b""[..], |t: &Token| &sql[t.start..t.end]);
         let is = |i: usize, word: &str| text(i).eq_ignore_ascii_case(word.as_bytes());
         if is(0, "prepare") && !is(1, "transaction") {
             if let (Some(name), Some(last)) = (statement.get(1).and_then(|t| name(sql, t)), statement.last())
             {
-                found.prepared.push((name.clone(), sql[statement[0].start..last.end].to_vec()));
+                // Where it was all that was sent, all of it is what the server shows of it.
+                let text = if alone { sql } else { &sql[statement[0].start..last.end] };
+                found.prepared.push((name.clone(), text.to_vec()));
                 found.used.push(name);
             }
         } else if is(0, "deallocate") {
@@ -81,6 +85,7 @@ mod tests {
             assert_eq!(found.used.iter().map(|n| text(n)).collect::<Vec<_>>(), used, "{sql}");
         };
         check("PREPARE A (int) AS SELECT $1; SELECT 1", &[("a", "PREPARE A (int) AS SELECT $1")], &["a"]);
+        check("PREPARE a AS SELECT 1 ; ", &[("a", "PREPARE a AS SELECT 1 ; ")], &["a"]);
         check("prepare \"A\"\"b\" as select 1", &[("A\"b", "prepare \"A\"\"b\" as select 1")], &["A\"b"]);
         check("PREPARE TRANSACTION 'x'", &[], &[]);
         check("EXECUTE a(1); EXPLAIN (ANALYZE) EXECUTE b", &[], &["a", "b"]);
