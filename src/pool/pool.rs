@@ -214,7 +214,9 @@ impl Pool {
     }
 
     fn suits(&self, server: &Server, wish: &Wish) -> bool {
-        wish.is_same(server) || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some()
+        let alike = wish.is_same(server)
+            || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some();
+        alike && !(wish.fresh && server.used)
     }
 
     /// An idle connection, if there is one that is fit.
