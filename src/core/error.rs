@@ -38,6 +38,8 @@ sqlstates! {
     INVALID_PASSWORD = b"28P01";
     /// invalid_catalog_name
     UNKNOWN_DATABASE = b"3D000";
+    /// warning
+    WARNING = b"01000";
     /// in_failed_sql_transaction
     IN_FAILED_TRANSACTION = b"25P02";
     /// invalid_sql_statement_name

@@ -19,6 +19,7 @@ pub mod cancel;
 pub mod cap;
 pub mod connect;
 pub mod defaults;
+pub mod hub;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod reset;
@@ -28,8 +29,8 @@ pub mod statement;
 pub mod welcome;
 pub mod wish;
 
-use connect::{Credential, Target};
 use cap::Cap;
+use connect::{Credential, Target};
 use pool::{Pool, Purpose};
 
 /// All pools of the process.
@@ -38,6 +39,7 @@ pub struct Pools {
     targets: Vec<Arc<Target>>,
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
+    hubs: Mutex<HashMap<(String, String), Arc<hub::Hub>>>,
     kick: Arc<Notify>,
 }
 
@@ -52,7 +54,13 @@ impl Pools {
     pub fn new(config: &Config) -> Result<Pools, String> {
         let targets =
             config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Pools { targets, pools: Mutex::default(), caps: Mutex::default(), kick: Arc::default() })
+        Ok(Pools {
+            targets,
+            pools: Mutex::default(),
+            caps: Mutex::default(),
+            hubs: Mutex::default(),
+            kick: Arc::default(),
+        })
     }
 
     /// The backend that a database of the configuration is on.
@@ -88,6 +96,12 @@ impl Pools {
 
     fn cap(&self, what: String, limit: u32) -> Arc<Cap> {
         self.caps.lock().entry(what.clone()).or_insert_with(|| Cap::new(what, limit)).clone()
+    }
+
+    /// Who listens for the clients of a pool's database.
+    pub fn hub(&self, pool: &Arc<Pool>) -> Arc<hub::Hub> {
+        let key = (pool.target.name().to_string(), pool.purpose.dbname.clone());
+        self.hubs.lock().entry(key).or_insert_with(|| hub::Hub::new(pool.clone())).clone()
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {

@@ -209,13 +209,14 @@ impl Pool {
 
     /// What a session needs on a server where both began with settings of their own.
     pub fn carried(&self, server: &Server, class: &Settings, overrides: &Settings) -> Option<Settings> {
-        let default = |name: &str| self.default(name).map(str::to_string);
+        let default =
+            |name: &str| self.welcomes.reports(name).or_else(|| self.default(name).map(str::to_string));
         Settings::carried(&server.class, class, overrides, default)
     }
 
     fn suits(&self, server: &Server, wish: &Wish) -> bool {
-        let alike = wish.is_same(server)
-            || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some();
+        let alike =
+            wish.is_same(server) || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some();
         alike && !(wish.fresh && server.used)
     }
 
@@ -306,9 +307,7 @@ impl Pool {
 
     /// Whether another pool under one of our caps wants a connection that only we can free.
     fn others_starve(&self) -> bool {
-        self.caps.iter().any(|cap| {
-            cap.is_contended()
-        })
+        self.caps.iter().any(|cap| cap.is_contended())
     }
 
     /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].

@@ -44,6 +44,12 @@ impl Welcomes {
         self.base.lock().clone()
     }
 
+    /// What a fresh server reports for a setting, if it does.
+    pub fn reports(&self, name: &str) -> Option<String> {
+        let base = self.base.lock();
+        base.iter().flat_map(|p| p.iter()).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone())
+    }
+
     /// The welcome of sessions with these settings, if one has been worked out; `settings` must not have
     /// `application_name`.
     pub fn find(&self, settings: &Settings) -> Option<Arc<Welcome>> {

@@ -87,6 +87,7 @@ impl Batch<'_> {
     /// What the session has and its connection has lost, as after RESET of what the client began with on a
     /// connection that began differently.
     pub fn sync_settings(&mut self) {
+        self.client.unsynced = false;
         let Some(server) = &self.client.lease else { return };
         if let Some(needed) = self.client.needs(server) {
             self.carry_settings(&needed);

@@ -8,6 +8,7 @@ use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::statement::SERVER_PREFIX;
 use crate::sql::effect::Traces;
+use crate::sql::listen::Listen;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status};
 use crate::wire::reply;
@@ -110,8 +111,14 @@ impl Batch<'_> {
                 Ok(())
             }
             kind => {
-                if kind == b'C' && whole {
+                if kind == b'C' && whole && !self.flow.expected.is_ours() {
                     self.command_complete(len);
+                    if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
+                        let listen = Listen::clone(listen);
+                        self.flow.expected.answer(kind);
+                        self.listened(listen, len);
+                        return Ok(());
+                    }
                 }
                 match self.flow.expected.answer(kind) {
                     Fate::Forward => self.flow.down.pass_frame(len),
@@ -148,11 +155,14 @@ impl Batch<'_> {
             (Some(status), Some(true)) => {
                 self.client.status = status;
                 self.flow.down.pass_frame(len);
+                self.settle_listening();
                 self.account(Instant::now());
                 Ok(())
             }
             // A statement of ours that fails in the client's transaction fails that.
-            (Some(status), Some(false)) if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) => {
+            (Some(status), Some(false))
+                if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) =>
+            {
                 self.client.status = status;
                 self.flow.down.omit_frame(len);
                 Ok(())
@@ -166,6 +176,9 @@ impl Batch<'_> {
         let window = self.flow.down.window();
         let tag = command_tag(&window[..len.min(window.len())]);
         if tag.first() != Some(&b'D') {
+            if tag == b"ROLLBACK" {
+                self.note_rollback();
+            }
             return;
         }
         let client = &mut *self.client;
@@ -177,6 +190,7 @@ impl Batch<'_> {
                 server.settings = server.slot.pool().neutral().clone();
                 client.names.clear_named();
                 client.names.unnamed = None;
+                client.listening = None;
                 client.settings = client.initial.clone();
                 client.pins = client.pins.of(Traces::SESSION);
                 client.serial = false;
@@ -251,6 +265,7 @@ impl Batch<'_> {
                 None => self.flow.down.pass_frame(len),
             },
         }
+        self.note_rollback();
         if fatal {
             // The server closes the connection next; the client has been told why.
             self.server_said_goodbye = true;

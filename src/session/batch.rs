@@ -14,6 +14,7 @@ use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Severity, SqlState};
+use crate::pool::hub::Channel;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
 use crate::pool::wish::Wish;
@@ -53,6 +54,8 @@ pub struct Batch<'a> {
     pub begun: Option<Instant>,
     /// Words of a statement that is too long to be held.
     pub long_text: Option<effect::Stream>,
+    /// A request waits for an answer.
+    pub held: bool,
     /// What the server has been asked about the client's state.
     pub asked: Option<Box<Asked>>,
     /// An error of a statement of ours that explains the client's next one.
@@ -69,6 +72,8 @@ pub enum Next {
     Io,
     /// A server connection.
     Lease,
+    /// That the hub listens to this channel.
+    Subscribe(Channel),
 }
 
 impl<'a> Batch<'a> {
@@ -84,6 +89,7 @@ impl<'a> Batch<'a> {
             flow,
             begun: None,
             long_text: None,
+            held: false,
             asked: None,
             reason: None,
             server_said_goodbye: false,
@@ -130,18 +136,32 @@ impl<'a> Batch<'a> {
                 moved => moved,
             })
             .await?;
-            while let Next::Lease = self.take_requests()? {
-                self.lease().await?;
-            }
-            self.take_answers()?;
-            if self.server_said_goodbye {
-                return Err(End::ServerLost(true));
-            }
-            self.release();
+            while self.work().await? {}
             if self.at_rest() {
                 return Ok(());
             }
         }
+    }
+
+    /// Looks at what has come from both sides. True when a request that waited for an answer need wait no longer.
+    async fn work(&mut self) -> Result<bool, End> {
+        self.held = false;
+        loop {
+            match self.take_requests()? {
+                Next::Io => break,
+                Next::Lease => self.lease().await?,
+                // Boxed: rare.
+                Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
+            }
+        }
+        let before = self.flow.expected.len();
+        self.take_answers()?;
+        self.deliver()?;
+        if self.server_said_goodbye {
+            return Err(End::ServerLost(true));
+        }
+        self.release();
+        Ok(self.held && self.flow.expected.len() < before)
     }
 
     fn at_rest(&self) -> bool {

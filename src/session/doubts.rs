@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use md5::{Digest, Md5};
+
 use super::names::{Named, SqlText};
 use super::run::Client;
 use crate::pool::defaults::unhex;
@@ -22,7 +24,16 @@ pub struct Doubts {
     /// RESET ALL.
     all: bool,
     /// Statements prepared by SQL.
-    prepared: Vec<(Vec<u8>, Vec<u8>)>,
+    prepared: Vec<Candidate>,
+}
+
+/// A statement that SQL may have prepared.
+#[derive(Debug)]
+struct Candidate {
+    name: Vec<u8>,
+    text: Vec<u8>,
+    /// Digest of the whole string that it was part of, which is what the server shows of it.
+    source: String,
 }
 
 /// What was asked.
@@ -30,7 +41,7 @@ pub struct Doubts {
 pub struct Asked {
     named: Vec<(String, Change)>,
     kinds: Traces,
-    prepared: Vec<(Vec<u8>, Vec<u8>)>,
+    prepared: Vec<Candidate>,
 }
 
 /// Settings above which all are asked for at once.
@@ -63,7 +74,8 @@ const KINDS: &[(Traces, &str)] = &[
     (Traces::LISTEN, "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"),
     (
         Traces::PREPARE,
-        "(SELECT pg_catalog.string_agg(pg_catalog.encode(pg_catalog.convert_to(name, 'UTF8'), 'hex'), ',') \
+        "(SELECT pg_catalog.string_agg(pg_catalog.concat(pg_catalog.encode(pg_catalog.convert_to(name, 'UTF8'), \
+         'hex'), '=', pg_catalog.md5(pg_catalog.convert_to(statement, 'UTF8'))), ',') \
          FROM pg_catalog.pg_prepared_statements WHERE NOT pg_catalog.starts_with(name, '__turnpike_'))",
     ),
     (
@@ -74,11 +86,19 @@ const KINDS: &[(Traces, &str)] = &[
     ),
 ];
 
+impl Asked {
+    /// Whether the answer may change what names of statements mean.
+    pub fn is_about_names(&self) -> bool {
+        self.kinds.contains(Traces::PREPARE)
+    }
+}
+
 impl Doubts {
     fn note(&mut self, traces: Traces, sql: &[u8], conforming: bool) {
         self.traces
             .add(traces.of(Traces::ASKABLE.and(Traces::ENDS).and(Traces::RESETS)).without(Traces::SETTING));
-        if traces.any(Traces::SETTING) {
+        // What a DO block sets, its text tells.
+        if traces.any(Traces::SETTING.and(Traces::SETTINGS)) {
             let changes = setting::changes(sql, conforming);
             if changes.unnamed {
                 self.traces.add(Traces::SETTINGS);
@@ -89,8 +109,10 @@ impl Doubts {
             }
         }
         if traces.any(Traces::PREPARE) {
-            let found = prepare::mentions(sql, conforming).prepared;
-            self.prepared.extend(found);
+            let source = md5(sql);
+            for (name, text) in prepare::mentions(sql, conforming).prepared {
+                self.prepared.push(Candidate { name, text, source: source.clone() });
+            }
         }
     }
 
@@ -126,7 +148,13 @@ impl Doubts {
         if kinds.any(Traces::SETTINGS) || self.traces.any(Traces::SETTINGS) {
             kinds.add(Traces::SETTINGS);
             // Who the session is stands in no list of settings.
-            self.named = ["session_authorization", "role"].map(|n| (n.to_string(), Change::Reset)).into();
+            for name in ["session_authorization", "role"] {
+                self.named.push((name.to_string(), Change::Reset));
+            }
+            // Nor do custom settings, except those of libraries.
+            for (name, _) in settings.iter().filter(|(name, _)| name.contains('.')) {
+                self.named.push((name.to_string(), Change::Reset));
+            }
         }
         let mut sql = String::from("SELECT NULL");
         for (name, _) in &self.named {
@@ -171,17 +199,20 @@ impl Client {
         }
     }
 
-    /// Takes what a server reports of a setting that is carried; returns what the client is told. Going back to what
-    /// the session began with does not know the application's name, which other connections of the pool do not begin
-    /// with.
+    /// Takes what a server reports of a setting that is carried; returns what the client is told. Where the connection
+    /// went back to what it began with, the client goes back to what its session began with, which may differ; no
+    /// connection begins with an application's name.
     pub fn reported(&mut self, name: &str, value: &str) -> String {
         let mut settings = Settings::clone(&self.settings);
         let resets = self.doubts.as_ref().is_some_and(|d| d.traces.any(Traces::RESETS))
             || self.settings == self.initial;
-        let initial =
-            self.initial.get(name).filter(|_| name == APPLICATION_NAME && value.is_empty() && resets);
-        let told = initial.unwrap_or(value).to_string();
-        if self.beginning(name).unwrap_or_default() == told {
+        let began = self.beginning(name).unwrap_or_default();
+        let told = if resets && self.is_where_server_began(name, value) {
+            self.initial.get(name).map_or(began.clone(), str::to_string)
+        } else {
+            value.to_string()
+        };
+        if began == told {
             settings.remove(name);
         } else {
             settings.set(name, &told);
@@ -190,23 +221,38 @@ impl Client {
             *self.entry.application_name.lock() = told.as_str().into();
         }
         self.adopt_settings(settings);
-        if told != value
-            && let Some(server) = &mut self.lease
-        {
-            let mut actual = Settings::clone(&server.settings);
-            actual.remove(name);
-            server.settings = Arc::new(actual);
+        if told != value {
+            self.server_lacks(name);
         }
         told
     }
 
+    /// Whether this is what the server connection had for a setting when it began.
+    fn is_where_server_began(&self, name: &str, value: &str) -> bool {
+        let Some(server) = &self.lease else { return false };
+        let base = || self.pool.welcomes.reports(name);
+        server.class.get(name).map(str::to_string).or_else(base).unwrap_or_default() == value
+    }
+
+    /// The server connection has gone back to its own beginning for a setting.
+    fn server_lacks(&mut self, name: &str) {
+        if let Some(server) = &mut self.lease {
+            let mut actual = Settings::clone(&server.settings);
+            actual.remove(name);
+            server.settings = Arc::new(actual);
+            self.unsynced = true;
+        }
+    }
+
     /// What the session began with for a setting, as far as is known.
-    fn beginning(&self, name: &str) -> Option<&str> {
-        self.wish.class.get(name).or_else(|| self.pool.default(name)).or(match name {
+    fn beginning(&self, name: &str) -> Option<String> {
+        let known = match name {
             "role" => Some("none"),
-            "session_authorization" => Some(&self.pool.purpose.server_user),
-            _ => None,
-        })
+            "session_authorization" => Some(self.pool.purpose.server_user.as_str()),
+            _ => self.wish.class.get(name),
+        };
+        let known = known.map(str::to_string).or_else(|| self.pool.welcomes.reports(name));
+        known.or_else(|| self.pool.default(name).map(str::to_string))
     }
 
     /// Takes the server's answer (a DataRow). `None` where it makes no sense.
@@ -231,8 +277,21 @@ impl Client {
                 kind => self.pins = self.pins.without(kind),
             }
         }
+        let mut lacking = Vec::new();
+        let differs = self.lease.as_ref().is_some_and(|s| !self.wish.is_same(s));
         for (name, change, value) in named {
             let value = value.flatten();
+            if differs
+                && change == Change::Reset
+                && let Some(v) = &value
+                && self.settings.get(&name) != Some(v)
+                && self.beginning(&name).as_ref() != Some(v)
+                && self.is_where_server_began(&name, v)
+            {
+                settings.remove(&name);
+                lacking.push(name);
+                continue;
+            }
             let gone = match (change, &value) {
                 (_, None) => true,
                 (Change::Set, Some(_)) => false,
@@ -243,7 +302,7 @@ impl Client {
                 }
                 // A custom setting cannot be taken away: it is empty from then on.
                 (Change::Reset, Some(v)) => {
-                    self.beginning(&name) == Some(v) || v.is_empty() && name.contains('.')
+                    self.beginning(&name).as_ref() == Some(v) || v.is_empty() && name.contains('.')
                 }
             };
             match value.filter(|_| !gone) {
@@ -252,6 +311,7 @@ impl Client {
             }
         }
         self.adopt_settings(settings);
+        lacking.iter().for_each(|name| self.server_lacks(name));
         Some(())
     }
 
@@ -264,7 +324,7 @@ impl Client {
             let (name, value) = (std::str::from_utf8(&item[..at]).ok()?, unhex(&item[at + 1..])?);
             let ours = self.settings.get(&name.to_ascii_lowercase()).is_none()
                 && self.lease.as_ref().is_some_and(|s| !self.wish.is_same(s))
-                && self.beginning(&name.to_ascii_lowercase()) == Some(value.as_str());
+                && self.beginning(&name.to_ascii_lowercase()).as_ref() == Some(&value);
             if !ours {
                 found.set(name, &value);
             }
@@ -288,30 +348,34 @@ impl Client {
     }
 
     /// Statements under the client's own names: what the server has is what there is.
-    fn settle_prepared(&mut self, candidates: &[(Vec<u8>, Vec<u8>)], list: &[u8]) -> Option<()> {
-        let here: Option<Vec<Vec<u8>>> = list
-            .split(|&b| b == b',')
-            .filter(|item| !item.is_empty())
-            .map(|item| unhex(item).map(String::into_bytes))
-            .collect();
-        let here = here?;
+    fn settle_prepared(&mut self, candidates: &[Candidate], list: &[u8]) -> Option<()> {
+        let mut here = Vec::new();
+        for item in list.split(|&b| b == b',').filter(|item| !item.is_empty()) {
+            let at = item.iter().position(|&b| b == b'=')?;
+            here.push((unhex(&item[..at])?.into_bytes(), &item[at + 1..]));
+        }
         let id = self.entry.id;
         self.pins = self.pins.without(Traces::PREPARE);
         let server = self.lease.as_mut()?;
+        let own = server.own_of(id);
         let gone: Vec<Box<[u8]>> =
-            server.own_of(id).keys().filter(|name| !here.iter().any(|h| **h == ***name)).cloned().collect();
+            own.keys().filter(|name| !here.iter().any(|(h, _)| **h == ***name)).cloned().collect();
         for name in gone {
-            server.own_of(id).remove(&name);
+            own.remove(&name);
             self.names.set(&name, None);
         }
-        for name in here {
-            let texts: Vec<_> = candidates.iter().filter(|(n, _)| *n == name).map(|(_, text)| text).collect();
-            let known = server.own_of(id).contains_key(name.as_slice());
-            match (known, texts.as_slice()) {
-                (true, []) => {}
-                (false, [text]) => {
+        for (name, source) in here {
+            let mut texts: Vec<&[u8]> = candidates
+                .iter()
+                .filter(|c| c.name == name && c.source.as_bytes() == source)
+                .map(|c| c.text.as_slice())
+                .collect();
+            texts.dedup();
+            match texts.as_slice() {
+                [] if own.contains_key(name.as_slice()) => {}
+                [text] => {
                     let text = Arc::new(SqlText::new(text));
-                    server.own_of(id).insert(name.as_slice().into(), text.id);
+                    own.insert(name.as_slice().into(), text.id);
                     self.names.set(&name, Some(Named::Sql(text)));
                 }
                 // Prepared by code, or more than once in a string: which text it has cannot be told.
@@ -320,6 +384,11 @@ impl Client {
         }
         Some(())
     }
+}
+
+/// As the server's function of that name.
+fn md5(text: &[u8]) -> String {
+    Md5::digest(text).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

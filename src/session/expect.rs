@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::names::{Names, Undo, UnnamedText};
 use crate::core::error::Error;
 use crate::pool::statement::Prepared;
+use crate::sql::listen::Listen;
 
 /// One thing that a server owes, or that the client is owed by us in that place.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Expect {
     DescribePortal,
     /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
+    /// CommandComplete of the statement that stands for this one.
+    Listen(Box<Listen>),
     /// CloseComplete of a portal, or of a statement that the server knows under the client's own name.
     Close(Option<Box<Undo>>),
     /// CloseComplete for the unnamed statement; holds it.
@@ -256,7 +259,7 @@ impl Expected {
         let Some(front) = self.front() else { return Fate::Violation };
         let (done, fate) = match (kind, front) {
             (b'D' | b'd', Expect::Query | Expect::Execute) => (false, Fate::Forward),
-            (b'C', Expect::Execute) => (true, Fate::Forward),
+            (b'C', Expect::Execute | Expect::Listen(_)) => (true, Fate::Forward),
             (b'T' | b'C' | b'I' | b'H' | b'c' | b'V', Expect::Query) => (false, Fate::Forward),
             (b'G', Expect::Query | Expect::Execute) => (false, Fate::Forward),
             (b'H' | b'c', Expect::Execute) => (false, Fate::Forward),

@@ -12,6 +12,7 @@ pub mod expect;
 pub mod gate;
 pub mod handshake;
 pub mod listen;
+pub mod listening;
 pub mod login;
 pub mod names;
 pub mod pump;

@@ -71,6 +71,17 @@ impl Names {
         self.named.as_ref()?.get(name)
     }
 
+    /// Text and parameter types of the statement `name`, where they are kept.
+    pub fn body(&self, name: &[u8]) -> Option<&[u8]> {
+        if name.is_empty() {
+            return self.unnamed.as_ref()?.body.as_deref();
+        }
+        match self.get(name)? {
+            Named::Shared(statement) => Some(&statement.body),
+            Named::OnServer | Named::Sql(_) => None,
+        }
+    }
+
     /// How many names there are.
     pub fn count(&self) -> usize {
         self.named.as_ref().map_or(0, |n| n.len())

@@ -1,6 +1,8 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
+use std::sync::Arc;
+
 use super::batch::{Batch, Flow, Next, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
@@ -13,7 +15,7 @@ use crate::pool::statement::{Prepared, SERVER_PREFIX};
 use crate::sql::effect::{self, Traces};
 use crate::sql::prepare;
 use crate::wire::frame::{self, Header};
-use crate::wire::message::cstr;
+use crate::wire::message::{TxStatus, cstr};
 use crate::wire::reply;
 
 /// Owner of an unnamed statement whose owner is not known.
@@ -41,6 +43,12 @@ impl Batch<'_> {
             if self.answer_alone(header, whole)? {
                 continue;
             }
+            if let Some(next) = self.wants_subscription(header, whole) {
+                return Ok(next);
+            }
+            if header.kind == b'Q' && self.flow.expected.is_empty() && self.take_listen(header, whole) {
+                continue;
+            }
             if self.begun.is_none() {
                 let now = Instant::now();
                 self.begun = Some(now);
@@ -49,7 +57,8 @@ impl Batch<'_> {
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
             }
-            if self.must_wait(header) {
+            if self.must_wait(header) || self.must_change(header) {
+                self.held = true;
                 return Ok(Next::Io);
             }
             self.take_request(header, whole)?;
@@ -76,7 +85,21 @@ impl Batch<'_> {
             },
             _ => return false,
         };
-        !name.is_empty() && expected.is_unsettled(name, text)
+        // What a name means may have changed by SQL.
+        let asked = self.asked.as_ref().is_some_and(|asked| asked.is_about_names());
+        !name.is_empty() && (asked || expected.is_unsettled(name, text))
+    }
+
+    /// Whether the request may go back to what the session began with, on a connection that began differently and
+    /// is about to be given back: on the next one it will be right.
+    fn must_change(&self, header: Header) -> bool {
+        let Some(server) = &self.client.lease else { return false };
+        header.kind == b'Q'
+            && !self.client.wish.is_same(server)
+            && self.client.status == TxStatus::Idle
+            && self.client.pins.is_empty()
+            && !self.flow.expected.is_empty()
+            && self.particular(server).is_some()
     }
 
     fn violated(&self) {
@@ -173,12 +196,24 @@ impl Batch<'_> {
 
     fn take_request(&mut self, header: Header, whole: bool) -> Result<(), End> {
         let len = header.len;
+        self.mark_listening();
+        if self.client.unsynced && self.flow.expected.is_empty() {
+            self.sync_settings();
+        }
         match header.kind {
             b'Q' => return self.query(len, whole),
-            b'P' => return self.parse(len, whole),
+            b'P' => match self.listen_stand_in(header, whole) {
+                Some(body) => return self.parse_stand_in(len, &body),
+                None => return self.parse(len, whole),
+            },
             b'B' => return self.bind(len),
             b'D' => return self.describe(len),
             b'C' => return self.close(len),
+            b'E' if self.client.listening.is_some() => {
+                let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
+                let expect = self.executed(&portal);
+                self.flow.expected.push(expect);
+            }
             b'E' => self.flow.expected.push(Expect::Execute),
             b'F' => self.flow.expected.push(Expect::Query),
             b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
@@ -281,6 +316,26 @@ impl Batch<'_> {
         }
     }
 
+    /// LISTEN and UNLISTEN: another statement is prepared for it.
+    fn parse_stand_in(&mut self, len: usize, body: &[u8]) -> Result<(), End> {
+        let Some((name, _)) = cstr(self.body(len)) else { return Err(unterminated()) };
+        let name = name.to_vec();
+        if self.client.names.get(&name).is_some() {
+            return self.parse(len, true);
+        }
+        if name.is_empty() {
+            let before = self.client.names.set_unnamed(Some(body), Traces::NONE);
+            let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
+            self.own_unnamed(generation)?;
+            self.flow.up.omit_frame(len);
+            reply::parse(self.flow.up.insert(), b"", body);
+            self.flow.expected.push(Expect::ParseUnnamed(before));
+            return Ok(());
+        }
+        let statement = self.client.pool.statements.intern(body, || Traces::NONE);
+        self.parse_shared(len, &name, statement)
+    }
+
     fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
         let before = if kept {
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
@@ -310,10 +365,14 @@ impl Batch<'_> {
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
-        self.may_prepare()?;
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
         let statement = self.client.pool.statements.intern(body, || effect::scan(text, true));
+        self.parse_shared(len, name, statement)
+    }
+
+    fn parse_shared(&mut self, len: usize, name: &[u8], statement: Arc<Prepared>) -> Result<(), End> {
+        self.may_prepare()?;
         let undo = self.client.names.set(name, Some(Named::Shared(statement.clone())));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {
@@ -325,12 +384,7 @@ impl Batch<'_> {
     }
 
     /// The name is taken: the server is made to say so, in its place in the batch and with all that follows from it.
-    fn parse_duplicate(
-        &mut self,
-        len: usize,
-        name: &[u8],
-        known: &std::sync::Arc<Prepared>,
-    ) -> Result<(), End> {
+    fn parse_duplicate(&mut self, len: usize, name: &[u8], known: &Arc<Prepared>) -> Result<(), End> {
         self.ensure(known)?;
         let body = self.flow.up.window()[FRAME_HEADER + name.len() + 1..len].to_vec();
         self.flow.up.omit_frame(len);
@@ -355,7 +409,7 @@ impl Batch<'_> {
     }
 
     /// Sends Parse for a statement that this server does not have, after making room. False when it has it.
-    fn send_parse(&mut self, statement: &std::sync::Arc<Prepared>) -> Result<bool, End> {
+    fn send_parse(&mut self, statement: &Arc<Prepared>) -> Result<bool, End> {
         let evicted = match self.server()?.prepare(statement) {
             Prepare::Known => return Ok(false),
             Prepare::Parse => None,
@@ -371,7 +425,7 @@ impl Batch<'_> {
     }
 
     /// Makes sure that the server has a statement of the client's.
-    fn ensure(&mut self, statement: &std::sync::Arc<Prepared>) -> Result<(), End> {
+    fn ensure(&mut self, statement: &Arc<Prepared>) -> Result<(), End> {
         if self.send_parse(statement)? {
             self.flow.expected.push(Expect::OurParse(statement.clone()));
         }
@@ -436,6 +490,11 @@ impl Batch<'_> {
             self.flow.up.pass_frame(len);
         } else {
             let server_name = self.resolve(&name)?;
+            if self.client.listening.is_some() {
+                let portal = self.body(len)[..portal].to_vec();
+                let body = self.client.names.body(&name).map(<[u8]>::to_vec);
+                self.bind_listen(&portal, body.as_deref());
+            }
             self.rename(len, b'B', portal + 1, name.len(), server_name);
         }
         self.flow.expected.push(Expect::Bind);
@@ -446,7 +505,9 @@ impl Batch<'_> {
         let client = self.client.entry.id;
         let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
         let Some(mine) = &self.client.names.unnamed else { return false };
-        mine.pins.is_empty() && here == Some(Unnamed { client, generation: mine.generation })
+        self.client.listening.is_none()
+            && mine.pins.is_empty()
+            && here == Some(Unnamed { client, generation: mine.generation })
     }
 
     /// Notes what executing a prepared statement may leave behind; `body` is its text and what follows a NUL.

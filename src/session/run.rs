@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::batch::Batch;
 use super::doubts::Doubts;
 use super::entry::Entry;
+use super::listening::Listening;
 use super::names::Names;
 use super::shared::Shared;
 use crate::core::clock::Instant;
@@ -49,6 +50,10 @@ pub struct Client {
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Traces,
+    /// What it listens to, if anything.
+    pub listening: Option<Box<Listening>>,
+    /// Whether its server connection lacks something of its settings: it went back to what it began with.
+    pub unsynced: bool,
     /// Whether it handles sequences by hand.
     pub serial: bool,
     /// Whether its statements have changed what there is, which fills the memory of server processes.
@@ -118,6 +123,9 @@ impl Client {
         {
             return Poll::Ready(Wake::Io);
         }
+        if self.status == TxStatus::Idle && self.poll_mail(cx) {
+            return Poll::Ready(Wake::Io);
+        }
         let ending = self.entry.poll_ending(cx);
         if ending && self.status == TxStatus::Idle { Poll::Ready(Wake::Ending) } else { Poll::Pending }
     }
@@ -151,7 +159,7 @@ impl Client {
     pub fn abandon(&self, server: Box<Server>, debris: Debris) {
         let open = self.status != TxStatus::Idle;
         // What DISCARD ALL does not take away.
-        if self.messy || self.pins.any(Traces::LASTING) {
+        if self.pins.any(Traces::LASTING) {
             return reset::close(server, debris.owed > 0 || debris.sync);
         }
         reset::recover(

@@ -319,7 +319,7 @@ impl Lead {
             ("prepare", Lead::Prepare),
             ("execute", Lead::Execute),
             ("listen", Lead::Listen),
-            ("unlisten", Lead::Listen),
+            ("unlisten", Lead::End),
             ("declare", Lead::Declare),
             ("load", Lead::Load),
             ("do", Lead::Opaque),
@@ -345,7 +345,7 @@ impl Lead {
         let mut first = || next.next().unwrap_or_default();
         match self {
             Lead::Set | Lead::Reset => self.setting(sql, after),
-            Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE,
+            Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE.and(Traces::ENDS),
             Lead::Listen => Traces::LISTEN,
             Lead::Load => Traces::LOAD.and(Traces::FRESH),
             Lead::Opaque => Traces::OPAQUE,
@@ -409,7 +409,11 @@ fn word(text: &[u8], lead: Lead) -> Traces {
         6 if making && (is(text, "insert") || is(text, "update")) => Traces::ADVANCES,
         11 if lead == Lead::Write && is(text, "pg_settings") => Traces::SETTINGS,
         // EXPLAIN ANALYZE runs what it explains.
-        6.. => name(text).and(if matches!(lead, Lead::Create | Lead::Alter) { making_sequence(text) } else { Traces::NONE }),
+        6.. => name(text).and(if matches!(lead, Lead::Create | Lead::Alter) {
+            making_sequence(text)
+        } else {
+            Traces::NONE
+        }),
         _ => Traces::NONE,
     }
 }

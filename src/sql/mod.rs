@@ -2,5 +2,6 @@
 
 pub mod effect;
 pub mod lex;
+pub mod listen;
 pub mod prepare;
 pub mod setting;

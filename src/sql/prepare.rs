@@ -22,7 +22,8 @@ pub fn mentions(sql: &[u8], conforming: bool) -> Mentions {
         let text = |i: usize| statement.get(i).map_or(&b""[..], |t: &Token| &sql[t.start..t.end]);
         let is = |i: usize, word: &str| text(i).eq_ignore_ascii_case(word.as_bytes());
         if is(0, "prepare") && !is(1, "transaction") {
-            if let (Some(name), Some(last)) = (statement.get(1).and_then(|t| name(sql, t)), statement.last())
+            if let (Some(name), Some(last)) =
+                (statement.get(1).and_then(|t| identifier(sql, t)), statement.last())
             {
                 // Where it was all that was sent, all of it is what the server shows of it.
                 let text = if alone { sql } else { &sql[statement[0].start..last.end] };
@@ -31,10 +32,10 @@ pub fn mentions(sql: &[u8], conforming: bool) -> Mentions {
             }
         } else if is(0, "deallocate") {
             let at = if is(1, "prepare") && statement.len() > 2 { 2 } else { 1 };
-            found.used.extend(statement.get(at).filter(|_| !is(at, "all")).and_then(|t| name(sql, t)));
+            found.used.extend(statement.get(at).filter(|_| !is(at, "all")).and_then(|t| identifier(sql, t)));
         } else {
             let executes = (0..statement.len()).filter(|i| is(*i, "execute"));
-            found.used.extend(executes.filter_map(|i| statement.get(i + 1).and_then(|t| name(sql, t))));
+            found.used.extend(executes.filter_map(|i| statement.get(i + 1).and_then(|t| identifier(sql, t))));
         }
     }
     found
@@ -43,7 +44,8 @@ pub fn mentions(sql: &[u8], conforming: bool) -> Mentions {
 /// Longest identifier that Postgres does not cut off, in bytes.
 const IDENTIFIER: usize = 63;
 
-fn name(sql: &[u8], token: &Token) -> Option<Vec<u8>> {
+/// A name as Postgres understands it: folded, unquoted, cut off.
+pub fn identifier(sql: &[u8], token: &Token) -> Option<Vec<u8>> {
     let mut name = folded(sql, token)?;
     name.truncate(IDENTIFIER);
     Some(name)

@@ -62,8 +62,33 @@ impl Statement<'_> {
             self.set(if self.is(1, "session") && !self.is(2, "authorization") { 2 } else { 1 }, changes);
         } else if self.is(0, "reset") {
             self.reset(changes);
+        } else if self.is(0, "do") {
+            self.body(changes);
         } else {
             self.calls(changes);
+        }
+    }
+
+    /// The code of a DO block: whatever in it looks like setting something.
+    fn body(&self, changes: &mut Changes) {
+        for token in self.tokens.iter().filter(|t| t.kind == Kind::String) {
+            let text = &self.sql[token.start..token.end];
+            let close = text.iter().skip(1).position(|&b| b == b'$').map_or(0, |n| n + 2);
+            let Some(code) = text.get(close..text.len().saturating_sub(close)).filter(|_| text[0] == b'$')
+            else {
+                continue;
+            };
+            let tokens: Vec<Token> = Lexer::new(code, true).collect();
+            Statement { sql: code, tokens: &tokens }.calls(changes);
+            for at in 0..tokens.len() {
+                let rest = Statement { sql: code, tokens: &tokens[at..] };
+                if rest.is(0, "set") && !rest.is(1, "local") {
+                    rest.set(
+                        if rest.is(1, "session") && !rest.is(2, "authorization") { 2 } else { 1 },
+                        changes,
+                    );
+                }
+            }
         }
     }
 
@@ -213,6 +238,10 @@ mod tests {
         check("RESET SESSION AUTHORIZATION", &[("session_authorization", Reset), ("role", Reset)]);
         check("SELECT set_config('a.B', $1, false), 1", &[("a.b", Reset)]);
         check("SELECT pg_catalog.\"set_config\"('a.b', 'x', true)", &[("a.b", Reset)]);
+        check(
+            "DO $x$ BEGIN SET a.b = 1; PERFORM set_config('c.d', x, false); END $x$",
+            &[("c.d", Reset), ("a.b", Set)],
+        );
         check("SET XML OPTION DOCUMENT", &[("xmloption", Set)]);
         assert_eq!(changes(b"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", true).named.len(), 3);
         assert!(changes(b"SELECT 1; RESET ALL", true).all);

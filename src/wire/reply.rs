@@ -37,6 +37,21 @@ pub fn error(out: &mut Vec<u8>, e: &Error) {
     error_or_notice(out, b'E', e.severity.as_str(), e);
 }
 
+/// Appends a NoticeResponse of this severity.
+pub fn notice(out: &mut Vec<u8>, severity: &str, e: &Error) {
+    error_or_notice(out, b'N', severity, e);
+}
+
+/// Appends a CommandComplete.
+pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
+    frame(out, b'C', |out| text(out, tag.as_bytes()));
+}
+
+/// Appends a ReadyForQuery.
+pub fn ready(out: &mut Vec<u8>, idle: bool) {
+    out.extend_from_slice(if idle { READY_IDLE } else { b"Z\0\0\0\x05T" });
+}
+
 fn error_or_notice(out: &mut Vec<u8>, kind: u8, severity: &str, e: &Error) {
     frame(out, kind, |out| {
         let mut field = |tag: u8, value: &str| {

@@ -1,0 +1,286 @@
+//! Session state follows its client: whatever it sets it finds again, whoever else uses the same server connections,
+//! and nobody else does.
+
+use tokio_postgres::Client;
+
+use crate::harness::raw::{Raw, bind, describe, execute, parse, query, sync};
+use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, value};
+
+fn bed(size: usize) -> (Db, Proxy) {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions { pool: format!("size = {size}"), ..Default::default() });
+    (db, proxy)
+}
+
+/// Reasons for which the clients named `name` keep their server connections, as the admin database tells.
+async fn pins(db: &Db, proxy: &Proxy, name: &str) -> String {
+    let admin = pg(&proxy.admin_url(db)).await;
+    let rows = admin.query("SHOW CLIENTS", &[]).await.expect("shown");
+    rows.iter()
+        .filter(|row| row.get::<_, &str>("application_name") == name)
+        .map(|row| row.get::<_, String>("pins"))
+        .collect::<Vec<_>>()
+        .join(";")
+}
+
+async fn named(proxy: &Proxy, db: &Db, name: &str) -> Client {
+    pg(&format!("{}?application_name={name}", proxy.url(db))).await
+}
+
+#[tokio::test]
+async fn every_way_to_set_is_carried_over_one_connection() {
+    let (db, proxy) = bed(1);
+    let role = db.role("member");
+    db.psql(&format!("GRANT {role} TO {}", db.user));
+    let (a, b) = (named(&proxy, &db, "a").await, named(&proxy, &db, "b").await);
+    let cases = [
+        ("SET work_mem = '1234kB'".to_string(), "SHOW work_mem", "1234kB"),
+        ("SET SESSION statement_timeout TO '77s'".into(), "SHOW statement_timeout", "77s"),
+        ("SET search_path = pg_catalog, \"odd name\"".into(), "SHOW search_path", "pg_catalog, \"odd name\""),
+        ("SET my.own = 'it''s \\ ünï'".into(), "SELECT current_setting('my.own', true)", "it's \\ ünï"),
+        ("SELECT set_config('my.other', 'x', false)".into(), "SELECT current_setting('my.other', true)", "x"),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE".into(),
+            "SHOW default_transaction_isolation",
+            "serializable",
+        ),
+        ("SET TIME ZONE 'Asia/Tokyo'".into(), "SHOW TimeZone", "Asia/Tokyo"),
+        ("BEGIN; SET lock_timeout = '5s'; COMMIT".into(), "SHOW lock_timeout", "5s"),
+        (
+            "DO $$ BEGIN PERFORM set_config('my.third', 'y', false); END $$".into(),
+            "SELECT current_setting('my.third', true)",
+            "y",
+        ),
+        (format!("SET ROLE {role}"), "SELECT current_user", role.as_str()),
+    ];
+    for (set, _, _) in &cases {
+        a.batch_execute(set).await.unwrap_or_else(|e| panic!("{set}: {e}"));
+    }
+    for _ in 0..3 {
+        for (set, show, want) in &cases {
+            let other = b.simple_query(show).await.expect("it shows");
+            let other = other.iter().find_map(|m| match m {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+                _ => None,
+            });
+            assert_ne!(other.as_deref(), Some(*want), "{set}: another client sees it");
+            assert_eq!(value(&a, show).await, *want, "{set}: its own client does not");
+        }
+    }
+    assert_eq!(pins(&db, &proxy, "a").await, "", "nothing of this pins");
+    a.batch_execute("RESET ROLE; RESET ALL").await.expect("it is taken back");
+    assert_eq!(value(&b, "SELECT 1").await, "1");
+    for (set, show, want) in &cases {
+        assert_ne!(value(&a, show).await, *want, "{set}: after RESET ALL");
+    }
+}
+
+#[tokio::test]
+async fn what_is_undone_is_undone() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    let cases = [
+        ("BEGIN; SET work_mem = '1MB'; ROLLBACK", "4MB"),
+        ("BEGIN; SET LOCAL work_mem = '1MB'; COMMIT", "4MB"),
+        ("BEGIN; SET work_mem = '2MB'; SAVEPOINT s; SET work_mem = '3MB'; ROLLBACK TO s; COMMIT", "2MB"),
+        ("BEGIN; RESET work_mem; ROLLBACK", "2MB"),
+        ("SET work_mem TO DEFAULT", "4MB"),
+        ("SELECT set_config('work_mem', '5MB', true)", "4MB"),
+    ];
+    for (sql, want) in cases {
+        a.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(value(&b, "SHOW work_mem").await, "4MB", "{sql}");
+        assert_eq!(value(&a, "SHOW work_mem").await, want, "{sql}");
+    }
+}
+
+#[test]
+fn reset_goes_back_to_what_the_client_began_with() {
+    let (db, proxy) = bed(1);
+    let login = |settings: &[(&str, &str)]| {
+        let mut raw = Raw::connect(proxy.port);
+        let own = [("user", db.user.as_str()), ("database", db.name.as_str())];
+        raw.send(crate::harness::raw::startup(3 << 16, &[&own, settings].concat()));
+        raw.authenticate(&db.password);
+        raw.settle_in();
+        raw
+    };
+    let mut german =
+        login(&[("datestyle", "German"), ("application_name", "g"), ("options", "-c work_mem=3MB")]);
+    let mut plain = login(&[]);
+    for _ in 0..3 {
+        assert_eq!(plain.value("SELECT '2024-02-01'::date"), "2024-02-01");
+        assert_eq!(german.value("SELECT '2024-02-01'::date"), "01.02.2024");
+        german.send(query("SET datestyle = 'ISO'; SET work_mem = '9MB'; SET application_name = 'h'"));
+        german.until_ready(1);
+        assert_eq!(german.value("SELECT '2024-02-01'::date"), "2024-02-01");
+        assert_eq!(plain.value("SHOW work_mem"), "4MB");
+        german.send(query("RESET datestyle"));
+        let told = german.until_ready(1);
+        let told = told.iter().find(|f| f.kind == b'S').expect("it is told");
+        assert_eq!(told.body, b"DateStyle\0German, DMY\0");
+        german.send(query("RESET ALL"));
+        german.until_ready(1);
+        assert_eq!(plain.value("SELECT '2024-02-01'::date"), "2024-02-01");
+        assert_eq!(german.value("SHOW work_mem"), "3MB");
+        assert_eq!(german.value("SHOW application_name"), "g");
+        german.send(query("SET work_mem = '9MB'"));
+        german.until_ready(1);
+        german.send(query("DISCARD ALL"));
+        german.until_ready(1);
+        assert_eq!(plain.value("SHOW application_name"), "");
+        assert_eq!(german.value("SHOW work_mem"), "3MB");
+        assert_eq!(german.value("SHOW application_name"), "g");
+    }
+}
+
+#[tokio::test]
+async fn statements_prepared_by_sql_are_carried() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (named(&proxy, &db, "a").await, named(&proxy, &db, "b").await);
+    a.batch_execute("PREPARE s1 (int) AS SELECT 'a' || $1").await.expect("prepared");
+    b.batch_execute("PREPARE s1 (int) AS SELECT 'b' || $1; PREPARE \"S2\" AS SELECT 2")
+        .await
+        .expect("prepared");
+    for i in 0..10 {
+        assert_eq!(value(&a, &format!("EXECUTE s1({i})")).await, format!("a{i}"));
+        assert_eq!(value(&b, &format!("EXECUTE s1({i})")).await, format!("b{i}"));
+    }
+    let names = "SELECT name FROM pg_prepared_statements WHERE from_sql ORDER BY 1";
+    assert_eq!(rows(&a, names).await, [["s1"]]);
+    assert_eq!(rows(&b, names).await, [["S2"], ["s1"]]);
+    assert_eq!(pins(&db, &proxy, "a").await, "");
+    a.batch_execute("DEALLOCATE s1").await.expect("it is gone");
+    assert!(a.simple_query("EXECUTE s1(1)").await.is_err());
+    assert_eq!(value(&b, "EXECUTE s1(1)").await, "b1");
+    b.batch_execute("DEALLOCATE ALL").await.expect("they are gone");
+    assert!(b.simple_query("EXECUTE \"S2\"").await.is_err());
+}
+
+#[test]
+fn sql_and_protocol_share_one_namespace() {
+    let (db, proxy) = bed(1);
+    let (mut a, mut b) = (proxy.raw(&db), proxy.raw(&db));
+    a.send([parse("p", "SELECT 'by protocol'"), sync()].concat());
+    a.until_ready(1);
+    assert_eq!(b.value("SELECT 1"), "1");
+    assert_eq!(a.value("EXECUTE p"), "by protocol");
+    a.send(query("PREPARE p AS SELECT 1"));
+    let frames = a.until_ready(1);
+    assert_eq!(frames[0].field(b'C'), "42P05", "{frames:?}");
+    a.send(query("PREPARE q AS SELECT 'by sql'"));
+    a.until_ready(1);
+    assert_eq!(b.value("SELECT 1"), "1");
+    a.send([bind("", "q", &[]), describe('P', ""), execute("", 0), sync()].concat());
+    let frames = a.until_ready(1);
+    let row = frames.iter().find(|f| f.kind == b'D').unwrap_or_else(|| panic!("no row: {frames:?}"));
+    assert_eq!(row.column(), "by sql");
+    a.send(query("DEALLOCATE p"));
+    a.until_ready(1);
+    a.send([bind("", "p", &[]), sync()].concat());
+    assert_eq!(a.until_ready(1)[0].field(b'C'), "26000");
+}
+
+#[tokio::test]
+async fn pins_end_when_their_cause_does() {
+    let (db, proxy) = bed(2);
+    let (a, b) = (named(&proxy, &db, "a").await, named(&proxy, &db, "b").await);
+    let cases = [
+        ("CREATE TEMP TABLE tt (a int)", "temporary object", "DROP TABLE tt"),
+        ("SELECT pg_advisory_lock(7)", "advisory lock", "SELECT pg_advisory_unlock(7)"),
+        ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "cursor with hold", "CLOSE c"),
+        ("DO $$ BEGIN CREATE TEMP TABLE tt (a int); END $$", "temporary object", "DISCARD TEMP"),
+        (
+            "DO $$ BEGIN PERFORM pg_advisory_lock(8); END $$",
+            "advisory lock",
+            "SELECT pg_advisory_unlock_all()",
+        ),
+        ("CREATE TEMP VIEW tv AS SELECT 1", "temporary object", "DISCARD ALL"),
+        (
+            "SELECT pg_advisory_lock(7); CREATE TEMP TABLE tt (a int)",
+            "temporary object, advisory lock",
+            "DISCARD ALL",
+        ),
+    ];
+    for (begin, label, end) in cases {
+        a.batch_execute(begin).await.unwrap_or_else(|e| panic!("{begin}: {e}"));
+        for _ in 0..5 {
+            assert_eq!(value(&b, "SELECT 1").await, "1");
+        }
+        assert_eq!(pins(&db, &proxy, "a").await, label, "{begin}");
+        a.batch_execute(end).await.unwrap_or_else(|e| panic!("{end}: {e}"));
+        assert_eq!(pins(&db, &proxy, "a").await, "", "{end}");
+    }
+    for nothing in [
+        "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; COMMIT",
+        "BEGIN; CREATE TEMP TABLE tt (a int); ROLLBACK",
+        "DO $$ BEGIN END $$",
+        "BEGIN; SELECT pg_advisory_xact_lock(1); COMMIT",
+        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; ROLLBACK",
+    ] {
+        a.batch_execute(nothing).await.unwrap_or_else(|e| panic!("{nothing}: {e}"));
+        assert_eq!(pins(&db, &proxy, "a").await, "", "{nothing}");
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_table_outlives_the_transactions_of_others_and_is_seen_by_none() {
+    let (db, proxy) = bed(2);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute("CREATE TEMP TABLE mine AS SELECT 42 AS x").await.expect("made");
+    for _ in 0..1000 {
+        assert_eq!(value(&b, "SELECT to_regclass('pg_temp.mine') IS NULL").await, "t");
+    }
+    assert_eq!(value(&a, "SELECT x FROM mine").await, "42");
+}
+
+#[tokio::test]
+async fn the_lock_of_a_client_that_dies_is_free_within_a_second() {
+    let (db, proxy) = bed(2);
+    let mut a = proxy.raw(&db);
+    assert_eq!(a.value("SELECT pg_advisory_lock(99)"), "");
+    let b = pg(&proxy.url(&db)).await;
+    assert_eq!(value(&b, "SELECT pg_try_advisory_lock(99)").await, "f");
+    drop(a);
+    let began = std::time::Instant::now();
+    eventually("the lock is free", || db.psql("SELECT pg_try_advisory_lock(99)") == "t");
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn sequence_values_are_a_sessions_own() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute("CREATE TABLE numbered (id serial, a text)").await.expect("made");
+    a.batch_execute("INSERT INTO numbered (a) VALUES ('x')").await.expect("inserted");
+    drop(a);
+    assert!(b.simple_query("SELECT lastval()").await.is_err(), "another session's value");
+    b.batch_execute("INSERT INTO numbered (a) VALUES ('y')").await.expect("inserted");
+    assert_eq!(value(&b, "SELECT lastval()").await, "2");
+}
+
+#[tokio::test]
+async fn what_lasts_in_a_process_goes_with_its_client() {
+    let (db, proxy) = bed(1);
+    let a = pg(&proxy.url(&db)).await;
+    let pid = value(&a, "SELECT pg_backend_pid()").await;
+    a.batch_execute("SELECT setseed(0.5)").await.expect("seeded");
+    assert_eq!(value(&a, "SELECT pg_backend_pid()").await, pid, "it keeps the connection");
+    drop(a);
+    let b = pg(&proxy.url(&db)).await;
+    assert_ne!(value(&b, "SELECT pg_backend_pid()").await, pid, "which is closed, not lent");
+}
+
+#[tokio::test]
+async fn three_settings_cost_no_round_trip() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute("SET work_mem = '1MB'; SET my.a = '1'; SET search_path = public, pg_catalog")
+        .await
+        .expect("set");
+    for _ in 0..50 {
+        assert_eq!(value(&b, "SHOW work_mem").await, "4MB");
+        assert_eq!(value(&a, "SHOW work_mem").await, "1MB");
+    }
+    assert_eq!(db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user)), "1");
+}
