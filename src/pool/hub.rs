@@ -61,6 +61,12 @@ impl Mailbox {
         queue.overflowed || !queue.letters.is_empty()
     }
 
+    /// Whether something has come for this channel; otherwise the task of `cx` is woken when anything does.
+    pub fn poll_for(&self, channel: &[u8], cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.queue.lock().letters.iter().any(|(c, _)| c.as_deref() == Some(channel))
+    }
+
     /// Forgets what has come for these channels.
     pub fn forget(&self, channels: &[Channel]) {
         let mut queue = self.queue.lock();
@@ -360,7 +366,8 @@ impl Line {
     }
 }
 
-fn quoted(channel: &[u8]) -> Vec<u8> {
+/// A channel's name as an identifier.
+pub fn quoted(channel: &[u8]) -> Vec<u8> {
     let mut out = vec![b'"'];
     for &b in channel {
         if b == b'"' {

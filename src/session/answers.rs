@@ -63,6 +63,9 @@ impl Batch<'_> {
                 return Ok(());
             }
             self.take_answer(header, whole)?;
+            if self.echoed && self.client.hears_itself() {
+                return Ok(());
+            }
         }
     }
 
@@ -151,9 +154,17 @@ impl Batch<'_> {
 
     fn ready(&mut self, len: usize) -> Result<(), End> {
         let status = TxStatus::of(self.frame(len));
+        if status == Some(TxStatus::Idle) && self.client.hears_itself() && !self.flow.expected.is_ours() {
+            self.echoed = true;
+            return Ok(());
+        }
         match (status, self.flow.expected.ready()) {
             (Some(status), Some(true)) => {
                 self.client.status = status;
+                if self.echoed {
+                    self.echoed = false;
+                    self.deliver_before_ready()?;
+                }
                 self.flow.down.pass_frame(len);
                 self.settle_listening();
                 self.account(Instant::now());

@@ -54,6 +54,8 @@ pub struct Batch<'a> {
     pub begun: Option<Instant>,
     /// Words of a statement that is too long to be held.
     pub long_text: Option<effect::Stream>,
+    /// ReadyForQuery is held until the client has heard itself.
+    pub echoed: bool,
     /// A request waits for an answer.
     pub held: bool,
     /// What the server has been asked about the client's state.
@@ -90,6 +92,7 @@ impl<'a> Batch<'a> {
             begun: None,
             long_text: None,
             held: false,
+            echoed: false,
             asked: None,
             reason: None,
             server_said_goodbye: false,
@@ -156,6 +159,10 @@ impl<'a> Batch<'a> {
         }
         let before = self.flow.expected.len();
         self.take_answers()?;
+        while self.echoed && self.client.hears_itself() {
+            Box::pin(self.hear_oneself()).await?;
+            self.take_answers()?;
+        }
         self.deliver()?;
         if self.server_said_goodbye {
             return Err(End::ServerLost(true));

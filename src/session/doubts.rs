@@ -175,6 +175,9 @@ impl Client {
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
         self.wish.sticky |= traces.any(Traces::STATEFUL);
+        if traces.contains(Traces::NOTIFIES) {
+            self.notifies();
+        }
         self.messy |= traces.any(Traces::DDL);
         self.serial |= traces.any(Traces::SERIAL);
         if self.serial && traces.any(Traces::ADVANCES) {

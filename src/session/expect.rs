@@ -67,6 +67,8 @@ pub enum Ours {
     Prepare(Box<[u8]>),
     /// Discards sequence values that are not the client's.
     Sequences,
+    /// LISTEN or NOTIFY on the client's behalf.
+    Echo,
 }
 
 /// What to do with a frame from the server.

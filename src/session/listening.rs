@@ -2,14 +2,16 @@
 //! its own; what comes is given to it between its transactions, as Postgres does.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::batch::{Batch, Next};
-use super::expect::Expect;
+use super::expect::{Expect, Ours};
 use super::run::{Client, End};
 use crate::core::limits::FRAME_HEADER;
-use crate::pool::hub::{Channel, Hub, Mailbox};
+use crate::pool::hub::{Channel, Hub, Mailbox, quoted};
 use crate::sql::effect::Traces;
 use crate::sql::listen::{Listen, STANDS_FOR};
 use crate::wire::frame::Header;
@@ -32,6 +34,8 @@ pub struct Listening {
     /// A channel that the hub could not listen to: the session's own server connection does.
     refused: Option<Channel>,
     rolled_back: bool,
+    /// The client has notified since it was last told that it is ready.
+    notified: bool,
 }
 
 impl Listening {
@@ -45,6 +49,7 @@ impl Listening {
             portal: None,
             refused: None,
             rolled_back: false,
+            notified: false,
         }
     }
 
@@ -133,7 +138,87 @@ impl Client {
     }
 }
 
+/// Longest time that ReadyForQuery is held for what a client has told itself.
+const HEARING: Duration = Duration::from_millis(250);
+
+impl Client {
+    /// Notes that a statement notifies.
+    pub fn notifies(&mut self) {
+        if let Some(listening) = &mut self.listening {
+            listening.notified = true;
+        }
+    }
+
+    /// Whether it will hear itself: Postgres delivers that before ReadyForQuery.
+    pub fn hears_itself(&self) -> bool {
+        self.listening.as_ref().is_some_and(|l| l.notified && !l.active.is_empty())
+    }
+
+    /// The channel by which it is told that all before has come.
+    fn echo(&self) -> Channel {
+        format!("__turnpike_{}", self.entry.id).into_bytes().into()
+    }
+}
+
 impl Batch<'_> {
+    /// Has the server send something after what the client has told itself, and waits until it is here.
+    pub async fn hear_oneself(&mut self) -> Result<(), End> {
+        let channel = self.client.echo();
+        let Some(listening) = &mut self.client.listening else { return Ok(()) };
+        listening.notified = false;
+        let (hub, mailbox) = (listening.hub.clone(), listening.mailbox.clone());
+        if !listening.subscribed.contains(&channel) {
+            if hub.subscribe(&channel, &mailbox).await.is_err() {
+                return Ok(());
+            }
+            listening.subscribed.insert(channel.clone());
+        }
+        let name = String::from_utf8_lossy(&channel);
+        reply::query(self.flow.up.insert(), &format!("NOTIFY \"{name}\""));
+        self.flow.expected.push(Expect::OurQuery(Ours::Echo));
+        self.server()?.unnamed = None;
+        let heard = poll_fn(|cx| {
+            if let Some(server) = &mut self.client.lease
+                && self.flow.up.poll_write(cx, &mut server.stream).is_ready()
+                && mailbox.poll_for(&channel, cx)
+            {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        });
+        // Late is better than never.
+        let _ = tokio::time::timeout(HEARING, heard).await;
+        Ok(())
+    }
+
+    /// What the client has been told, before it is told that it is ready.
+    pub fn deliver_before_ready(&mut self) -> Result<(), End> {
+        if let Some(listening) = &self.client.listening {
+            let active = &listening.active;
+            listening.mailbox.take(|channel| active.contains(channel), self.flow.down.insert())?;
+        }
+        Ok(())
+    }
+
+    /// A session that asks what it listens to does so by itself from now on.
+    pub fn listen_by_itself(&mut self) -> Result<(), End> {
+        let Some(listening) = self.client.listening.take() else { return Ok(()) };
+        if listening.active.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Vec::new();
+        for channel in &listening.active {
+            sql.extend_from_slice(b"LISTEN ");
+            sql.extend_from_slice(&quoted(channel));
+            sql.push(b';');
+        }
+        reply::query_bytes(self.flow.up.insert(), &sql);
+        self.flow.expected.push(Expect::OurQuery(Ours::Echo));
+        self.server()?.unnamed = None;
+        self.client.pins.add(Traces::LISTEN);
+        Ok(())
+    }
+
     /// A channel that a request wants listened to and nobody listens to yet.
     pub fn wants_subscription(&self, header: Header, whole: bool) -> Option<Next> {
         let listen = self.listen_in(header, whole)?;

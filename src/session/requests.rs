@@ -272,6 +272,9 @@ impl Batch<'_> {
             server.sequences_discarded();
             server.unnamed = None;
         }
+        if traces.contains(Traces::ASKS_LISTENS) && !self.flow.expected.needs_sync() {
+            self.listen_by_itself()?;
+        }
         if traces.any(Traces::EXECUTES.and(Traces::PREPARE)) {
             for name in prepare::mentions(text, true).used {
                 self.ensure_own(&name)?;

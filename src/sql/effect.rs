@@ -68,6 +68,10 @@ traces! {
     PATH = 22, "temporary schema";
     /// Objects that statements prepared by SQL may depend on have changed.
     PREPARED = 23, "prepared before ddl";
+    /// NOTIFY: who listens hears itself before it is told that it is ready.
+    NOTIFIES = 24, "notify";
+    /// Asks what the session listens to.
+    ASKS_LISTENS = 25, "listening channels";
 }
 
 impl Traces {
@@ -101,7 +105,8 @@ impl Traces {
     pub const LASTING: Traces =
         Traces(Self::LOAD.0 | Self::SEED.0 | Self::EXTENSION.0 | Self::PATH.0 | Self::UNKNOWN.0);
     /// What calls for something to be sent to the server first.
-    pub const NEEDS: Traces = Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0);
+    pub const NEEDS: Traces =
+        Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0 | Self::ASKS_LISTENS.0);
     /// Code that may do anything that can be asked about: DO, CALL, a function that was found to.
     pub const OPAQUE: Traces =
         Traces(Self::ASKABLE.0 & !Self::SETTING.0 | Self::ENDS.0 | Self::ADVANCES.0 | Self::RESETS.0);
@@ -297,6 +302,7 @@ enum Lead {
     End,
     Drop,
     Alter,
+    Notify,
     Discard,
     Execute,
     /// INSERT, UPDATE, COPY and the like: where a default may advance a sequence.
@@ -333,6 +339,7 @@ impl Lead {
             ("close", Lead::End),
             ("deallocate", Lead::Prepare),
             ("discard", Lead::Discard),
+            ("notify", Lead::Notify),
             ("copy", Lead::Write),
             ("merge", Lead::Write),
         ];
@@ -347,6 +354,7 @@ impl Lead {
             Lead::Set | Lead::Reset => self.setting(sql, after),
             Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE.and(Traces::ENDS),
             Lead::Listen => Traces::LISTEN,
+            Lead::Notify => Traces::NOTIFIES,
             Lead::Load => Traces::LOAD.and(Traces::FRESH),
             Lead::Opaque => Traces::OPAQUE,
             Lead::End => Traces::ENDS,
@@ -431,6 +439,8 @@ const NAMES: &[(&str, Traces)] = &[
     ("nextval", Traces(Traces::ADVANCES.0 | Traces::SERIAL.0)),
     ("currval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
     ("lastval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
+    ("pg_notify", Traces::NOTIFIES),
+    ("pg_listening_channels", Traces::ASKS_LISTENS),
     ("pg_advisory_lock", Traces::ADVISORY),
     ("pg_try_advisory_lock", Traces::ADVISORY),
     ("pg_advisory_unlock", Traces::ENDS),
