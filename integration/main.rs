@@ -12,6 +12,7 @@ mod demo;
 mod drivers;
 mod faults;
 mod hostile;
+mod limits;
 mod metrics;
 mod notify;
 mod pooling;

@@ -18,6 +18,7 @@ use crate::pool::Pools;
 use crate::session::gate::Gate;
 use crate::session::listen::{self, Listener};
 use crate::session::shared::Shared;
+use crate::session::watch;
 
 pub mod cluster;
 
@@ -61,10 +62,12 @@ pub async fn run(
         let shared = shared.clone();
         async move { shared.pools.sweep().await }
     });
+    let watcher = tokio::spawn(watch::watch(shared.clone()));
     pin!(shutdown).await;
     tasks.shutdown().await;
     drain(&shared, drain_timeout).await;
     sweeper.abort();
+    watcher.abort();
     host.abort();
     http.inspect(|server| server.abort());
     Ok(())

@@ -15,8 +15,8 @@ pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
 use super::words::{FORMATS, MODES, SSL_MODES, nearest};
 use super::{
-    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, PoolMode, PoolSettings,
-    SslMode,
+    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, OwnPatience, Patience,
+    PoolMode, PoolSettings, SslMode,
 };
 use crate::core::limits;
 
@@ -173,6 +173,7 @@ fn general(section: &Section<'_>) -> General {
             .size("max_message_size", limits::MAX_AUTH_MESSAGE..=limits::MAX_MESSAGE)
             .unwrap_or(limits::MAX_MESSAGE),
         max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
+        max_memory: section.size("max_memory", 0..=usize::MAX >> 1).unwrap_or(0),
     }
 }
 
@@ -280,6 +281,12 @@ const DEFAULT_POOL: PoolSettings = PoolSettings {
     idle_timeout: Duration::from_secs(600),
     probe_after: Duration::from_secs(30),
     max_prepared: 500,
+    patience: Patience {
+        query: Duration::ZERO,
+        idle: Duration::ZERO,
+        idle_transaction: Duration::ZERO,
+        transaction: Duration::ZERO,
+    },
 };
 
 /// Pool settings of `[pool]` or of a `[[database]]`; what it does not say is as in `base`.
@@ -296,12 +303,33 @@ fn pool(section: &Section<'_>, base: &PoolSettings) -> PoolSettings {
         idle_timeout: section.duration("idle_timeout", SOME_TIME).unwrap_or(base.idle_timeout),
         probe_after: section.duration("probe_after", ANY_TIME).unwrap_or(base.probe_after),
         max_prepared: section.number("max_prepared", 0..=1_000_000).unwrap_or(base.max_prepared),
+        patience: patience(section, &base.patience),
     };
     let own = ["min", "size"].into_iter().find(|key| section.has(key));
     if let Some(key) = own.filter(|_| pool.min > pool.size) {
         section.report(key, format!("min ({}) is more than size ({})", pool.min, pool.size));
     }
     pool
+}
+
+fn patience(section: &Section<'_>, base: &Patience) -> Patience {
+    let own = own_patience(section);
+    Patience {
+        query: own.query.unwrap_or(base.query),
+        idle: own.idle.unwrap_or(base.idle),
+        idle_transaction: own.idle_transaction.unwrap_or(base.idle_transaction),
+        transaction: own.transaction.unwrap_or(base.transaction),
+    }
+}
+
+/// The bounds that a section has of its own.
+pub(super) fn own_patience(section: &Section<'_>) -> OwnPatience {
+    OwnPatience {
+        query: section.duration("query_timeout", ANY_TIME),
+        idle: section.duration("client_idle_timeout", ANY_TIME),
+        idle_transaction: section.duration("idle_transaction_timeout", ANY_TIME),
+        transaction: section.duration("transaction_timeout", ANY_TIME),
+    }
 }
 
 fn backend(section: &Section<'_>) -> Backend {
@@ -355,6 +383,7 @@ fn databases(
             dbname: section.text("dbname"),
             user,
             max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
+            max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
             pool: pool(section, defaults),
         });
     }

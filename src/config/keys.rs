@@ -88,6 +88,7 @@ const GENERAL: &[Key] = &[
     live("high_water_mark", "64KiB"),
     live("max_message_size", "1073741822B"),
     live("max_client_prepared", "10000"),
+    live("max_memory", "0B"),
 ];
 
 const TLS: &[Key] = &[live("cert", ""), live("key", ""), live("client_ca", "")];
@@ -124,6 +125,10 @@ const POOL: &[Key] = &[
     live("idle_timeout", "10min"),
     live("probe_after", "30s"),
     live("max_prepared", "500"),
+    live("query_timeout", "0s"),
+    live("client_idle_timeout", "0s"),
+    live("idle_transaction_timeout", "0s"),
+    live("transaction_timeout", "0s"),
 ];
 
 const BACKEND: &[Key] = &[
@@ -144,6 +149,7 @@ const DATABASE: &[Key] = &[
     live("dbname", ""),
     live("user", ""),
     live("max_connections", "0"),
+    live("max_clients", "0"),
 ];
 
 const USER: &[Key] = &[
@@ -155,6 +161,11 @@ const USER: &[Key] = &[
     live("max_connections", "0"),
     live("pool_size", ""),
     live("pool_mode", ""),
+    live("max_clients", "0"),
+    live("query_timeout", ""),
+    live("client_idle_timeout", ""),
+    live("idle_transaction_timeout", ""),
+    live("transaction_timeout", ""),
 ];
 
 const HBA: &[Key] =

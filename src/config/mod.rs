@@ -64,6 +64,8 @@ pub struct General {
     pub max_message_size: usize,
     /// Most protocol-level prepared statements of one client.
     pub max_client_prepared: usize,
+    /// Most bytes of relay buffers in all before nobody more may come in; 0 is no bound.
+    pub max_memory: usize,
 }
 
 /// `[tls]`
@@ -253,6 +255,34 @@ pub struct PoolSettings {
     pub probe_after: Duration,
     /// Prepared statements kept on one server connection.
     pub max_prepared: usize,
+    /// Longest times that clients may take.
+    pub patience: Patience,
+}
+
+/// Longest times that a client may take; zero is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// For a statement's answer; then it is cancelled (57014).
+    pub query: Duration,
+    /// Without a request, outside a transaction; then its session ends (57P05).
+    pub idle: Duration,
+    /// Without a request, within a transaction; then its session ends (25P03).
+    pub idle_transaction: Duration,
+    /// For a transaction; then its session ends (25P04).
+    pub transaction: Duration,
+}
+
+/// A user's own bounds, before the database's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnPatience {
+    /// See [`Patience::query`].
+    pub query: Option<Duration>,
+    /// See [`Patience::idle`].
+    pub idle: Option<Duration>,
+    /// See [`Patience::idle_transaction`].
+    pub idle_transaction: Option<Duration>,
+    /// See [`Patience::transaction`].
+    pub transaction: Option<Duration>,
 }
 
 /// One database that clients may ask for.
@@ -268,6 +298,8 @@ pub struct Database {
     pub user: Option<String>,
     /// Most server connections for this database over all users; 0 is no bound.
     pub max_connections: u32,
+    /// Most clients of this database; 0 is no bound.
+    pub max_clients: u32,
     /// Pool settings after defaults.
     pub pool: PoolSettings,
 }
@@ -323,6 +355,10 @@ pub struct User {
     pub pool_size: Option<u32>,
     /// Pool mode for this user's pools, overriding the database's.
     pub pool_mode: Option<PoolMode>,
+    /// Most clients of this user; 0 is no bound.
+    pub max_clients: u32,
+    /// How long they may take, overriding the database's.
+    pub patience: OwnPatience,
 }
 
 impl Config {
@@ -341,6 +377,11 @@ impl Config {
             settings.size = user.pool_size.unwrap_or(settings.size);
             settings.mode = user.pool_mode.unwrap_or(settings.mode);
             settings.min = settings.min.min(settings.size);
+            let (own, patience) = (&user.patience, &mut settings.patience);
+            patience.query = own.query.unwrap_or(patience.query);
+            patience.idle = own.idle.unwrap_or(patience.idle);
+            patience.idle_transaction = own.idle_transaction.unwrap_or(patience.idle_transaction);
+            patience.transaction = own.transaction.unwrap_or(patience.transaction);
         }
         settings
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::check::unique;
+use super::check::{own_patience, unique};
 use super::raw::{Fault, Section, Source};
 use super::secret::secret;
 use super::words::{HBA_TYPES, METHODS, MODES};
@@ -23,6 +23,8 @@ fn user(section: &Section<'_>) -> User {
         max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
         pool_size: section.number("pool_size", 1..=MANY),
         pool_mode: section.word("pool_mode", MODES),
+        max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
+        patience: own_patience(section),
     }
 }
 

@@ -45,6 +45,7 @@ impl Config {
         rows.add("general", "high_water_mark", show_size(general.high_water_mark as u64));
         rows.add("general", "max_message_size", show_size(general.max_message_size as u64));
         rows.add("general", "max_client_prepared", general.max_client_prepared);
+        rows.add("general", "max_memory", show_size(general.max_memory as u64));
         let tls = self.tls.as_ref();
         rows.add("tls", "cert", path(tls.map(|t| t.cert.as_path())));
         rows.add("tls", "key", path(tls.map(|t| t.key.as_path())));
@@ -73,6 +74,7 @@ impl Config {
         rows.of(section, "dbname", database.dbname.as_deref().unwrap_or(""));
         rows.of(section, "user", database.user.as_deref().unwrap_or(""));
         rows.of(section, "max_connections", database.max_connections);
+        rows.of(section, "max_clients", database.max_clients);
         show_pool(section, &database.pool, rows);
     }
 }
@@ -124,6 +126,11 @@ fn show_pool(section: (&str, &str), pool: &PoolSettings, rows: &mut Rows) {
     rows.of(section, "idle_timeout", show_duration(pool.idle_timeout));
     rows.of(section, "probe_after", show_duration(pool.probe_after));
     rows.of(section, "max_prepared", pool.max_prepared);
+    let patience = &pool.patience;
+    rows.of(section, "query_timeout", show_duration(patience.query));
+    rows.of(section, "client_idle_timeout", show_duration(patience.idle));
+    rows.of(section, "idle_transaction_timeout", show_duration(patience.idle_transaction));
+    rows.of(section, "transaction_timeout", show_duration(patience.transaction));
 }
 
 fn show_user(user: &User, rows: &mut Rows) {
@@ -138,6 +145,12 @@ fn show_user(user: &User, rows: &mut Rows) {
     rows.of(section, "max_connections", user.max_connections);
     rows.of(section, "pool_size", user.pool_size.map(|n| n.to_string()).unwrap_or_default());
     rows.of(section, "pool_mode", user.pool_mode.map_or("", |mode| word(MODES, &mode)));
+    rows.of(section, "max_clients", user.max_clients);
+    let own = |bound: Option<std::time::Duration>| bound.map(show_duration).unwrap_or_default();
+    rows.of(section, "query_timeout", own(user.patience.query));
+    rows.of(section, "client_idle_timeout", own(user.patience.idle));
+    rows.of(section, "idle_transaction_timeout", own(user.patience.idle_transaction));
+    rows.of(section, "transaction_timeout", own(user.patience.transaction));
 }
 
 fn show_rule(rule: &HbaRule) -> String {

@@ -38,8 +38,16 @@ sqlstates! {
     INVALID_PASSWORD = b"28P01";
     /// invalid_catalog_name
     UNKNOWN_DATABASE = b"3D000";
+    /// transaction_resolution_unknown
+    OUTCOME_UNKNOWN = b"08007";
+    /// out_of_memory
+    OUT_OF_MEMORY = b"53200";
     /// warning
     WARNING = b"01000";
+    /// idle_in_transaction_session_timeout
+    IDLE_IN_TRANSACTION_TIMEOUT = b"25P03";
+    /// transaction_timeout
+    TRANSACTION_TIMEOUT = b"25P04";
     /// in_failed_sql_transaction
     IN_FAILED_TRANSACTION = b"25P02";
     /// invalid_sql_statement_name

@@ -1,5 +1,6 @@
 //! Every metric as plain data: collected here, written out by `prometheus`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
@@ -65,6 +66,8 @@ pub fn collect(shared: &Shared) -> Vec<Family> {
     let build = Family::new("turnpike_build_info", Kind::Gauge, "Always 1; the version is in the label.");
     let mut families = vec![build.with(&[("version", version)], 1.0)];
     families.extend(totals(shared, &shared.totals));
+    families.push(limits(&shared.totals));
+    families.push(pinned(shared));
     families.extend(pools(&shared.pools.pool_rows()));
     families.extend(process::families(shared.started));
     families
@@ -113,6 +116,29 @@ fn totals(shared: &Shared, t: &Totals) -> Vec<Family> {
             u64::from(shared.draining()),
         ),
     ]
+}
+
+/// Logins refused for a limit, by its key.
+fn limits(t: &Totals) -> Family {
+    let family = Family::new("turnpike_limit_refusals_total", Kind::Counter, "Logins refused for a limit.");
+    [
+        ("general.max_memory", &t.refused_memory),
+        ("user.max_clients", &t.refused_user),
+        ("database.max_clients", &t.refused_database),
+    ]
+    .into_iter()
+    .fold(family, |family, (limit, counter)| family.with(&[("limit", limit)], counter.get() as f64))
+}
+
+/// Why clients keep their server connections.
+fn pinned(shared: &Shared) -> Family {
+    let mut causes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for cause in shared.entries().iter().flat_map(|entry| entry.pins().labels()) {
+        *causes.entry(cause).or_default() += 1;
+    }
+    let help = "Clients that keep their server connection between transactions, by cause.";
+    let family = Family::new("turnpike_clients_pinned", Kind::Gauge, help);
+    causes.iter().fold(family, |family, (cause, n)| family.with(&[("cause", cause)], *n as f64))
 }
 
 type Rows = [(PoolRow, Arc<Traffic>)];

@@ -73,6 +73,8 @@ struct State {
     connecting: u32,
     resetting: u32,
     failures: u32,
+    /// Connections that were closed for what was left in their processes, and not opened again yet.
+    replacements: u32,
     retry_at: Option<Instant>,
     last_error: Option<Error>,
     next_link: u64,
@@ -123,6 +125,10 @@ impl Drop for Slot {
 /// First pause after a failed connection attempt; it doubles up to [`MAX_RETRY`].
 const MIN_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// Time at rest after which the system is asked whether a connection still stands: the reactor hears of its end a
+/// moment later, and what is sent into that moment is lost.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 
 /// Sets of settings above which those that nobody has any more are forgotten.
 const MAX_KNOWN_SETTINGS: usize = 256;
@@ -228,6 +234,10 @@ impl Pool {
                 let room = state.total < self.settings.size
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
+                if state.replacements > 0 && room && !wish.sticky {
+                    state.replacements -= 1;
+                    return None;
+                }
                 match wish.choose(&state.idle, room, |s| self.suits(s, wish)) {
                     // Who waits already is served first, unless by chance this one suits only us.
                     Choice::Take(i) if state.waiters.is_empty() || wish.is_same(&state.idle[i]) => {
@@ -237,7 +247,8 @@ impl Pool {
                     _ => return None,
                 }
             };
-            if !fit || server.stream.has_input() || now.since(server.opened) >= self.settings.lifetime {
+            let rested = now.since(server.returned) >= LOOK_AFTER;
+            if !fit || server.stream.has_input(rested) || now.since(server.opened) >= self.settings.lifetime {
                 retire(server);
                 continue;
             }
@@ -255,12 +266,17 @@ impl Pool {
     }
 
     /// A client has gone whose statements left much in the memory of the process that it had last: that connection is
-    /// closed, not lent to others.
+    /// closed, not lent to others; whoever comes next gets a fresh one.
     pub fn retire_held_for(&self, client: u64) {
         let server = {
             let mut state = self.state.lock();
             let held = state.idle.iter().position(|s| s.held_for == client);
-            held.map(|i| state.idle.remove(i))
+            state.replacements += u32::from(held.is_some());
+            let server = held.map(|i| state.idle.remove(i));
+            for other in state.idle.iter_mut().filter(|s| s.held_for == client) {
+                other.held_for = 0;
+            }
+            server
         };
         server.into_iter().for_each(retire);
     }
@@ -566,7 +582,7 @@ impl State {
             let server = &self.idle[i];
             let old = now.since(server.opened) >= settings.lifetime;
             let unused = keep > 0 && now.since(server.returned) >= settings.idle_timeout;
-            if old || unused || self.idle[i].stream.has_input() {
+            if old || unused || self.idle[i].stream.has_input(false) {
                 out.push(self.idle.remove(i));
                 keep = keep.saturating_sub(1);
             } else {

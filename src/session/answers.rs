@@ -161,6 +161,7 @@ impl Batch<'_> {
         match (status, self.flow.expected.ready()) {
             (Some(status), Some(true)) => {
                 self.client.status = status;
+                self.client.commits = false;
                 if self.echoed {
                     self.echoed = false;
                     self.deliver_before_ready()?;
@@ -252,6 +253,12 @@ impl Batch<'_> {
         {
             self.flow.down.omit_frame(len);
             self.flow.down.insert().extend_from_slice(&reason);
+            self.undo_skipped();
+            return Ok(());
+        }
+        if code == SqlState::QUERY_CANCELED && whole && self.client.entry.take_timed_out() {
+            self.flow.down.omit_frame(len);
+            reply::error(self.flow.down.insert(), &Self::late());
             self.undo_skipped();
             return Ok(());
         }

@@ -177,6 +177,10 @@ impl<'a> Batch<'a> {
 
     /// Moves what can be moved. `Ready` when there is something new to look at, or the batch may be over.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let verdict = self.client.entry.verdict();
+        if !verdict.is_patient() {
+            return Poll::Ready(Err(End::from(verdict.error())));
+        }
         let Flow { up, down, .. } = &mut *self.flow;
         let mut moved = false;
         if !down.is_flushed() {
@@ -287,6 +291,9 @@ impl<'a> Batch<'a> {
 
     /// The statement that waited for a server fails, and the session goes on: as far as a server would skip.
     fn fail_waiting(&mut self, e: &Error) -> Result<(), End> {
+        self.client.entry.set_answered(Instant::now(), true);
+        let late = Self::late();
+        let e = if self.client.entry.take_timed_out() { &late } else { e };
         let Flow { up, down, expected } = &mut *self.flow;
         reply::error(down.insert(), e);
         self.begun = None;
@@ -298,6 +305,12 @@ impl<'a> Batch<'a> {
             _ => expected.skip(true),
         }
         Ok(())
+    }
+
+    /// What a statement is told that took too long.
+    pub fn late() -> Error {
+        Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to query timeout")
+            .detail("The bound is the configuration's query_timeout.")
     }
 
     /// While waiting: goes on reading as far as there is room, to notice when the client leaves.
@@ -341,6 +354,9 @@ impl<'a> Batch<'a> {
 
     /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
     pub fn account(&mut self, now: Instant) {
+        self.client.entry.set_answered(now, self.client.status == TxStatus::Idle);
+        // Answered in time after all.
+        self.client.entry.take_timed_out();
         let traffic = &self.client.pool.traffic;
         traffic.queries.add(1);
         if let Some(begun) = self.begun.replace(now) {

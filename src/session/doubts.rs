@@ -12,7 +12,7 @@ use crate::pool::settings::{APPLICATION_NAME, Settings, quote};
 use crate::sql::effect::Traces;
 use crate::sql::prepare;
 use crate::sql::setting::{self, Change};
-use crate::wire::message::data_row;
+use crate::wire::message::{TxStatus, data_row};
 
 /// What is in doubt since the server was last asked.
 #[derive(Debug, Default)]
@@ -187,11 +187,7 @@ impl Client {
         if traces.any(Traces::DDL) && self.names.sql().next().is_some() {
             self.pins.add(Traces::PREPARED);
         }
-        if traces.any(Traces::ADVANCES.and(Traces::CALLS))
-            && let Some(server) = &mut self.lease
-        {
-            server.advanced_by(self.entry.id);
-        }
+        self.hint(traces);
         if self.pins.contains(Traces::SESSION) {
             return;
         }
@@ -199,6 +195,17 @@ impl Client {
         if ends || traces.any(Traces::ASKABLE) {
             let conforming = self.settings.get("standard_conforming_strings") != Some("off");
             self.doubts.get_or_insert_default().note(traces, sql, conforming);
+        }
+    }
+
+    /// Notes what it means for others, and for the client if the answer is lost.
+    pub fn hint(&mut self, traces: Traces) {
+        let alone = self.status == TxStatus::Idle;
+        self.commits |= traces.contains(Traces::COMMITS) || alone && traces.any(Traces::CHANGES);
+        if traces.any(Traces::ADVANCES.and(Traces::CALLS))
+            && let Some(server) = &mut self.lease
+        {
+            server.advanced_by(self.entry.id);
         }
     }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use crate::config::Patience;
 use crate::core::clock::Instant;
+use crate::core::error::{Error, SqlState};
 use crate::core::limits::CANCEL_KEY;
 use crate::core::stats::ClientRow;
 use crate::pool::pool::Pool;
@@ -25,6 +27,81 @@ pub enum Doing {
     Active,
     /// Wants one.
     Waiting,
+}
+
+/// Where a client is between request and answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Answered, outside a transaction.
+    Idle,
+    /// Answered, within a transaction.
+    InTransaction,
+    /// Not answered yet.
+    Running,
+}
+
+/// Why a session is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// It is not.
+    None,
+    /// The process ends, as soon as the client is in no transaction.
+    Shutdown,
+    /// It has been idle too long.
+    IdleTooLong,
+    /// It has been idle within a transaction too long.
+    IdleInTransaction,
+    /// Its transaction has taken too long.
+    TransactionTooLong,
+    /// An administrator says so.
+    Killed,
+}
+
+impl Verdict {
+    const ALL: [Verdict; 6] = [
+        Verdict::None,
+        Verdict::Shutdown,
+        Verdict::IdleTooLong,
+        Verdict::IdleInTransaction,
+        Verdict::TransactionTooLong,
+        Verdict::Killed,
+    ];
+
+    /// Whether it waits for the end of the transaction.
+    pub fn is_patient(self) -> bool {
+        matches!(self, Verdict::None | Verdict::Shutdown | Verdict::IdleTooLong)
+    }
+
+    /// What the client is told.
+    pub fn error(self) -> Error {
+        let (code, message, key) = match self {
+            Verdict::None | Verdict::Shutdown | Verdict::Killed => {
+                (SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command", None)
+            }
+            Verdict::IdleTooLong => (
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+                Some("client_idle_timeout"),
+            ),
+            Verdict::IdleInTransaction => (
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+                Some("idle_transaction_timeout"),
+            ),
+            Verdict::TransactionTooLong => (
+                SqlState::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction timeout",
+                Some("transaction_timeout"),
+            ),
+        };
+        let error = Error::fatal(code, message);
+        match key {
+            Some(key) => error.detail(format!("The bound is the configuration's {key}.")),
+            None => error,
+        }
+    }
 }
 
 /// One logged-in client. Small: there may be tens of thousands.
@@ -54,7 +131,12 @@ pub struct Entry {
     pins: AtomicU32,
     prepared: AtomicU32,
     link: Mutex<Option<Arc<Link>>>,
-    ending: AtomicBool,
+    ending: AtomicU8,
+    phase: AtomicU8,
+    /// Milliseconds after it connected when the phase began, and when its transaction did.
+    since_ms: AtomicU64,
+    began_ms: AtomicU64,
+    timed_out: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -78,7 +160,11 @@ impl Entry {
             pins: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
             link: Mutex::new(None),
-            ending: AtomicBool::new(false),
+            ending: AtomicU8::new(0),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since_ms: AtomicU64::new(0),
+            began_ms: AtomicU64::new(0),
+            timed_out: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -121,16 +207,73 @@ impl Entry {
         self.link.lock().as_ref().map(Link::begin_cancel)
     }
 
-    /// Asks it to end when it is at rest.
-    pub fn end(&self) {
-        self.ending.store(true, Release);
-        self.waker.wake();
+    /// Asks it to end; the first reason counts, unless a later one is more urgent.
+    pub fn end(&self, verdict: Verdict) {
+        if self.ending.fetch_max(verdict as u8, AcqRel) < verdict as u8 {
+            self.waker.wake();
+        }
     }
 
     /// Whether it has been asked to; otherwise the task of `cx` is woken when it is.
-    pub fn poll_ending(&self, cx: &std::task::Context<'_>) -> bool {
+    pub fn poll_ending(&self, cx: &std::task::Context<'_>) -> Verdict {
         self.waker.register(cx.waker());
-        self.ending.load(Acquire)
+        self.verdict()
+    }
+
+    /// Whether it has been asked to end.
+    #[inline]
+    pub fn verdict(&self) -> Verdict {
+        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(5)]
+    }
+
+    /// Notes that a request came.
+    #[inline]
+    pub fn set_running(&self, now: Instant, first: bool) {
+        let since = now.micros_since(self.connected_at) / 1000;
+        self.since_ms.store(since, Relaxed);
+        if first {
+            self.began_ms.store(since, Relaxed);
+        }
+        self.phase.store(Phase::Running as u8, Relaxed);
+    }
+
+    /// Notes that it was answered.
+    #[inline]
+    pub fn set_answered(&self, now: Instant, idle: bool) {
+        self.since_ms.store(now.micros_since(self.connected_at) / 1000, Relaxed);
+        let phase = if idle { Phase::Idle } else { Phase::InTransaction };
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Its phase, since when, and since when its transaction.
+    pub fn phase(&self) -> (Phase, Instant, Option<Instant>) {
+        let at = |ms: &AtomicU64| self.connected_at + Duration::from_millis(ms.load(Relaxed));
+        let phase = match self.phase.load(Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::InTransaction,
+            _ => Phase::Running,
+        };
+        (phase, at(&self.since_ms), (phase != Phase::Idle).then(|| at(&self.began_ms)))
+    }
+
+    /// How long it may take.
+    pub fn patience(&self) -> Patience {
+        self.pool.settings.patience
+    }
+
+    /// Notes that its statement is cancelled for having taken too long; false where it has been already.
+    pub fn set_timed_out(&self) -> bool {
+        !self.timed_out.swap(true, AcqRel)
+    }
+
+    /// Whether that is why its statement was cancelled.
+    pub fn take_timed_out(&self) -> bool {
+        self.timed_out.load(Relaxed) && self.timed_out.swap(false, AcqRel)
+    }
+
+    /// Why it keeps its server connection, as of its last batch.
+    pub fn pins(&self) -> Traces {
+        Traces::from_bits(self.pins.load(Relaxed))
     }
 
     /// For observers.

@@ -10,7 +10,7 @@ use super::login::admit;
 use super::names::Names;
 use super::run::Client;
 use super::shared::Shared;
-use crate::config::{Config, PoolMode};
+use crate::config::{Config, Database, PoolMode};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, SqlState};
 use crate::core::limits::CANCEL_KEY;
@@ -99,6 +99,7 @@ impl Seat {
             settings: self.settings,
             listening: None,
             unsynced: false,
+            commits: false,
             serial: false,
             messy: false,
             doubts: None,
@@ -136,7 +137,40 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
     if shared.client_count() >= config.general.max_clients as usize {
         return Err(too_many_clients(config.general.max_clients));
     }
+    within_limits(shared, &config, database, &startup)?;
     welcome(shared, visitor, &startup, minor, pool).await
+}
+
+/// Bounds on clients of one user or database, and on memory.
+fn within_limits(shared: &Shared, config: &Config, database: &Database, startup: &Startup) -> Result<()> {
+    let memory = config.general.max_memory as u64;
+    if memory > 0 && shared.totals.buffered.get() >= memory {
+        shared.totals.refused_memory.add(1);
+        return Err(Error::fatal(SqlState::OUT_OF_MEMORY, "relay buffers are full")
+            .detail(format!("The limit is {memory} bytes (general.max_memory)."))
+            .hint("Try again later."));
+    }
+    let of_user = config.user(&startup.user).map_or(0, |u| u.max_clients);
+    let of_database = database.max_clients;
+    if of_user == 0 && of_database == 0 {
+        return Ok(());
+    }
+    let (user, on_database) = shared.clients_of(&startup.user, &startup.database);
+    let refused = |what: String, limit: u32, key: &str| {
+        Error::fatal(SqlState::TOO_MANY_CONNECTIONS, format!("too many connections for {what}"))
+            .detail(format!("The limit is {limit} ({key})."))
+    };
+    if of_user > 0 && user >= of_user {
+        shared.totals.refused_user.add(1);
+        let what = format!("role \"{}\"", startup.user.escape_debug());
+        return Err(refused(what, of_user, "user.max_clients"));
+    }
+    if of_database > 0 && on_database >= of_database {
+        shared.totals.refused_database.add(1);
+        let what = format!("database \"{}\"", startup.database.escape_debug());
+        return Err(refused(what, of_database, "database.max_clients"));
+    }
+    Ok(())
 }
 
 /// Up to and including the startup packet. `None`: the connection is done with.

@@ -20,3 +20,4 @@ pub mod replication;
 pub mod requests;
 pub mod run;
 pub mod shared;
+pub mod watch;

@@ -53,6 +53,7 @@ impl Batch<'_> {
                 let now = Instant::now();
                 self.begun = Some(now);
                 self.client.entry.set_requested(now);
+                self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
             }
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
@@ -236,10 +237,12 @@ impl Batch<'_> {
             let body = self.body(len);
             let text = body.strip_suffix(b"\0").unwrap_or(body);
             let traces = effect::scan(text, true);
-            if !traces.is_empty() {
+            if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
                 self.client.note(traces, &text);
+            } else if !traces.is_empty() {
+                self.client.hint(traces);
             }
         } else {
             let mut text = effect::Stream::default();
@@ -344,7 +347,7 @@ impl Batch<'_> {
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
             let traces = effect::scan(text, true);
-            if !traces.is_empty() {
+            if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
             }
@@ -516,6 +519,10 @@ impl Batch<'_> {
     /// Notes what executing a prepared statement may leave behind; `body` is its text and what follows a NUL.
     fn use_statement(&mut self, traces: Traces, body: &[u8]) -> Result<(), End> {
         if traces.is_empty() {
+            return Ok(());
+        }
+        if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
+            self.client.hint(traces);
             return Ok(());
         }
         let text = cstr(body).map_or(body, |(text, _)| text);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::batch::Batch;
 use super::doubts::Doubts;
-use super::entry::Entry;
+use super::entry::{Entry, Verdict};
 use super::listening::Listening;
 use super::names::Names;
 use super::shared::Shared;
@@ -54,6 +54,8 @@ pub struct Client {
     pub listening: Option<Box<Listening>>,
     /// Whether its server connection lacks something of its settings: it went back to what it began with.
     pub unsynced: bool,
+    /// Whether what is under way may have been committed when its answer is lost.
+    pub commits: bool,
     /// Whether it handles sequences by hand.
     pub serial: bool,
     /// Whether its statements have changed what there is, which fills the memory of server processes.
@@ -85,7 +87,7 @@ impl From<Error> for End {
 
 enum Wake {
     Io,
-    Ending,
+    Ending(Verdict),
 }
 
 /// Serves a logged-in client until it goes.
@@ -98,12 +100,7 @@ async fn serve(client: &mut Client) -> End {
     loop {
         match poll_fn(|cx| client.poll_rest(cx)).await {
             Wake::Io => {}
-            Wake::Ending => {
-                return End::from(Error::fatal(
-                    SqlState::ADMIN_SHUTDOWN,
-                    "terminating connection due to administrator command",
-                ));
-            }
+            Wake::Ending(verdict) => return End::from(verdict.error()),
         }
         // Boxed, so that a client at rest does not pay for what a batch needs.
         if let Err(end) = Box::pin(Batch::new(client).run()).await {
@@ -126,13 +123,14 @@ impl Client {
         if self.status == TxStatus::Idle && self.poll_mail(cx) {
             return Poll::Ready(Wake::Io);
         }
-        let ending = self.entry.poll_ending(cx);
-        if ending && self.status == TxStatus::Idle { Poll::Ready(Wake::Ending) } else { Poll::Pending }
+        let verdict = self.entry.poll_ending(cx);
+        let due = verdict != Verdict::None && (self.status == TxStatus::Idle || !verdict.is_patient());
+        if due { Poll::Ready(Wake::Ending(verdict)) } else { Poll::Pending }
     }
 
     /// Says goodbye as the end calls for; cleans and returns the server connection.
     async fn finish(mut self, end: End) {
-        if let Some(e) = farewell(&end, self.pool.target.name()) {
+        if let Some(e) = farewell(&end, self.pool.target.name(), self.commits) {
             tracing::debug!(client = self.entry.id, error = %e, "session ended");
             let mut bytes = Vec::new();
             reply::error(&mut bytes, &e);
@@ -170,15 +168,18 @@ impl Client {
 }
 
 /// What the client is told at the end, if anything.
-fn farewell(end: &End, backend: &str) -> Option<Error> {
+fn farewell(end: &End, backend: &str, commits: bool) -> Option<Error> {
+    let lost = format!("backend \"{backend}\" closed the connection unexpectedly");
     match end {
         End::Terminated | End::ClientLost | End::ServerLost(true) => None,
+        End::ServerLost(false) if commits => Some(
+            Error::fatal(SqlState::OUTCOME_UNKNOWN, lost)
+                .detail("The transaction may or may not have been committed: the answer was lost.")
+                .hint("Look whether its changes are there before doing it again."),
+        ),
         End::ServerLost(false) => Some(
-            Error::backend(
-                SqlState::CONNECTION_FAILURE,
-                format!("backend \"{backend}\" closed the connection unexpectedly"),
-            )
-            .detail("The statement under way may or may not have been carried out."),
+            Error::backend(SqlState::CONNECTION_FAILURE, lost)
+                .detail("The statement under way may or may not have been carried out; its transaction was not committed."),
         ),
         End::Refused(e) => Some((**e).clone()),
     }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
-use super::entry::{Entry, pid_of};
+use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
@@ -42,6 +42,12 @@ pub struct Totals {
     pub accepted: Counter,
     /// Connections refused before or during login.
     pub refused: Counter,
+    /// Logins refused since relay buffers were full.
+    pub refused_memory: Counter,
+    /// Logins refused since their user had too many clients.
+    pub refused_user: Counter,
+    /// Logins refused since their database had too many clients.
+    pub refused_database: Counter,
     /// Logins that failed.
     pub login_failures: Counter,
     /// Connections open now, logged in or not.
@@ -102,6 +108,18 @@ impl Shared {
         self.clients.lock().len()
     }
 
+    /// Every client now.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.clients.lock().values().cloned().collect()
+    }
+
+    /// Clients now of this user, and of this database.
+    pub fn clients_of(&self, user: &str, database: &str) -> (u32, u32) {
+        let clients = self.clients.lock();
+        let count = |of: &dyn Fn(&Entry) -> bool| clients.values().filter(|c| of(c)).count() as u32;
+        (count(&|c| c.pool.purpose.user == user), count(&|c| c.pool.purpose.database == database))
+    }
+
     /// Every client now, for observers.
     pub fn client_rows(&self) -> Vec<ClientRow> {
         let clients: Vec<_> = self.clients.lock().values().cloned().collect();
@@ -134,7 +152,7 @@ impl Shared {
     pub fn drain(&self) {
         self.draining.store(true, Release);
         let clients: Vec<_> = self.clients.lock().values().cloned().collect();
-        clients.iter().for_each(|c| c.end());
+        clients.iter().for_each(|c| c.end(Verdict::Shutdown));
     }
 
     /// Waits until no client is left.

@@ -72,6 +72,8 @@ traces! {
     NOTIFIES = 24, "notify";
     /// Asks what the session listens to.
     ASKS_LISTENS = 25, "listening channels";
+    /// COMMIT, in any words.
+    COMMITS = 26, "commit";
 }
 
 impl Traces {
@@ -99,6 +101,11 @@ impl Traces {
             | Self::PREPARED.0
             | Self::UNKNOWN.0,
     );
+    /// What needs no look at the text: hints, and no trace.
+    pub const HINTS: Traces = Traces(Self::ADVANCES.0 | Self::CALLS.0 | Self::COMMITS.0);
+    /// What, outside a transaction, may have been carried out when the answer is lost.
+    pub const CHANGES: Traces =
+        Traces(Self::ADVANCES.0 | Self::CALLS.0 | Self::DDL.0 | Self::EXECUTES.0 | Self::ASKABLE.0);
     /// What speaks of a session that keeps state: it is given the same connection again where that can be had.
     pub const STATEFUL: Traces = Traces(Self::ASKABLE.0 | Self::NEEDS.0 | Self::DDL.0 | Self::SERIAL.0);
     /// What DISCARD ALL does not take away.
@@ -303,6 +310,7 @@ enum Lead {
     Drop,
     Alter,
     Notify,
+    Commit,
     Discard,
     Execute,
     /// INSERT, UPDATE, COPY and the like: where a default may advance a sequence.
@@ -339,6 +347,8 @@ impl Lead {
             ("close", Lead::End),
             ("deallocate", Lead::Prepare),
             ("discard", Lead::Discard),
+            ("commit", Lead::Commit),
+            ("end", Lead::Commit),
             ("notify", Lead::Notify),
             ("copy", Lead::Write),
             ("merge", Lead::Write),
@@ -354,6 +364,7 @@ impl Lead {
             Lead::Set | Lead::Reset => self.setting(sql, after),
             Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE.and(Traces::ENDS),
             Lead::Listen => Traces::LISTEN,
+            Lead::Commit => Traces::COMMITS,
             Lead::Notify => Traces::NOTIFIES,
             Lead::Load => Traces::LOAD.and(Traces::FRESH),
             Lead::Opaque => Traces::OPAQUE,

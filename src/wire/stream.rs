@@ -120,21 +120,34 @@ impl Stream {
     }
 
     /// Whether something has come: on a server connection at rest, that is the end of it, or something that nobody
-    /// asked for. Costs a system call only where the reactor thinks so: after a read that was filled to the brim, it
-    /// does without reason.
-    pub fn has_input(&mut self) -> bool {
-        if self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending() {
+    /// asked for. Where the connection has been at rest for long (`look`) the system is asked; otherwise only where
+    /// the reactor thinks so: after a read that was filled to the brim, it does without reason.
+    pub fn has_input(&mut self, look: bool) -> bool {
+        if self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending() && !look {
             return false;
         }
         let mut byte = [std::mem::MaybeUninit::uninit()];
         let peeked = match self {
-            Stream::Unix(unix) => unix.try_io(Interest::READABLE, || SockRef::from(&*unix).peek(&mut byte)),
+            Stream::Unix(unix) => SockRef::from(&*unix).peek(&mut byte),
             _ => match self.tcp() {
-                Some(tcp) => tcp.try_io(Interest::READABLE, || SockRef::from(tcp).peek(&mut byte)),
+                Some(tcp) => SockRef::from(tcp).peek(&mut byte),
                 None => return true,
             },
         };
-        self.has_plaintext() || !peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        let quiet = peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        if quiet && !look {
+            self.clear_readiness();
+        }
+        self.has_plaintext() || !quiet
+    }
+
+    /// Tells the reactor that there is nothing to read, as it would find out.
+    fn clear_readiness(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = match self {
+            Stream::Unix(unix) => unix.try_io(Interest::READABLE, nothing),
+            _ => self.tcp().map_or(Ok(()), |tcp| tcp.try_io(Interest::READABLE, nothing)),
+        };
     }
 
     /// Whether TLS holds plaintext that has not been read.

@@ -36,6 +36,8 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             max_connections: 0,
             pool_size: None,
             pool_mode: None,
+            max_clients: 0,
+            patience: Default::default(),
         }],
     }
 }
@@ -50,6 +52,7 @@ fn general(port: u16) -> General {
         drain_timeout: Duration::from_secs(2),
         high_water_mark: limits::HIGH_WATER,
         max_message_size: limits::MAX_MESSAGE,
+        max_memory: 0,
         max_client_prepared: 1000,
     }
 }
@@ -77,6 +80,7 @@ fn database(index: usize, server: &Server) -> Database {
         dbname: Some(DATABASE.into()),
         user: None,
         max_connections: 0,
+        max_clients: 0,
         pool: PoolSettings {
             mode: PoolMode::Transaction,
             size: 10,
@@ -89,6 +93,7 @@ fn database(index: usize, server: &Server) -> Database {
             idle_timeout: Duration::from_secs(600),
             probe_after: Duration::from_secs(30),
             max_prepared: 200,
+            patience: Default::default(),
         },
     }
 }

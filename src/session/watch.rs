@@ -1,0 +1,52 @@
+//! How long clients may take: looked after by a sweep, so that no statement needs a timer of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Entry, Phase, Verdict};
+use super::shared::Shared;
+use crate::core::clock::Instant;
+use crate::pool::cancel;
+
+/// How often; a bound is kept to this.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// Looks after all clients for as long as it is polled.
+pub async fn watch(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let now = Instant::now();
+        for entry in shared.entries() {
+            look(&entry, now);
+        }
+    }
+}
+
+fn look(entry: &Arc<Entry>, now: Instant) {
+    let patience = entry.patience();
+    let over = |since: Instant, bound: Duration| !bound.is_zero() && now.since(since) >= bound;
+    let (phase, since, began) = entry.phase();
+    let verdict = match phase {
+        Phase::Idle if over(since, patience.idle) => Verdict::IdleTooLong,
+        Phase::InTransaction if over(since, patience.idle_transaction) => Verdict::IdleInTransaction,
+        Phase::InTransaction | Phase::Running if began.is_some_and(|b| over(b, patience.transaction)) => {
+            Verdict::TransactionTooLong
+        }
+        Phase::Running if over(since, patience.query) => return time_out(entry),
+        _ => return,
+    };
+    entry.end(verdict);
+}
+
+/// Cancels the statement; the session goes on.
+fn time_out(entry: &Arc<Entry>) {
+    if !entry.set_timed_out() {
+        return;
+    }
+    if entry.pool.cancel_waiter(entry.id) {
+        return;
+    }
+    if let Some(guard) = entry.begin_cancel() {
+        tokio::spawn(cancel::deliver(guard));
+    }
+}
