@@ -132,20 +132,20 @@ fn clients_that_vanish() {
     bed.db.psql("CREATE TABLE vanish (a int); GRANT ALL ON vanish TO PUBLIC");
     let cases: [(&str, Vec<u8>); 12] = [
         ("in a transaction", query("BEGIN; INSERT INTO vanish VALUES (1); LOCK TABLE audit_log")),
-        ("in a failed transaction", query("BEGIN; INSERT INTO vanish VALUES (1); SELECT 1/0")),
-        ("in a query", query("INSERT INTO vanish SELECT 1 FROM pg_sleep(30)")),
+        ("in a failed transaction", query("BEGIN; INSERT INTO vanish VALUES (2); SELECT 1/0")),
+        ("in a query", query("INSERT INTO vanish SELECT 3 FROM pg_sleep(30)")),
         ("in a small result", query("SELECT repeat('x', 2000000)")),
         ("in a large result", query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)")),
         ("in COPY out", query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 200000)) TO STDOUT")),
-        ("in COPY in", [query("COPY vanish FROM STDIN"), msg(b'd', b"1\n2\n")].concat()),
-        ("in a COPY message", [query("COPY vanish FROM STDIN"), msg(b'd', b"1\n2\n")[..6].to_vec()].concat()),
+        ("in COPY in", [query("COPY vanish FROM STDIN"), msg(b'd', b"4\n4\n")].concat()),
+        ("in a COPY message", [query("COPY vanish FROM STDIN"), msg(b'd', b"5\n5\n")[..6].to_vec()].concat()),
         (
             "in extended COPY in",
             [parse("", "COPY vanish FROM STDIN"), bind("", "", &[]), execute("", 0), sync()].concat(),
         ),
         (
             "without Sync",
-            [parse("", "INSERT INTO vanish VALUES (1)"), bind("", "", &[]), execute("", 0)].concat(),
+            [parse("", "INSERT INTO vanish VALUES (6)"), bind("", "", &[]), execute("", 0)].concat(),
         ),
         ("in a large message", query(&format!("SELECT '{}'", "x".repeat(300_000)))[..200_000].to_vec()),
         (
@@ -172,7 +172,7 @@ fn clients_that_vanish() {
             }
         }
         bed.is_clean();
-        assert_eq!(bed.db.psql("SELECT count(*) FROM vanish"), "0", "{how}");
+        assert_eq!(bed.db.psql("SELECT a FROM vanish"), "", "{how}");
     }
     assert_eq!(bed.db.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use turnpike::sql::effect;
+use turnpike::sql::{effect, long};
 use turnpike::sql::lex::{Kind, Lexer};
 
 fuzz_target!(|input: (bool, u8, &[u8])| {
@@ -18,7 +18,7 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
         start = word == b";" || start && token.kind != Kind::Word;
     }
     let whole = effect::scan(text, conforming);
-    let mut stream = effect::Stream::default();
+    let mut stream = long::Stream::default();
     text.chunks(usize::from(piece).max(1)).for_each(|p| stream.feed(p));
     let pieces = stream.finish();
     let comments = text.windows(2).any(|w| w == b"--" || w == b"/*");

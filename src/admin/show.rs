@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::table::{Cell, Table};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
-use crate::pool::pool::mode_name;
+use crate::pool::mode_name;
 use crate::session::shared::Shared;
 
 /// One SHOW command.

@@ -88,7 +88,7 @@ const GENERAL: &[Key] = &[
     live("high_water_mark", "64KiB"),
     live("max_message_size", "1073741822B"),
     live("max_client_prepared", "10000"),
-    live("max_memory", "0B"),
+    live("max_memory", "0"),
 ];
 
 const TLS: &[Key] = &[live("cert", ""), live("key", ""), live("client_ca", "")];

@@ -23,6 +23,8 @@ pub mod hub;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod reset;
+mod rows;
+pub use rows::mode_name;
 pub mod server;
 pub mod settings;
 pub mod statement;

@@ -18,10 +18,10 @@ use super::settings::Settings;
 use super::statement::Statements;
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
-use crate::config::{PoolMode, PoolSettings};
+use crate::config::PoolSettings;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
-use crate::core::stats::{PoolRow, ServerRow, Traffic};
+use crate::core::stats::Traffic;
 
 /// Who a pool is for, and where its connections go.
 #[derive(Debug)]
@@ -59,19 +59,19 @@ pub struct Pool {
     defaults_wanted: AtomicBool,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     kick: Arc<Notify>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
-struct State {
-    idle: Vec<Box<Server>>,
-    waiters: VecDeque<Waiter>,
-    links: HashMap<u64, Arc<Link>>,
+pub(super) struct State {
+    pub(super) idle: Vec<Box<Server>>,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) links: HashMap<u64, Arc<Link>>,
     /// Slots taken: idle, lent, connecting and resetting.
-    total: u32,
-    connecting: u32,
-    resetting: u32,
+    pub(super) total: u32,
+    pub(super) connecting: u32,
+    pub(super) resetting: u32,
     failures: u32,
     /// Connections that were closed for what was left in their processes, and not opened again yet.
     replacements: u32,
@@ -81,9 +81,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Waiter {
+pub(super) struct Waiter {
     wish: Wish,
-    since: Instant,
+    pub(super) since: Instant,
     reply: oneshot::Sender<Result<Box<Server>>>,
 }
 
@@ -511,59 +511,6 @@ impl Pool {
     pub(super) fn has_served(&self) -> bool {
         self.traffic.server_connects.get() > 0
     }
-
-    /// For observers.
-    pub fn row(&self, now: Instant) -> PoolRow {
-        let state = self.state.lock();
-        let idle = state.idle.len() as u64;
-        let waiting = state.waiters.len() as u64;
-        let lent =
-            u64::from(state.total).saturating_sub(idle + u64::from(state.connecting + state.resetting));
-        PoolRow {
-            database: self.purpose.database.clone(),
-            user: self.purpose.user.clone(),
-            backend: self.target.name().to_string(),
-            cl_active: lent,
-            cl_waiting: waiting,
-            cancels: state.links.values().filter(|l| l.cancelling()).count() as u64,
-            sv_active: lent,
-            sv_idle: idle,
-            sv_resetting: u64::from(state.resetting),
-            sv_login: u64::from(state.connecting),
-            maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since)),
-            mode: mode_name(self.settings.mode),
-            size: self.settings.size,
-            min: self.settings.min,
-            reserve: self.settings.reserve,
-        }
-    }
-
-    /// For observers.
-    pub fn server_rows(&self) -> Vec<ServerRow> {
-        let links: Vec<Arc<Link>> = self.state.lock().links.values().cloned().collect();
-        links.iter().map(|link| self.server_row(link)).collect()
-    }
-
-    fn server_row(&self, link: &Link) -> ServerRow {
-        let client = link.client.load(Relaxed);
-        ServerRow {
-            id: link.id,
-            state: link.activity(),
-            database: self.purpose.database.clone(),
-            user: self.purpose.server_user.clone(),
-            backend: self.target.name().to_string(),
-            host: self.target.host().to_string(),
-            port: self.target.port(),
-            local_addr: link.local_addr,
-            connect_time: link.opened,
-            request_time: link.opened + Duration::from_micros(link.lent_us.load(Relaxed)),
-            link: (client != 0).then_some(client),
-            remote_pid: link.pid,
-            prepared_statements: link.prepared.load(Relaxed) as usize,
-            tls: link.tls.clone(),
-            application_name: String::new(),
-        }
-    }
 }
 
 impl State {
@@ -604,12 +551,4 @@ fn is_final(code: SqlState) -> bool {
     code.0.starts_with(b"28")
         || code == SqlState::UNKNOWN_DATABASE
         || code == SqlState::INSUFFICIENT_PRIVILEGE
-}
-
-/// The word that the configuration uses.
-pub fn mode_name(mode: PoolMode) -> &'static str {
-    match mode {
-        PoolMode::Session => "session",
-        PoolMode::Transaction => "transaction",
-    }
 }

@@ -18,7 +18,7 @@ use crate::pool::hub::Channel;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
 use crate::pool::wish::Wish;
-use crate::sql::effect;
+use crate::sql::long;
 use crate::wire::message::TxStatus;
 use crate::wire::{frame, reply};
 
@@ -53,7 +53,7 @@ pub struct Batch<'a> {
     /// When the first unanswered request came.
     pub begun: Option<Instant>,
     /// Words of a statement that is too long to be held.
-    pub long_text: Option<effect::Stream>,
+    pub long_text: Option<long::Stream>,
     /// ReadyForQuery is held until the client has heard itself.
     pub echoed: bool,
     /// A request waits for an answer.

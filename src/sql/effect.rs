@@ -227,76 +227,77 @@ fn called(rest: &[u8]) -> bool {
 }
 
 /// Words before a parenthesis that call nothing, or nothing that leaves anything behind.
+const PLAIN: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "avg",
+    "between",
+    "by",
+    "case",
+    "cast",
+    "coalesce",
+    "count",
+    "date",
+    "distinct",
+    "else",
+    "exists",
+    "extract",
+    "filter",
+    "format",
+    "from",
+    "greatest",
+    "group",
+    "having",
+    "in",
+    "is",
+    "join",
+    "least",
+    "length",
+    "like",
+    "limit",
+    "lower",
+    "max",
+    "min",
+    "not",
+    "now",
+    "nullif",
+    "numeric",
+    "on",
+    "or",
+    "over",
+    "primary",
+    "key",
+    "returning",
+    "row",
+    "select",
+    "set",
+    "some",
+    "substring",
+    "sum",
+    "then",
+    "to_char",
+    "trim",
+    "union",
+    "unique",
+    "upper",
+    "using",
+    "values",
+    "varchar",
+    "when",
+    "where",
+    "with",
+];
+
 fn is_plain(word: &[u8]) -> bool {
-    const PLAIN: &[&str] = &[
-        "all",
-        "and",
-        "any",
-        "array",
-        "as",
-        "avg",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "coalesce",
-        "count",
-        "date",
-        "distinct",
-        "else",
-        "exists",
-        "extract",
-        "filter",
-        "format",
-        "from",
-        "greatest",
-        "group",
-        "having",
-        "in",
-        "is",
-        "join",
-        "least",
-        "length",
-        "like",
-        "limit",
-        "lower",
-        "max",
-        "min",
-        "not",
-        "now",
-        "nullif",
-        "numeric",
-        "on",
-        "or",
-        "over",
-        "primary",
-        "key",
-        "returning",
-        "row",
-        "select",
-        "set",
-        "some",
-        "substring",
-        "sum",
-        "then",
-        "to_char",
-        "trim",
-        "union",
-        "unique",
-        "upper",
-        "using",
-        "values",
-        "varchar",
-        "when",
-        "where",
-        "with",
-    ];
     PLAIN.iter().any(|plain| is(word, plain))
 }
 
 /// The leading key word of a statement, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lead {
+pub(super) enum Lead {
     Start,
     Set,
     Reset,
@@ -321,43 +322,45 @@ enum Lead {
     Other,
 }
 
+/// Leading key words that matter.
+const LEADS: &[(&str, Lead)] = &[
+    ("select", Lead::Making),
+    ("insert", Lead::Write),
+    ("update", Lead::Write),
+    ("delete", Lead::Write),
+    ("set", Lead::Set),
+    ("reset", Lead::Reset),
+    ("prepare", Lead::Prepare),
+    ("execute", Lead::Execute),
+    ("listen", Lead::Listen),
+    ("unlisten", Lead::End),
+    ("declare", Lead::Declare),
+    ("load", Lead::Load),
+    ("do", Lead::Opaque),
+    ("call", Lead::Opaque),
+    ("create", Lead::Create),
+    ("with", Lead::Making),
+    ("explain", Lead::Making),
+    ("import", Lead::Making),
+    ("drop", Lead::Drop),
+    ("alter", Lead::Alter),
+    ("close", Lead::End),
+    ("deallocate", Lead::Prepare),
+    ("discard", Lead::Discard),
+    ("commit", Lead::Commit),
+    ("end", Lead::Commit),
+    ("notify", Lead::Notify),
+    ("copy", Lead::Write),
+    ("merge", Lead::Write),
+];
+
 impl Lead {
-    fn of(word: &[u8]) -> Lead {
-        const LEADS: &[(&str, Lead)] = &[
-            ("select", Lead::Making),
-            ("insert", Lead::Write),
-            ("update", Lead::Write),
-            ("delete", Lead::Write),
-            ("set", Lead::Set),
-            ("reset", Lead::Reset),
-            ("prepare", Lead::Prepare),
-            ("execute", Lead::Execute),
-            ("listen", Lead::Listen),
-            ("unlisten", Lead::End),
-            ("declare", Lead::Declare),
-            ("load", Lead::Load),
-            ("do", Lead::Opaque),
-            ("call", Lead::Opaque),
-            ("create", Lead::Create),
-            ("with", Lead::Making),
-            ("explain", Lead::Making),
-            ("import", Lead::Making),
-            ("drop", Lead::Drop),
-            ("alter", Lead::Alter),
-            ("close", Lead::End),
-            ("deallocate", Lead::Prepare),
-            ("discard", Lead::Discard),
-            ("commit", Lead::Commit),
-            ("end", Lead::Commit),
-            ("notify", Lead::Notify),
-            ("copy", Lead::Write),
-            ("merge", Lead::Write),
-        ];
+    pub(super) fn of(word: &[u8]) -> Lead {
         LEADS.iter().find(|(lead, _)| is(word, lead)).map_or(Lead::Other, |(_, lead)| *lead)
     }
 
     /// What the leading word alone, with the two that follow, says.
-    fn traces(self, sql: &[u8], after: &Lexer<'_>) -> Traces {
+    pub(super) fn traces(self, sql: &[u8], after: &Lexer<'_>) -> Traces {
         let mut next = after.clone().map(|t: Token| &sql[t.start..t.end]);
         let mut first = || next.next().unwrap_or_default();
         match self {
@@ -418,7 +421,7 @@ fn is(word: &[u8], lower: &str) -> bool {
 
 /// A word inside a statement.
 #[inline]
-fn word(text: &[u8], lead: Lead) -> Traces {
+pub(super) fn word(text: &[u8], lead: Lead) -> Traces {
     let making = matches!(lead, Lead::Making | Lead::Create);
     match text.len() {
         4 if making && is(text, "temp") => Traces::TEMPORARY,
@@ -474,78 +477,9 @@ fn name(text: &[u8]) -> Traces {
     NAMES.iter().find(|(prefix, _)| starts(prefix)).map_or(Traces::NONE, |(_, traces)| *traces)
 }
 
-/// The same for text too long to be held: words are taken wherever they stand, also in strings and comments, and
-/// every semicolon begins a statement. It errs towards pinning only.
-#[derive(Debug)]
-pub struct Stream {
-    word: Vec<u8>,
-    leading: bool,
-    traces: Traces,
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        Stream { word: Vec::new(), leading: true, traces: Traces::NONE }
-    }
-}
-
-/// Longest word worth telling apart: `pg_replication_origin_session`.
-const LONGEST_WORD: usize = 32;
-
-impl Stream {
-    /// Takes the next piece of the text.
-    pub fn feed(&mut self, piece: &[u8]) {
-        for &b in piece {
-            if b.is_ascii_alphanumeric() || b == b'_' {
-                if self.word.len() < LONGEST_WORD {
-                    self.word.push(b);
-                }
-            } else {
-                self.word_ended();
-                if b == b';' {
-                    self.leading = true;
-                }
-            }
-        }
-    }
-
-    fn word_ended(&mut self) {
-        let text = std::mem::take(&mut self.word);
-        if text.is_empty() {
-            return;
-        }
-        self.traces.add(word(&text, Lead::Create));
-        if self.leading {
-            self.leading = false;
-            self.traces.add(match Lead::of(&text) {
-                // What is set cannot be told from pieces.
-                Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS),
-                // Its text is not kept, so it cannot be prepared elsewhere.
-                Lead::Prepare => Traces::PREPARE.and(Traces::LARGE),
-                other => other.traces(b"", &Lexer::new(b"", true)),
-            });
-        }
-        // The semicolon before it may have stood in a string, so any statement may be under way.
-        self.traces.add(word(&text, Lead::Making));
-        self.traces.add(word(&text, Lead::Declare));
-        self.traces.add(word(&text, Lead::Write));
-        self.traces.add(Traces::CALLS);
-        self.word = text;
-        self.word.clear();
-    }
-
-    /// What the text may leave behind.
-    pub fn finish(mut self) -> Traces {
-        self.word_ended();
-        // A setting's name may be cut off.
-        if self.traces.contains(Traces::SETTING) { self.traces.and(Traces::SETTINGS) } else { self.traces }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn statements_and_what_they_leave_behind() {
@@ -614,39 +548,5 @@ mod tests {
         check("RESET a", &["reset"]);
         check("SET a TO DEFAULT", &["reset"]);
         check("DISCARD ALL", &["end", "reset"]);
-    }
-
-    #[test]
-    fn long_texts_err_towards_pinning() {
-        let check = |sql: &str, want: &[&str]| {
-            let mut stream = Stream::default();
-            sql.as_bytes().chunks(3).for_each(|piece| stream.feed(piece));
-            let left = stream.finish().of(Traces::ASKABLE.and(Traces::CERTAIN));
-            assert_eq!(left.labels(), want, "{sql}");
-        };
-        check("INSERT INTO t VALUES ('a'), ('b')", &[]);
-        check("SET TimeZone = 'UTC'", &["settings"]);
-        check("INSERT INTO t VALUES (1); SET a = 1", &["settings"]);
-        check("SELECT pg_try_advisory_lock(1)", &["advisory lock"]);
-        check("SELECT 1 INTO TEMP t", &["temporary object"]);
-        check("UPDATE t SET a = 1", &[]);
-    }
-
-    proptest! {
-        #[test]
-        fn streaming_finds_whatever_scanning_finds(sql in "(select|set|do|temp|create|declare|hold|currval|;| |x|'|\\(){0,12}", cut in 1usize..9) {
-            // No statement begins with a string, so none hides the word that leads it.
-            let mut start = true;
-            for token in Lexer::new(sql.as_bytes(), true) {
-                prop_assume!(!(start && token.kind == Kind::String));
-                start = &sql[token.start..token.end] == ";" || start && token.kind != Kind::Word;
-            }
-            let mut stream = Stream::default();
-            sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
-            let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));
-            // What is set is asked for as a whole.
-            let short = short.without(Traces::SETTING.and(Traces::SEED).and(Traces::RESETS).and(Traces::FRESH));
-            prop_assert!(long.contains(short), "{sql}: {:?} {:?}", long.labels(), short.labels());
-        }
     }
 }

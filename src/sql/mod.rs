@@ -3,5 +3,6 @@
 pub mod effect;
 pub mod lex;
 pub mod listen;
+pub mod long;
 pub mod prepare;
 pub mod setting;

@@ -1,0 +1,115 @@
+//! What a text that is too long to be held may leave behind: words are taken wherever they stand, also in strings and
+//! comments, and every semicolon begins a statement. It errs towards pinning only.
+
+use super::effect::{Lead, Traces, word};
+use super::lex::Lexer;
+
+/// What has been seen so far.
+#[derive(Debug)]
+pub struct Stream {
+    word: Vec<u8>,
+    leading: bool,
+    traces: Traces,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Stream { word: Vec::new(), leading: true, traces: Traces::NONE }
+    }
+}
+
+/// Longest word worth telling apart: `pg_replication_origin_session`.
+const LONGEST_WORD: usize = 32;
+
+impl Stream {
+    /// Takes the next piece of the text.
+    pub fn feed(&mut self, piece: &[u8]) {
+        for &b in piece {
+            if b.is_ascii_alphanumeric() || b == b'_' {
+                if self.word.len() < LONGEST_WORD {
+                    self.word.push(b);
+                }
+            } else {
+                self.word_ended();
+                if b == b';' {
+                    self.leading = true;
+                }
+            }
+        }
+    }
+
+    fn word_ended(&mut self) {
+        let text = std::mem::take(&mut self.word);
+        if text.is_empty() {
+            return;
+        }
+        self.traces.add(word(&text, Lead::Create));
+        if self.leading {
+            self.leading = false;
+            self.traces.add(match Lead::of(&text) {
+                // What is set cannot be told from pieces.
+                Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS),
+                // Its text is not kept, so it cannot be prepared elsewhere.
+                Lead::Prepare => Traces::PREPARE.and(Traces::LARGE),
+                other => other.traces(b"", &Lexer::new(b"", true)),
+            });
+        }
+        // The semicolon before it may have stood in a string, so any statement may be under way.
+        self.traces.add(word(&text, Lead::Making));
+        self.traces.add(word(&text, Lead::Declare));
+        self.traces.add(word(&text, Lead::Write));
+        self.traces.add(Traces::CALLS);
+        self.word = text;
+        self.word.clear();
+    }
+
+    /// What the text may leave behind.
+    pub fn finish(mut self) -> Traces {
+        self.word_ended();
+        // A setting's name may be cut off.
+        if self.traces.contains(Traces::SETTING) { self.traces.and(Traces::SETTINGS) } else { self.traces }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::effect::scan;
+    use super::super::lex::Kind;
+    use super::*;
+
+    #[test]
+    fn long_texts_err_towards_pinning() {
+        let check = |sql: &str, want: &[&str]| {
+            let mut stream = Stream::default();
+            sql.as_bytes().chunks(3).for_each(|piece| stream.feed(piece));
+            let left = stream.finish().of(Traces::ASKABLE.and(Traces::CERTAIN));
+            assert_eq!(left.labels(), want, "{sql}");
+        };
+        check("INSERT INTO t VALUES ('a'), ('b')", &[]);
+        check("SET TimeZone = 'UTC'", &["settings"]);
+        check("INSERT INTO t VALUES (1); SET a = 1", &["settings"]);
+        check("SELECT pg_try_advisory_lock(1)", &["advisory lock"]);
+        check("SELECT 1 INTO TEMP t", &["temporary object"]);
+        check("UPDATE t SET a = 1", &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn streaming_finds_whatever_scanning_finds(sql in "(select|set|do|temp|create|declare|hold|currval|;| |x|'|\\(){0,12}", cut in 1usize..9) {
+            // No statement begins with a string, so none hides the word that leads it.
+            let mut start = true;
+            for token in Lexer::new(sql.as_bytes(), true) {
+                prop_assume!(!(start && token.kind == Kind::String));
+                start = &sql[token.start..token.end] == ";" || start && token.kind != Kind::Word;
+            }
+            let mut stream = Stream::default();
+            sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
+            let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));
+            // What is set is asked for as a whole.
+            let short = short.without(Traces::SETTING.and(Traces::SEED).and(Traces::RESETS).and(Traces::FRESH));
+            prop_assert!(long.contains(short), "{sql}: {:?} {:?}", long.labels(), short.labels());
+        }
+    }
+}
