@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod listen;
 pub mod login;
 pub mod names;
+pub mod peers;
 pub mod pump;
 pub mod replication;
 pub mod requests;
