@@ -186,7 +186,8 @@ fn takeover_socket(section: &Section<'_>) -> Option<PathBuf> {
         section.report("takeover_socket", format!("{} is not a directory", dir.display()));
     } else if path.as_os_str().len() > limits::MAX_SOCKET_PATH {
         let longest = limits::MAX_SOCKET_PATH;
-        section.report("takeover_socket", format!("is longer than {longest} bytes, too long for a Unix socket"));
+        section
+            .report("takeover_socket", format!("is longer than {longest} bytes, too long for a Unix socket"));
     }
     Some(path)
 }
