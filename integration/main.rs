@@ -19,4 +19,5 @@ mod rust_drivers;
 mod sample;
 mod smoke;
 mod streaming;
+mod takeover;
 mod tls;
