@@ -112,6 +112,8 @@ async fn serve(
     }
     notify::tell(notify::STOPPING);
     door.close().await;
+    // Only now: whoever asks us meanwhile finds our addresses free when it learns that we are going.
+    drop(control);
     drain(shared).await;
 }
 

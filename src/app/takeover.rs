@@ -63,7 +63,6 @@ pub async fn ask(path: &Path) -> Result<Option<Offer>, String> {
     if !trusted(&stream) {
         return Err(format!("the process that listens at {shown} is another user's"));
     }
-    let failed = |e: io::Error| format!("the process that listens at {shown} does not hand over: {e}");
     let offer = async {
         frame::write(&mut stream, HELLO, &[VERSION]).await?;
         let (frame, fds) = frame::read_with(&mut stream).await?;
@@ -72,9 +71,17 @@ pub async fn ask(path: &Path) -> Result<Option<Offer>, String> {
         }
         decode(&frame.body, fds).ok_or_else(|| io::Error::other("it says what we do not understand"))
     };
-    let (first_client, sockets) =
-        timeout(ANSWER, offer).await.unwrap_or_else(|e| Err(e.into())).map_err(failed)?;
-    Ok(Some(Offer { sockets, first_client, stream }))
+    match timeout(ANSWER, offer).await.unwrap_or_else(|e| Err(e.into())) {
+        Ok((first_client, sockets)) => Ok(Some(Offer { sockets, first_client, stream })),
+        // It was on its way out, and has closed its door before it hung up on us.
+        Err(e) if is_gone(&e) => Ok(None),
+        Err(e) => Err(format!("the process that listens at {shown} does not hand over: {e}")),
+    }
+}
+
+fn is_gone(e: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(e.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 impl Offer {
