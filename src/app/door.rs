@@ -75,14 +75,15 @@ impl Door {
         }
     }
 
-    /// Accepts no clients any more, and nobody shall think that we will.
+    /// Accepts no clients any more, and nobody shall think that we will. HTTP answers on.
     pub async fn close(&mut self) {
         self.pause().await;
-        self.sockets.clear();
+        self.sockets.retain(|socket| socket.role == Role::Http);
     }
 
     /// Leaves HTTP to the process that has the sockets now, connections that are kept open included.
     pub fn close_http(&mut self) {
+        self.sockets.retain(|socket| socket.role != Role::Http);
         for (over, _) in self.http.drain(..) {
             let _ = over.send(());
         }

@@ -88,18 +88,13 @@ async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
-    loop {
-        let outcome = tokio::select! {
-            () = &mut shutdown => break,
-            outcome = takeover::hand_over(control.as_ref(), &mut door, shared) => outcome,
-        };
-        if let Err(e) = outcome {
-            tracing::warn!(error = %e, "the process that was to take over is gone; going on");
-            door.resume().await;
-            continue;
-        }
+    let replaced = tokio::select! {
+        () = &mut shutdown => false,
+        () = takeover::replaced(control.as_ref(), &mut door, shared) => true,
+    };
+    door.close().await;
+    if replaced {
         drop(control);
-        door.close().await;
         door.close_http();
         let left = tokio::select! {
             () = &mut shutdown => false,
@@ -111,10 +106,13 @@ async fn serve(
         return;
     }
     notify::tell(notify::STOPPING);
-    door.close().await;
-    // Only now: whoever asks us meanwhile finds our addresses free when it learns that we are going.
-    drop(control);
-    drain(shared).await;
+    let mut drained = pin!(drain(shared));
+    tokio::select! {
+        () = &mut drained => return,
+        // Who starts before we have ended gets what is left: HTTP, and the cancel requests of our clients.
+        () = takeover::replaced(control.as_ref(), &mut door, shared) => door.close_http(),
+    }
+    drained.await;
 }
 
 async fn drain(shared: &Arc<Shared>) {

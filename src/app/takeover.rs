@@ -165,15 +165,19 @@ pub async fn announce(
     }))
 }
 
-/// Waits until another process accepts in our place; for ever if there is nowhere to ask us.
-///
-/// # Errors
-/// The other process is gone after we have stopped to accept.
-pub async fn hand_over(control: Option<&Control>, door: &mut Door, shared: &Arc<Shared>) -> io::Result<()> {
+/// Waits until another process accepts in our place; for ever if there is nowhere to ask us. Dropped at any time, it
+/// leaves no more than a door that is paused.
+pub async fn replaced(control: Option<&Control>, door: &mut Door, shared: &Arc<Shared>) {
     let Some(control) = control else { return std::future::pending().await };
-    let successor = control.successor(shared, door.sockets()).await;
-    door.pause().await;
-    successor.release(shared).await
+    loop {
+        let successor = control.successor(shared, door.sockets()).await;
+        door.pause().await;
+        match successor.release(shared).await {
+            Ok(()) => return,
+            Err(e) => tracing::warn!(error = %e, "the process that was to take over is gone; going on"),
+        }
+        door.resume().await;
+    }
 }
 
 /// Where a new process asks us.
