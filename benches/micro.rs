@@ -14,6 +14,7 @@ use turnpike::core::clock::Instant;
 use turnpike::core::stats::{Counter, Latency};
 use turnpike::pool::Pools;
 use turnpike::pool::pool::Pool;
+use turnpike::pool::wish::Wish;
 use turnpike::session::expect::{Expect, Expected};
 use turnpike::sql::effect;
 use turnpike::sql::lex::Lexer;
@@ -108,8 +109,9 @@ fn leases(c: &mut Criterion) {
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let Some(pool) = pool(&cluster) else { return };
+    let wish = Wish { client: 1, class: pool.neutral().clone(), exact: false, sticky: false, fresh: false };
     let server = runtime.block_on(async {
-        let waiting = pool.queue(1, Instant::now());
+        let waiting = pool.queue(wish.clone(), Instant::now());
         waiting.await.ok().and_then(Result::ok)
     });
     let Some(server) = server else { return };
@@ -118,7 +120,7 @@ fn leases(c: &mut Criterion) {
     group.bench_function("lease and return", |b| {
         b.iter(|| {
             let now = Instant::now();
-            if let Some(server) = pool.try_lease(now) {
+            if let Some(server) = pool.try_lease(&wish, now) {
                 pool.give_back(server, now);
             }
         });

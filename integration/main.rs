@@ -22,4 +22,5 @@ mod sample;
 mod smoke;
 mod state;
 mod streaming;
+mod takeover;
 mod tls;

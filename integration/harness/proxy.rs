@@ -68,8 +68,22 @@ impl Proxy {
     #[track_caller]
     pub fn with_config(args: &[String], config: impl FnOnce(u16, u16) -> String) -> Self {
         let (port, http_port) = (free_port(), free_port());
+        let proxy = Self::spawn(port, http_port, args, config(port, http_port));
+        proxy.wait_listening();
+        proxy
+    }
+
+    /// Another process on the same ports, with the same configuration but for an edit. May well have failed.
+    #[track_caller]
+    pub fn again(&self, edit: impl FnOnce(String) -> String) -> Self {
+        let config = fs::read_to_string(self.dir.path().join("turnpike.toml")).expect("a configuration");
+        Self::spawn(self.port, self.http_port, &[], edit(config))
+    }
+
+    #[track_caller]
+    fn spawn(port: u16, http_port: u16, args: &[String], config: String) -> Self {
         let dir = TempDir::with_prefix("turnpike-test-").expect("a temporary directory");
-        fs::write(dir.path().join("turnpike.toml"), config(port, http_port)).expect("a file in it");
+        fs::write(dir.path().join("turnpike.toml"), config).expect("a file in it");
         let log = File::create(dir.path().join("log")).expect("a log in it");
         let child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
             .arg("run")
@@ -81,9 +95,7 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let proxy = Proxy { port, http_port, dir, child: Mutex::new(child) };
-        proxy.wait_listening();
-        proxy
+        Proxy { port, http_port, dir, child: Mutex::new(child) }
     }
 
     #[track_caller]

@@ -1,55 +1,48 @@
 //! Wiring: from a checked configuration to a running process, and back.
 
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::config::Config;
-use crate::observe::http;
 use crate::pool::Pools;
 use crate::session::gate::Gate;
-use crate::session::listen::{self, Listener};
 use crate::session::shared::Shared;
 use crate::session::watch;
 
 pub mod cluster;
+mod door;
+mod notify;
+pub mod sockets;
+mod takeover;
+
+use door::Door;
+use sockets::Socket;
+use takeover::{Control, Offer, Successor};
 
 /// Admin clients that wait to be taken over; more see their connection close.
 const ADMIN_QUEUE: usize = 64;
 
-/// Runs the proxy until `shutdown`, then lets transactions under way end within the drain deadline.
+/// Runs the proxy until `shutdown`, then lets transactions under way end within the drain deadline; or until another
+/// process has taken over and the clients that are left have gone. `inherited` are sockets from systemd.
 ///
 /// # Errors
 /// What keeps it from starting: an address in use, a certificate that cannot be used.
 pub async fn run(
     config: Config,
     _source: Option<PathBuf>,
+    inherited: Vec<Socket>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), String> {
-    let drain_timeout = config.general.drain_timeout;
-    let listeners = bind(&config).await?;
-    let http = match config.http {
-        Some(addr) => {
-            Some(TcpListener::bind(addr).await.map_err(|e| format!("cannot listen on {addr}: {e}"))?)
-        }
-        None => None,
-    };
-    let shared = Shared::new(Pools::new(&config)?, Gate::new(&config)?, config);
-    // Answers also while we drain: that is when someone asks whether we are ready.
-    let http = http.map(|listener| tokio::spawn(http::serve(listener, shared.clone())));
+    let control = config.general.takeover_socket.clone();
+    let (shared, sockets, before) = start(config, inherited).await?;
     let (admins, mut visits) = mpsc::channel(ADMIN_QUEUE);
-    let mut tasks = JoinSet::new();
-    for listener in listeners {
-        tasks.spawn(listen::listen(shared.clone(), listener, admins.clone()));
-    }
+    let door = Door::open(shared.clone(), sockets, admins).map_err(|e| format!("cannot listen: {e}"))?;
+    let control = takeover::announce(control.as_deref(), before, &shared).await?;
     let host = tokio::spawn({
         let shared = shared.clone();
         async move {
@@ -63,44 +56,72 @@ pub async fn run(
         async move { shared.pools.sweep().await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
-    pin!(shutdown).await;
-    tasks.shutdown().await;
-    drain(&shared, drain_timeout).await;
+    serve(door, control, &shared, shutdown).await;
     sweeper.abort();
     watcher.abort();
     host.abort();
-    http.inspect(|server| server.abort());
+    shared.pools.close_idle();
     Ok(())
 }
 
-async fn bind(config: &Config) -> Result<Vec<Listener>, String> {
-    let mut listeners = Vec::new();
-    for addr in &config.general.listen {
-        let tcp = TcpListener::bind(addr).await.map_err(|e| format!("cannot listen on {addr}: {e}"))?;
-        tracing::info!(%addr, "listening");
-        listeners.push(Listener::Tcp(tcp));
-    }
-    if let Some(dir) = &config.general.unix_socket_dir {
-        let port = config.general.listen.first().map_or(6432, |a| a.port());
-        let path = dir.join(format!(".s.PGSQL.{port}"));
-        // A socket that nobody listens on any more only stands in the way.
-        if std::os::unix::net::UnixStream::connect(&path).is_err() {
-            let _ = std::fs::remove_file(&path);
-        }
-        let shown = path.display();
-        let unix = UnixListener::bind(&path).map_err(|e| format!("cannot listen on {shown}: {e}"))?;
-        // Who may come in is for `[[hba]]` to say, as with Postgres' default unix_socket_permissions.
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(&path, open).map_err(|e| format!("{shown}: {e}"))?;
-        listeners.push(Listener::Unix(unix));
-    }
-    Ok(listeners)
+/// Everything up to accepting clients, and the process that no longer does, if there is one.
+async fn start(
+    config: Config,
+    inherited: Vec<Socket>,
+) -> Result<(Arc<Shared>, Vec<Socket>, Option<Successor>), String> {
+    let offer = match &config.general.takeover_socket {
+        Some(path) => takeover::ask(path).await?,
+        None => None,
+    };
+    let (offer, handed) = offer.map(Offer::split).unzip();
+    let sockets = sockets::open(&config, inherited, handed.unwrap_or_default()).await?;
+    let shared = Shared::new(Pools::new(&config)?, Gate::new(&config)?, config);
+    let before = match offer {
+        Some(offer) => offer.accept(&shared).await?,
+        None => None,
+    };
+    Ok((shared, sockets, before))
 }
 
-async fn drain(shared: &Arc<Shared>, deadline: Duration) {
+/// Serves until nobody is to be served any more.
+async fn serve(
+    mut door: Door,
+    control: Option<Control>,
+    shared: &Arc<Shared>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    let replaced = tokio::select! {
+        () = &mut shutdown => false,
+        () = takeover::replaced(control.as_ref(), &mut door, shared) => true,
+    };
+    door.close().await;
+    if replaced {
+        drop(control);
+        door.close_http();
+        let left = tokio::select! {
+            () = &mut shutdown => false,
+            left = takeover::retire(shared) => left,
+        };
+        if !left {
+            drain(shared).await;
+        }
+        return;
+    }
+    notify::tell(notify::STOPPING);
+    let mut drained = pin!(drain(shared));
+    tokio::select! {
+        () = &mut drained => return,
+        // Who starts before we have ended gets what is left: HTTP, and the cancel requests of our clients.
+        () = takeover::replaced(control.as_ref(), &mut door, shared) => door.close_http(),
+    }
+    drained.await;
+}
+
+async fn drain(shared: &Arc<Shared>) {
+    let deadline = shared.config.load().general.drain_timeout;
     shared.drain();
     if tokio::time::timeout(deadline, shared.drained()).await.is_err() {
         tracing::warn!(clients = shared.client_count(), "drain deadline passed; closing what is left");
     }
-    shared.pools.close_idle();
 }

@@ -77,7 +77,7 @@ async fn demo(args: &Args) -> Result<ExitCode, String> {
     let config = settings::config(stage.cluster(), port, http_port);
     let (tell, told) = oneshot::channel::<()>();
     let shutdown = async { drop(told.await) };
-    let mut proxy = pin!(app::run(config, None, shutdown));
+    let mut proxy = pin!(app::run(config, None, Vec::new(), shutdown));
     let address = Address { port, http_port };
     let outcome = tokio::select! {
         ended = &mut proxy => return ended.and(Err("the proxy ended by itself".into())),

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod demo;
+mod health;
 mod run;
 
 #[derive(Parser)]
@@ -27,6 +28,12 @@ enum Command {
         #[arg(value_name = "FILE", default_value = "turnpike.toml")]
         config: PathBuf,
     },
+    /// Ask the running proxy whether it is alive; needs http.listen.
+    Health {
+        /// Configuration file.
+        #[arg(short, long, default_value = "turnpike.toml")]
+        config: PathBuf,
+    },
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -40,6 +47,7 @@ pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Check { config } => check::run(&config),
+        Command::Health { config } => health::run(&config),
         Command::Run { config } => run::run(&config),
     }
 }

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::app;
+use crate::app::{self, sockets};
 use crate::config::{Log, check};
 
 /// Runs the proxy with the configuration in `path`.
@@ -21,9 +21,18 @@ pub fn run(path: &Path) -> ExitCode {
     };
     logs(&config.log);
     raise_file_limit();
-    let outcome = runtime(config.general.workers)
-        .map_err(|e| format!("cannot start: {e}"))
-        .and_then(|runtime| runtime.block_on(app::run(config, Some(path.to_path_buf()), stopped())));
+    // Before the runtime: nobody else may look at the environment meanwhile, and no descriptor be ours yet.
+    let inherited = match sockets::inherited() {
+        Ok(inherited) => inherited,
+        Err(e) => {
+            eprintln!("turnpike: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome =
+        runtime(config.general.workers).map_err(|e| format!("cannot start: {e}")).and_then(|runtime| {
+            runtime.block_on(app::run(config, Some(path.to_path_buf()), inherited, stopped()))
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -166,6 +166,8 @@ fn general(section: &Section<'_>) -> General {
         max_clients: section.number("max_clients", 1..=MANY).unwrap_or(10_000),
         login_timeout: section.duration("login_timeout", SOME_TIME).unwrap_or(Duration::from_secs(60)),
         drain_timeout: section.duration("drain_timeout", ANY_TIME).unwrap_or(Duration::from_secs(30)),
+        takeover_socket: takeover_socket(section),
+        takeover_timeout: section.duration("takeover_timeout", ANY_TIME).unwrap_or(Duration::from_secs(3600)),
         high_water_mark: section
             .size("high_water_mark", limits::MIN_HIGH_WATER..=limits::MAX_MESSAGE)
             .unwrap_or(limits::HIGH_WATER),
@@ -175,6 +177,20 @@ fn general(section: &Section<'_>) -> General {
         max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
         max_memory: section.size("max_memory", 0..=usize::MAX >> 1).unwrap_or(0),
     }
+}
+
+/// A path that a process can make a Unix socket at.
+fn takeover_socket(section: &Section<'_>) -> Option<PathBuf> {
+    let path = section.path("takeover_socket")?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        section.report("takeover_socket", format!("{} is not a directory", dir.display()));
+    } else if path.as_os_str().len() > limits::MAX_SOCKET_PATH {
+        let longest = limits::MAX_SOCKET_PATH;
+        section
+            .report("takeover_socket", format!("is longer than {longest} bytes, too long for a Unix socket"));
+    }
+    Some(path)
 }
 
 fn tls(section: &Section<'_>) -> Option<ClientTls> {

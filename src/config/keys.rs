@@ -85,6 +85,8 @@ const GENERAL: &[Key] = &[
     live("max_clients", "10000"),
     live("login_timeout", "1min"),
     live("drain_timeout", "30s"),
+    fixed("takeover_socket", ""),
+    live("takeover_timeout", "1h"),
     live("high_water_mark", "64KiB"),
     live("max_message_size", "1073741822B"),
     live("max_client_prepared", "10000"),

@@ -58,6 +58,10 @@ pub struct General {
     pub login_timeout: Duration,
     /// How long SIGTERM waits for transactions under way.
     pub drain_timeout: Duration,
+    /// Unix socket where a process that starts asks for our listening sockets; `None` when off.
+    pub takeover_socket: Option<PathBuf>,
+    /// How long clients may stay after that.
+    pub takeover_timeout: Duration,
     /// Bytes buffered per direction and client before reading stops.
     pub high_water_mark: usize,
     /// Largest message accepted from a client, in bytes.

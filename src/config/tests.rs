@@ -76,6 +76,14 @@ const CASES: &[(&str, &str)] = &[
     ("[general]\nlisten = []", "8:10: general.listen: there is nothing to listen on"),
     ("[general]\nlisten = ['1.1.1.1:1', '1.1.1.1:1']", "8:10: general.listen: 1.1.1.1:1 occurs twice"),
     ("[general]\nunix_socket_dir = 'nowhere'", "8:19: general.unix_socket_dir: nowhere is not a directory"),
+    (
+        "[general]\ntakeover_socket = 'nowhere/control'",
+        "8:19: general.takeover_socket: nowhere is not a directory",
+    ),
+    (
+        "[general]\ntakeover_socket = '/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'",
+        "8:19: general.takeover_socket: is longer than 96 bytes, too long for a Unix socket",
+    ),
     ("[http]\nlisten = '127.0.0.1:6432'", "8:10: http.listen: 127.0.0.1:6432 is already in general.listen"),
     (
         "[log]\nlevel = 'debgu'",

@@ -29,6 +29,13 @@ pub const CANCEL_KEY: usize = 32;
 pub const MAX_SCRAM_ITERATIONS: u32 = 1_000_000;
 /// Startup settings of a client (names and values together), in bytes.
 pub const MAX_SETTINGS: usize = MAX_STARTUP_PACKET;
+/// Longest path of a Unix socket that is first made beside its place under a longer name (`sun_path` holds 107 bytes
+/// and a zero; a process id and a dot take 11).
+pub const MAX_SOCKET_PATH: usize = 96;
+/// Most listening sockets handed to a successor: what the kernel passes in one message (`SCM_MAX_FD`).
+pub const MAX_PASSED: usize = 253;
+/// Cancel requests under way between two processes, per direction; more are dropped.
+pub const MAX_PASSED_CANCELS: usize = 64;
 
 const _: () = assert!(MAX_KEPT_STATEMENT <= MAX_DECODED);
 const _: () = assert!(MIN_HIGH_WATER > MAX_CANCEL_KEY + FRAME_HEADER + 8);

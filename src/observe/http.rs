@@ -27,18 +27,23 @@ struct Context {
     room: Arc<Semaphore>,
 }
 
-/// Serves for as long as it is polled.
+/// Serves for as long as it is polled, or until `over`: then connections end with the answer that they wait for, so
+/// that whoever keeps one open asks the process that listens next.
 ///
 /// # Errors
 /// What the listener says.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let context = Context { shared, room: Arc::new(Semaphore::new(MAX_REQUESTS)) };
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(context);
-    axum::serve(listener, router).await
+    axum::serve(listener, router).with_graceful_shutdown(over).await
 }
 
 async fn scrape(State(context): State<Context>) -> impl IntoResponse {

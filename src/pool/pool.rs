@@ -196,10 +196,10 @@ impl Pool {
         if !self.defaults_wanted.load(Relaxed) || self.defaults.get().is_some() {
             return;
         }
-        let bare = |s: &Box<Server>| s.class.is_empty() && s.settings.is_empty();
+        let bare = |s: &Server| s.class.is_empty() && s.settings.is_empty();
         let server = {
             let mut state = self.state.lock();
-            state.idle.iter().position(bare).map(|i| state.idle.remove(i))
+            state.idle.iter().position(|s| bare(s)).map(|i| state.idle.remove(i))
         };
         if let Some(server) = server {
             let pool = self.clone();

@@ -15,6 +15,7 @@ pub mod listen;
 pub mod listening;
 pub mod login;
 pub mod names;
+pub mod peers;
 pub mod prepared;
 pub mod pump;
 pub mod replication;

@@ -96,7 +96,8 @@ impl Batch<'_> {
         let id = self.client.entry.id;
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement)) => {
-                if self.server()?.own_of(id).insert(name.into(), statement.id) != Some(statement.id) {
+                let known = self.server()?.own_of(id).insert(name.into(), statement.id);
+                if known != Some(statement.id) {
                     reply::parse(self.flow.up.insert(), name, &statement.body);
                     self.flow.expected.push(Expect::OurOwn(name.into()));
                 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
+use super::peers::Peers;
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
 use crate::pool::{Pools, cancel};
@@ -27,6 +28,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Process-wide counters.
     pub totals: Arc<Totals>,
+    /// The processes beside this one during a takeover.
+    pub peers: Peers,
     /// When the process started.
     pub started: SystemTime,
     clients: Mutex<HashMap<i32, Arc<Entry>>>,
@@ -74,6 +77,7 @@ impl Shared {
             pools,
             gate,
             totals: Arc::default(),
+            peers: Peers::default(),
             started: SystemTime::now(),
             clients: Mutex::default(),
             next_client: AtomicU64::new(1),
@@ -126,21 +130,35 @@ impl Shared {
         clients.iter().map(|c| c.row()).collect()
     }
 
-    /// Carries out a CancelRequest: of the client with this process id and secret, and of nobody else. Returns when
-    /// it has been delivered, as Postgres closes the connection only then.
+    /// The identity that the next client may have: what a successor starts beyond.
+    pub fn upcoming_client(&self) -> u64 {
+        self.next_client.load(Relaxed)
+    }
+
+    /// Gives out no identity below `id` from now on.
+    pub fn start_clients_at(&self, id: u64) {
+        self.next_client.fetch_max(id, Relaxed);
+    }
+
+    /// Carries out a CancelRequest: of the client with this process id and secret, and of nobody else, in this process
+    /// or one beside it. Returns when it has been delivered, as Postgres closes the connection only then.
     pub async fn cancel(&self, pid: i32, key: &[u8]) {
         self.totals.cancels.add(1);
-        let client = self.clients.lock().get(&pid).cloned();
-        let Some(client) = client.filter(|c| bool::from(c.key().ct_eq(key))) else {
+        if !self.cancel_here(pid, key).await && !self.peers.pass(pid, key).await {
             self.totals.cancels_unmatched.add(1);
-            return;
-        };
-        if client.pool.cancel_waiter(client.id) {
-            return;
         }
-        if let Some(guard) = client.begin_cancel() {
+    }
+
+    /// As `cancel`, for a client of this process; false when there is none.
+    pub async fn cancel_here(&self, pid: i32, key: &[u8]) -> bool {
+        let client = self.clients.lock().get(&pid).cloned();
+        let Some(client) = client.filter(|c| bool::from(c.key().ct_eq(key))) else { return false };
+        if !client.pool.cancel_waiter(client.id)
+            && let Some(guard) = client.begin_cancel()
+        {
             cancel::deliver(guard).await;
         }
+        true
     }
 
     /// Whether the process is shutting down: transactions under way go on, nothing new begins.

@@ -50,6 +50,8 @@ fn general(port: u16) -> General {
         max_clients: 10_000,
         login_timeout: Duration::from_secs(15),
         drain_timeout: Duration::from_secs(2),
+        takeover_socket: None,
+        takeover_timeout: Duration::ZERO,
         high_water_mark: limits::HIGH_WATER,
         max_message_size: limits::MAX_MESSAGE,
         max_memory: 0,

@@ -130,6 +130,7 @@ fn the_reference_has_every_key_and_no_other() {
 fn in_force(line: &str) -> String {
     let key = line.strip_prefix("# ").and_then(|l| l.split_once(" = ")).map(|(key, _)| key);
     match key {
+        Some("takeover_socket") => "takeover_socket = 'takeover'".into(),
         Some("unix_socket_dir") => "unix_socket_dir = '.'".into(),
         Some("verifier" | "password" | "password_env" | "password_file") | None => line.into(),
         Some(key) if key.contains(' ') => line.into(),

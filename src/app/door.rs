@@ -1,0 +1,97 @@
+//! Where everybody comes in: opened when we start, shut when another process accepts in our place, or at the end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::sockets::{Role, Socket};
+use crate::observe::http;
+use crate::session::listen::{self, AdminVisit, Listener};
+use crate::session::shared::Shared;
+
+/// Pause before another try to accept on our own sockets again: out of file descriptors, then.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The listening sockets and who accepts on them. Ends with the value.
+#[derive(Debug)]
+pub struct Door {
+    shared: Arc<Shared>,
+    sockets: Vec<Socket>,
+    admins: mpsc::Sender<AdminVisit>,
+    clients: JoinSet<()>,
+    http: Vec<(oneshot::Sender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl Door {
+    /// Accepts.
+    ///
+    /// # Errors
+    /// What is not a listening socket.
+    pub fn open(
+        shared: Arc<Shared>,
+        sockets: Vec<Socket>,
+        admins: mpsc::Sender<AdminVisit>,
+    ) -> io::Result<Door> {
+        let mut door = Door { shared, sockets, admins, clients: JoinSet::new(), http: Vec::new() };
+        for socket in door.sockets.iter().filter(|socket| socket.role == Role::Http) {
+            let Listener::Tcp(listener) = socket.listener()? else { continue };
+            let (over, told) = oneshot::channel();
+            let shared = door.shared.clone();
+            // Answers also while we drain: that is when someone asks whether we are ready.
+            let served = http::serve(listener, shared, async move { drop(told.await) });
+            door.http.push((over, tokio::spawn(served)));
+        }
+        door.accept()?;
+        Ok(door)
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        let clients = self.sockets.iter().filter(|socket| socket.role == Role::Clients);
+        // All or none: an error must not leave half of them to be opened twice.
+        for listener in clients.map(Socket::listener).collect::<io::Result<Vec<_>>>()? {
+            self.clients.spawn(listen::listen(self.shared.clone(), listener, self.admins.clone()));
+        }
+        Ok(())
+    }
+
+    /// The listening sockets, for another process.
+    pub fn sockets(&self) -> &[Socket] {
+        &self.sockets
+    }
+
+    /// Accepts no clients for now; who has been accepted is served.
+    pub async fn pause(&mut self) {
+        self.clients.shutdown().await;
+    }
+
+    /// Accepts again.
+    pub async fn resume(&mut self) {
+        while let Err(e) = self.accept() {
+            tracing::error!(error = %e, "cannot accept clients");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Accepts no clients any more, and nobody shall think that we will. HTTP answers on.
+    pub async fn close(&mut self) {
+        self.pause().await;
+        self.sockets.retain(|socket| socket.role == Role::Http);
+    }
+
+    /// Leaves HTTP to the process that has the sockets now, connections that are kept open included.
+    pub fn close_http(&mut self) {
+        self.sockets.retain(|socket| socket.role != Role::Http);
+        for (over, _) in self.http.drain(..) {
+            let _ = over.send(());
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.http.iter().for_each(|(_, server)| server.abort());
+    }
+}
