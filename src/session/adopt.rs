@@ -27,6 +27,7 @@ impl Client {
 }
 
 /// Whether the text begins like this, but for white space and case.
+#[inline]
 fn leads(text: &[u8], with: &[u8]) -> bool {
     text.trim_ascii_start().get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
 }
@@ -44,6 +45,7 @@ impl Batch<'_> {
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
         let text = match header.kind {
             // Only these depend on what is loaded, and this is on the way of every statement.
+            b'Q' if same && matches!(body, [_, b'e' | b'E', b'l' | b'L', ..]) => return None,
             b'Q' if same && !leads(body, b"set ") && !leads(body, b"load") => return None,
             b'Q' => body,
             b'P' if !same => cstr(body).map_or(&b""[..], |(_, rest)| rest),

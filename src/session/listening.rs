@@ -219,6 +219,12 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Whether a request may be LISTEN or UNLISTEN: most are told by their first letter.
+    #[inline]
+    pub fn says_listen(&self, header: Header, whole: bool) -> bool {
+        whole && matches!(header.kind, b'Q' | b'P') && self.listen_in(header, whole).is_some()
+    }
+
     /// A channel that a request wants listened to and nobody listens to yet.
     pub fn wants_subscription(&self, header: Header, whole: bool) -> Option<Next> {
         let listen = self.listen_in(header, whole)?;
@@ -233,6 +239,13 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER..header.len];
         let text = if header.kind == b'P' { cstr(body)?.1 } else { body };
+        // This is on the way of every statement, and most are told by their first letter.
+        if !matches!(
+            text.first().map(|b| b | 0x20),
+            Some(b'l' | b'u' | b'/' | b'-' | b' ' | b'\t' | b'\n' | b'*')
+        ) {
+            return None;
+        }
         self.client.shared_listen(cstr(text)?.0)
     }
 

@@ -39,11 +39,13 @@ impl Batch<'_> {
             if self.answer_alone(header, whole)? {
                 continue;
             }
-            if let Some(next) = self.wants_subscription(header, whole) {
-                return Ok(next);
-            }
-            if header.kind == b'Q' && self.flow.expected.is_empty() && self.take_listen(header, whole) {
-                continue;
+            if self.says_listen(header, whole) {
+                if let Some(next) = self.wants_subscription(header, whole) {
+                    return Ok(next);
+                }
+                if header.kind == b'Q' && self.flow.expected.is_empty() && self.take_listen(header, whole) {
+                    continue;
+                }
             }
             if self.begun.is_none() {
                 let now = Instant::now();

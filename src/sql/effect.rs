@@ -445,36 +445,46 @@ fn making_sequence(text: &[u8]) -> Traces {
     if WORDS.iter().any(|w| is(text, w)) { Traces::SERIAL } else { Traces::NONE }
 }
 
-/// Names of functions and schemas with an effect on the session, by how they begin.
-const NAMES: &[(&str, Traces)] = &[
-    ("set_config", Traces(Traces::SETTING.0 | Traces::RESETS.0)),
-    ("setseed", Traces::SEED),
-    ("setval", Traces(Traces::ADVANCES.0 | Traces::SERIAL.0)),
-    ("nextval", Traces(Traces::ADVANCES.0 | Traces::SERIAL.0)),
-    ("currval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
-    ("lastval", Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0)),
-    ("pg_notify", Traces::NOTIFIES),
-    ("pg_listening_channels", Traces::ASKS_LISTENS),
-    ("pg_advisory_lock", Traces::ADVISORY),
-    ("pg_try_advisory_lock", Traces::ADVISORY),
-    ("pg_advisory_unlock", Traces::ENDS),
-    ("pg_temp", Traces(Traces::TEMPORARY.0 | Traces::ENDS.0)),
-    ("pg_replication_origin_session", Traces::EXTENSION),
-    ("dblink_connect", Traces::EXTENSION),
-    ("hypopg", Traces::EXTENSION),
-    ("set_limit", Traces::SETTINGS),
-];
+/// Names of functions and schemas with an effect on the session, by their first letter and how they begin.
+const fn names(first: u8) -> &'static [(&'static str, Traces)] {
+    const SERIAL: Traces = Traces(Traces::ADVANCES.0 | Traces::SERIAL.0);
+    const VALUE: Traces = Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0);
+    match first {
+        b's' => &[
+            ("set_config", Traces(Traces::SETTING.0 | Traces::RESETS.0)),
+            ("setseed", Traces::SEED),
+            ("setval", SERIAL),
+            ("set_limit", Traces::SETTINGS),
+        ],
+        b'n' => &[("nextval", SERIAL)],
+        b'c' => &[("currval", VALUE)],
+        b'l' => &[("lastval", VALUE)],
+        b'd' => &[("dblink_connect", Traces::EXTENSION)],
+        b'h' => &[("hypopg", Traces::EXTENSION)],
+        b'p' => &[
+            ("pg_notify", Traces::NOTIFIES),
+            ("pg_listening_channels", Traces::ASKS_LISTENS),
+            ("pg_advisory_lock", Traces::ADVISORY),
+            ("pg_try_advisory_lock", Traces::ADVISORY),
+            ("pg_advisory_unlock", Traces::ENDS),
+            ("pg_temp", Traces(Traces::TEMPORARY.0 | Traces::ENDS.0)),
+            ("pg_replication_origin_session", Traces::EXTENSION),
+        ],
+        _ => &[],
+    }
+}
 
 /// A name that may be a function or schema with an effect on the session. `text` may end in a quote.
 #[inline]
 fn name(text: &[u8]) -> Traces {
-    if !matches!(text.first().map(|b| b | 0x20), Some(b's' | b'p' | b'c' | b'l' | b'n' | b'd' | b'h')) {
+    let first = text.first().map_or(0, |b| b | 0x20);
+    if first == b'p' && text.get(2) != Some(&b'_') {
         return Traces::NONE;
     }
     let starts = |prefix: &str| {
         text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    NAMES.iter().find(|(prefix, _)| starts(prefix)).map_or(Traces::NONE, |(_, traces)| *traces)
+    names(first).iter().find(|(prefix, _)| starts(prefix)).map_or(Traces::NONE, |(_, traces)| *traces)
 }
 
 #[cfg(test)]
