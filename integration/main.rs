@@ -15,6 +15,7 @@ mod hostile;
 mod limits;
 mod metrics;
 mod notify;
+mod operations;
 mod pooling;
 mod protocol;
 mod rust_drivers;

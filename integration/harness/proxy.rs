@@ -138,6 +138,12 @@ impl Proxy {
         self.signal(Signal::SIGHUP);
     }
 
+    /// Writes a new configuration, edited by the test.
+    pub fn rewrite(&self, db: &Db, options: &ProxyOptions, edit: impl FnOnce(String) -> String) {
+        let config = edit(config(db, options, self.port, self.http_port));
+        fs::write(self.dir.path().join("turnpike.toml"), config).expect("the configuration is ours to write");
+    }
+
     /// A proxy in front of a scripted server: everyone may log in as anyone, `pool` has lines of `[pool]`, `general` of
     /// `[general]`.
     #[track_caller]

@@ -1,5 +1,8 @@
 //! What may be said to the admin database: SHOW, and whatever psql and drivers say by themselves.
 
+use std::sync::Arc;
+
+use super::operate;
 use super::show;
 use super::table::{Cell, Table, Type};
 use crate::core::error::{Error, SqlState};
@@ -46,7 +49,33 @@ pub fn statements(text: &str) -> Vec<&str> {
 ///
 /// # Errors
 /// 42601 for what is not known here, with the way out.
-pub fn answer(shared: &Shared, caller: &Caller, statement: &str) -> Result<Answer, Error> {
+pub async fn answer(shared: &Arc<Shared>, caller: &Caller, statement: &str) -> Result<Answer, Error> {
+    if let Some(words) = operation(statement) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        return operate::run(shared, caller, &words).await;
+    }
+    look(shared, caller, statement)
+}
+
+/// The words of a command that changes something.
+pub fn operation(statement: &str) -> Option<Vec<String>> {
+    let tokens = Lexer::new(statement.as_bytes(), true);
+    let words: Vec<String> = tokens.map(|t| text(statement, &t).to_string()).filter(|w| w != ";").collect();
+    let joined = match words.as_slice() {
+        // As two words, too.
+        [kill, client, id] if kill.eq_ignore_ascii_case("kill") && client.eq_ignore_ascii_case("client") => {
+            vec!["KILL_CLIENT".to_string(), id.clone()]
+        }
+        _ => words,
+    };
+    joined.first().is_some_and(|word| operate::is_command(word)).then_some(joined)
+}
+
+/// Answers what changes nothing.
+///
+/// # Errors
+/// 42601 for what is not known here, with the way out.
+pub fn look(shared: &Shared, caller: &Caller, statement: &str) -> Result<Answer, Error> {
     let tokens: Vec<Token> = Lexer::new(statement.as_bytes(), true).collect();
     let words: Vec<&str> = tokens.iter().map(|t| text(statement, t)).collect();
     let Some(first) = words.first() else { return Ok(Answer::Empty) };

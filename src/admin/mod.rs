@@ -1,9 +1,10 @@
 //! The admin database for psql, spoken with the pgwire crate's messages.
 //!
-//! [`session`] speaks the protocol, [`command`] understands what is said, [`show`] looks around, [`table`] is the
+//! [`session`] speaks the protocol, [`command`] understands what is said, [`operate`] changes things, [`show`] looks around, [`table`] is the
 //! answer. PgBouncer's names for commands and columns are kept where it has them, so that its exporters keep working.
 
 pub mod command;
+pub mod operate;
 pub mod session;
 pub mod show;
 pub mod table;

@@ -105,7 +105,7 @@ impl Session {
             if let Request::Terminate(_) = message {
                 return Ok(());
             }
-            self.take(message);
+            self.take(message).await;
         }
     }
 
@@ -138,16 +138,16 @@ impl Session {
         }
     }
 
-    fn take(&mut self, message: Request) {
+    async fn take(&mut self, message: Request) {
         match message {
-            Request::Query(query) => self.simple(&query.query),
+            Request::Query(query) => self.simple(&query.query).await,
             Request::Sync(_) => {
                 self.skipping = false;
                 self.ready();
             }
             _ if self.skipping => {}
             extended => {
-                if let Err(e) = self.extended(extended) {
+                if let Err(e) = self.extended(extended).await {
                     self.fail(&e);
                     self.skipping = true;
                 }
@@ -155,13 +155,13 @@ impl Session {
         }
     }
 
-    fn simple(&mut self, text: &str) {
+    async fn simple(&mut self, text: &str) {
         let statements = command::statements(text);
         if statements.is_empty() {
             self.send(Reply::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
         for statement in statements {
-            match command::answer(&self.shared, &self.caller, statement) {
+            match command::answer(&self.shared, &self.caller, statement).await {
                 Ok(answer) => {
                     if let Answer::Rows(table, _) = &answer {
                         self.send(Reply::RowDescription(table.description(&[])));
@@ -200,7 +200,7 @@ impl Session {
         }
     }
 
-    fn extended(&mut self, message: Request) -> Result<(), Error> {
+    async fn extended(&mut self, message: Request) -> Result<(), Error> {
         match message {
             Request::Parse(parse) => {
                 room(self.statements.len())?;
@@ -220,7 +220,7 @@ impl Session {
             Request::Execute(execute) => {
                 let portal = self.portal(&execute.name.unwrap_or_default())?;
                 let (statement, formats) = (portal.statement.clone(), portal.formats.clone());
-                let answer = command::answer(&self.shared, &self.caller, &statement)?;
+                let answer = command::answer(&self.shared, &self.caller, &statement).await?;
                 self.give(answer, &formats);
             }
             Request::Close(close) => {
@@ -248,7 +248,12 @@ impl Session {
             let portal = self.portal(name)?;
             (portal.statement.clone(), portal.formats.clone())
         };
-        match command::answer(&self.shared, &self.caller, &statement)? {
+        if command::operation(&statement).is_some() {
+            // Describing it must not carry it out.
+            self.send(Reply::NoData(NoData::new()));
+            return Ok(());
+        }
+        match command::look(&self.shared, &self.caller, &statement)? {
             Answer::Rows(table, _) => self.send(Reply::RowDescription(table.description(&formats))),
             _ => self.send(Reply::NoData(NoData::new())),
         }

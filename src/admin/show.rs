@@ -45,6 +45,9 @@ pub fn help() -> Table {
             .rows
             .push(vec![format!("SHOW {}", command.names[0].to_uppercase()).into(), command.help.into()]);
     }
+    for (usage, help) in super::operate::COMMANDS {
+        table.rows.push(vec![(*usage).into(), (*help).into()]);
+    }
     table
 }
 
@@ -199,8 +202,8 @@ fn databases(shared: &Shared) -> Table {
             mode_name(d.pool.mode).into(),
             d.max_connections.into(),
             current.into(),
-            0u32.into(),
-            0u32.into(),
+            u32::from(shared.pools.is_paused(&d.name)).into(),
+            u32::from(shared.pools.is_disabled(&d.name)).into(),
             backend.name.as_str().into(),
         ]);
     }
@@ -339,7 +342,12 @@ fn lists(shared: &Shared) -> Table {
 fn config(shared: &Shared) -> Table {
     let mut table = Table::new("key value default changeable");
     for setting in shared.config.load().show() {
-        table.rows.push(vec![setting.key.into(), setting.value.into(), setting.default.into(), "no".into()]);
+        table.rows.push(vec![
+            setting.key.into(),
+            setting.value.into(),
+            setting.default.into(),
+            if setting.changeable { "yes" } else { "no" }.into(),
+        ]);
     }
     table
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin;
@@ -34,12 +35,16 @@ const ADMIN_QUEUE: usize = 64;
 /// What keeps it from starting: an address in use, a certificate that cannot be used.
 pub async fn run(
     config: Config,
-    _source: Option<PathBuf>,
+    source: Option<PathBuf>,
     inherited: Vec<Socket>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let control = config.general.takeover_socket.clone();
     let (shared, sockets, before) = start(config, inherited).await?;
+    if let Some(path) = source {
+        // Set once, here.
+        let _ = shared.source.set(path);
+    }
     let (admins, mut visits) = mpsc::channel(ADMIN_QUEUE);
     let door = Door::open(shared.clone(), sockets, admins).map_err(|e| format!("cannot listen: {e}"))?;
     let control = takeover::announce(control.as_deref(), before, &shared).await?;
@@ -56,12 +61,32 @@ pub async fn run(
         async move { shared.pools.sweep().await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
+    let reloader = tokio::spawn(reload(shared.clone()));
+    let told = shared.clone();
+    let shutdown = async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = told.stop.notified() => {}
+        }
+    };
     serve(door, control, &shared, shutdown).await;
+    reloader.abort();
     sweeper.abort();
     watcher.abort();
     host.abort();
     shared.pools.close_idle();
     Ok(())
+}
+
+/// Reads the configuration again at each SIGHUP, for as long as it is polled.
+async fn reload(shared: Arc<Shared>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        notify::tell(notify::RELOADING);
+        // What is wrong with it has been logged.
+        let _ = shared.reload();
+        notify::tell(notify::READY);
+    }
 }
 
 /// Everything up to accepting clients, and the process that no longer does, if there is one.

@@ -7,6 +7,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// We serve.
 pub const READY: &str = "READY=1";
+/// We read our configuration again.
+pub const RELOADING: &str = "RELOADING=1";
 /// We are on our way out.
 pub const STOPPING: &str = "STOPPING=1";
 

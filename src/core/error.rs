@@ -42,6 +42,12 @@ sqlstates! {
     OUTCOME_UNKNOWN = b"08007";
     /// out_of_memory
     OUT_OF_MEMORY = b"53200";
+    /// config_file_error
+    CONFIG_FILE_ERROR = b"F0000";
+    /// object_not_in_prerequisite_state
+    WRONG_STATE = b"55000";
+    /// undefined_object
+    UNDEFINED_OBJECT = b"42704";
     /// warning
     WARNING = b"01000";
     /// idle_in_transaction_session_timeout

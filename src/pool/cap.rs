@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 pub struct Cap {
     /// Name in errors: `max_connections of backend "x"`.
     pub what: String,
-    limit: u32,
+    limit: AtomicU32,
     used: AtomicU32,
     /// Pools that want a connection and may not open one.
     starving: AtomicU32,
@@ -17,20 +17,36 @@ pub struct Cap {
 impl Cap {
     /// A bound of `limit`; 0 means none.
     pub fn new(what: String, limit: u32) -> Arc<Cap> {
-        Arc::new(Cap { what, limit, used: AtomicU32::new(0), starving: AtomicU32::new(0) })
+        Arc::new(Cap {
+            what,
+            limit: AtomicU32::new(limit),
+            used: AtomicU32::new(0),
+            starving: AtomicU32::new(0),
+        })
+    }
+
+    fn limit(&self) -> u32 {
+        self.limit.load(Relaxed)
+    }
+
+    /// Changes the bound; connections beyond it end as they come back.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Relaxed);
     }
 
     /// Whether a connection may be opened, as far as it can be said without taking the place.
     pub fn has_room(&self) -> bool {
-        self.limit == 0 || self.used.load(Relaxed) < self.limit
+        self.limit() == 0 || self.used.load(Relaxed) < self.limit()
     }
 
     /// Takes a place; false where there is none.
     pub fn acquire(&self) -> bool {
-        if self.limit == 0 {
+        let limit = self.limit();
+        if limit == 0 {
+            self.used.fetch_add(1, AcqRel);
             return true;
         }
-        let took = self.used.fetch_update(AcqRel, Acquire, |used| (used < self.limit).then_some(used + 1));
+        let took = self.used.fetch_update(AcqRel, Acquire, |used| (used < limit).then_some(used + 1));
         if took.is_err() {
             self.starving.fetch_add(1, Relaxed);
         }
@@ -39,9 +55,8 @@ impl Cap {
 
     /// Gives a place up.
     pub fn release(&self) {
-        if self.limit != 0 {
-            self.used.fetch_sub(1, AcqRel);
-        }
+        // A bound that came after a connection was opened has not counted it.
+        let _ = self.used.fetch_update(AcqRel, Acquire, |used| used.checked_sub(1));
     }
 
     /// Whether some pool wants a connection that this bound forbade.
@@ -51,7 +66,8 @@ impl Cap {
 
     /// Whether only the end of another connection can help such a pool.
     pub fn is_contended(&self) -> bool {
-        self.limit != 0 && self.is_wanted() && self.used.load(Relaxed) >= self.limit
+        let limit = self.limit();
+        limit != 0 && self.is_wanted() && self.used.load(Relaxed) >= limit
     }
 
     /// Whoever still wants a connection says so again.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,11 +25,42 @@ use crate::wire::{frame, password, reply, startup};
 /// A backend to connect to.
 #[derive(Debug)]
 pub struct Target {
-    config: Backend,
-    tls: Option<Connector>,
+    name: String,
+    wire: ArcSwap<Wire>,
     /// Its bound on connections.
     pub cap: Arc<Cap>,
     defaults: Mutex<Vec<Arc<Settings>>>,
+}
+
+/// How a backend is reached: changed by a reload.
+#[derive(Debug)]
+struct Wire {
+    config: Backend,
+    tls: Option<Connector>,
+}
+
+impl Wire {
+    fn new(config: &Backend) -> std::result::Result<Wire, String> {
+        let tls = match config.sslmode {
+            SslMode::Disable => None,
+            _ => Some(Connector::new(config)?),
+        };
+        Ok(Wire { config: config.clone(), tls })
+    }
+}
+
+/// A backend's new configuration, checked and not yet in use.
+#[derive(Debug)]
+pub struct Change(Wire);
+
+impl Change {
+    /// Checks it.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file.
+    pub fn new(config: &Backend) -> std::result::Result<Change, String> {
+        Wire::new(config).map(Change)
+    }
 }
 
 /// Different sets of defaults kept per backend: one per role or database that has some of its own.
@@ -40,12 +72,17 @@ impl Target {
     /// # Errors
     /// Certificates that cannot be used, by file.
     pub fn new(config: &Backend) -> std::result::Result<Target, String> {
-        let tls = match config.sslmode {
-            SslMode::Disable => None,
-            _ => Some(Connector::new(config)?),
-        };
         let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
-        Ok(Target { config: config.clone(), tls, cap, defaults: Mutex::default() })
+        let wire = ArcSwap::from_pointee(Wire::new(config)?);
+        Ok(Target { name: config.name.clone(), wire, cap, defaults: Mutex::default() })
+    }
+
+    /// Puts a new configuration into use; true where connections opened before are not what it asks for.
+    pub fn change(&self, change: Change) -> bool {
+        self.cap.set_limit(change.0.config.max_connections);
+        let before = self.wire.swap(Arc::new(change.0));
+        let bounds_aside = |b: &Backend| Backend { max_connections: 0, ..b.clone() };
+        bounds_aside(&before.config) != bounds_aside(&self.wire.load().config)
     }
 
     /// The same defaults in one allocation for all pools that have them.
@@ -63,17 +100,17 @@ impl Target {
 
     /// Name in the configuration.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
     }
 
     /// Host, address or socket directory.
-    pub fn host(&self) -> &str {
-        &self.config.host
+    pub fn host(&self) -> String {
+        self.wire.load().config.host.clone()
     }
 
     /// TCP port.
     pub fn port(&self) -> u16 {
-        self.config.port
+        self.wire.load().config.port
     }
 
     /// An identity for a new server connection.
@@ -146,7 +183,8 @@ pub async fn open(pool: &Pool, class: &Settings) -> Result<Greeted> {
 
 /// Connects the socket and negotiates TLS.
 pub async fn dial(target: &Target) -> Result<Stream> {
-    let config = &target.config;
+    let wire = target.wire.load_full();
+    let config = &wire.config;
     let plain = if config.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", config.host, config.port);
         return UnixStream::connect(path).await.map(Stream::Unix).map_err(|e| lost(target, &e));
@@ -154,18 +192,23 @@ pub async fn dial(target: &Target) -> Result<Stream> {
         TcpStream::connect((config.host.as_str(), config.port)).await.map_err(|e| lost(target, &e))?
     };
     crate::wire::stream::tune(&plain).map_err(|e| lost(target, &e))?;
-    match &target.tls {
-        Some(tls) => negotiate_tls(target, tls, plain).await,
+    match &wire.tls {
+        Some(tls) => negotiate_tls(target, config, tls, plain).await,
         None => Ok(Stream::Tcp(plain)),
     }
 }
 
-async fn negotiate_tls(target: &Target, tls: &Connector, mut plain: TcpStream) -> Result<Stream> {
-    if !target.config.ssl_direct {
+async fn negotiate_tls(
+    target: &Target,
+    config: &Backend,
+    tls: &Connector,
+    mut plain: TcpStream,
+) -> Result<Stream> {
+    if !config.ssl_direct {
         plain.write_all(&startup::build_ssl_request()).await.map_err(|e| lost(target, &e))?;
         // Exactly one byte is read: whatever else came in the clear stays out of the TLS session.
         let answer = plain.read_u8().await.map_err(|e| lost(target, &e))?;
-        match (answer, target.config.sslmode) {
+        match (answer, config.sslmode) {
             (b'S', _) => {}
             (b'N', SslMode::Prefer) => return Ok(Stream::Tcp(plain)),
             (b'N', _) => return Err(refused(target, "server does not support TLS, but sslmode requires it")),

@@ -151,7 +151,7 @@ impl Hub {
             receiver
         };
         self.changed.notify_one();
-        let outcome = tokio::time::timeout(self.pool.settings.connect_timeout, confirmed).await;
+        let outcome = tokio::time::timeout(self.pool.settings().connect_timeout, confirmed).await;
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             _ => Err(Error::backend(SqlState::CANNOT_CONNECT, "the listening connection cannot be had")),
@@ -179,7 +179,7 @@ impl Hub {
         let mut pause = PAUSES.0;
         let mut before = false;
         loop {
-            let deadline = self.pool.settings.connect_timeout;
+            let deadline = self.pool.settings().connect_timeout;
             let opened = tokio::time::timeout(deadline, connect::open(&self.pool, self.pool.neutral())).await;
             match opened {
                 Ok(Ok(greeted)) => {

@@ -3,10 +3,11 @@
 //! [`pool`] is the heart; [`connect`] opens, [`server`] is what is lent, [`reset`] cleans, [`cancel`] interrupts;
 //! [`settings`], [`statement`] and [`welcome`] are what servers and sessions must agree on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -20,6 +21,7 @@ pub mod cap;
 pub mod connect;
 pub mod defaults;
 pub mod hub;
+mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod reset;
@@ -32,13 +34,15 @@ pub mod welcome;
 pub mod wish;
 
 use cap::Cap;
-use connect::{Credential, Target};
+use connect::{Change, Credential, Target};
 use pool::{Pool, Purpose};
 
 /// All pools of the process.
 #[derive(Debug)]
 pub struct Pools {
-    targets: Vec<Arc<Target>>,
+    targets: ArcSwap<Vec<Arc<Target>>>,
+    paused: Mutex<HashSet<Option<String>>>,
+    disabled: Mutex<HashSet<String>>,
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
     hubs: Mutex<HashMap<(String, String), Arc<hub::Hub>>>,
@@ -54,10 +58,12 @@ impl Pools {
     /// # Errors
     /// Certificates that cannot be used, by file.
     pub fn new(config: &Config) -> Result<Pools, String> {
-        let targets =
+        let targets: Vec<_> =
             config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Pools {
-            targets,
+            targets: ArcSwap::from_pointee(targets),
+            paused: Mutex::default(),
+            disabled: Mutex::default(),
             pools: Mutex::default(),
             caps: Mutex::default(),
             hubs: Mutex::default(),
@@ -66,8 +72,55 @@ impl Pools {
     }
 
     /// The backend that a database of the configuration is on.
-    pub fn target(&self, database: &Database) -> &Arc<Target> {
-        &self.targets[database.backend]
+    pub fn target(&self, database: &Database) -> Arc<Target> {
+        self.targets.load()[database.backend].clone()
+    }
+
+    /// Puts a new configuration into use. Clients stay; those of a database that is gone, or is on another backend
+    /// now, keep what they have until they leave.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> Result<(), String> {
+        let known = self.targets.load_full();
+        let mut changes = Vec::new();
+        let mut targets = Vec::new();
+        for backend in &config.backends {
+            match known.iter().find(|t| t.name() == backend.name) {
+                Some(target) => {
+                    changes.push((target.clone(), Change::new(backend)?));
+                    targets.push(target.clone());
+                }
+                None => targets.push(Arc::new(Target::new(backend)?)),
+            }
+        }
+        self.targets.store(Arc::new(targets));
+        let moved: Vec<_> = changes
+            .into_iter()
+            .filter_map(|(target, change)| target.change(change).then_some(target))
+            .collect();
+        for (what, cap) in self.caps.lock().iter() {
+            cap.set_limit(limit(config, what));
+        }
+        self.pools.lock().retain(|(asked, user), pool| {
+            if moved.iter().any(|target| Arc::ptr_eq(target, &pool.target)) {
+                pool.renew();
+            }
+            let Some(database) = config.database(asked) else { return true };
+            let server_user = database.user.as_deref().unwrap_or(user);
+            let same = Arc::ptr_eq(&self.target(database), &pool.target)
+                && database.dbname.as_deref().unwrap_or(asked) == pool.purpose.dbname
+                && server_user == pool.purpose.server_user;
+            if same {
+                pool.set_settings(config.pool_settings(database, user));
+                pool.set_secret(config.user(server_user).map(|u| &u.secret));
+            } else {
+                pool.renew();
+            }
+            same
+        });
+        self.kick.notify_one();
+        Ok(())
     }
 
     /// The pool of `user` on `database` (which serves the name `asked`), made if it is new.
@@ -86,13 +139,16 @@ impl Pools {
         };
         let settings: PoolSettings = config.pool_settings(database, user);
         let credential = Credential::of(listed.map(|u| &u.secret));
-        let target = self.target(database).clone();
+        let target = self.target(database);
         let caps = vec![
             target.cap.clone(),
             self.cap(format!("database \"{asked}\""), database.max_connections),
             self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
         ];
         let pool = Pool::new(purpose, target, settings, credential, caps, self.kick.clone());
+        if self.is_paused(asked) {
+            pool.pause();
+        }
         self.pools.lock().entry(key).or_insert(pool).clone()
     }
 
@@ -140,6 +196,15 @@ impl Pools {
     pub fn server_rows(&self) -> Vec<ServerRow> {
         self.all().iter().flat_map(|pool| pool.server_rows()).collect()
     }
+}
+
+/// The configuration's bound for what a [`Cap`] is about.
+fn limit(config: &Config, what: &str) -> u32 {
+    let named = |kind: &str| what.strip_prefix(kind).and_then(|name| name.strip_suffix('"'));
+    if let Some(name) = named("database \"") {
+        return config.database(name).map_or(0, |d| d.max_connections);
+    }
+    named("user \"").and_then(|name| config.user(name)).map_or(0, |u| u.max_connections)
 }
 
 /// The error for a database that no `[[database]]` serves, as Postgres words it.

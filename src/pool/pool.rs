@@ -4,10 +4,11 @@
 //! and is closed. The lock is held for a few instructions and never across an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -18,7 +19,7 @@ use super::settings::Settings;
 use super::statement::Statements;
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
-use crate::config::PoolSettings;
+use crate::config::{PoolSettings, Secret};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
 use crate::core::stats::Traffic;
@@ -44,7 +45,9 @@ pub struct Pool {
     /// Its backend.
     pub target: Arc<Target>,
     /// Its bounds and times.
-    pub settings: PoolSettings,
+    settings: ArcSwap<PoolSettings>,
+    /// Connections of an earlier epoch are closed when they come back.
+    epoch: AtomicU64,
     /// What its clients have prepared.
     pub statements: Statements,
     /// What it has done.
@@ -72,6 +75,8 @@ pub(super) struct State {
     pub(super) total: u32,
     pub(super) connecting: u32,
     pub(super) resetting: u32,
+    /// Nothing is lent, and waiting does not count.
+    pub(super) paused: bool,
     failures: u32,
     /// Connections that were closed for what was left in their processes, and not opened again yet.
     replacements: u32,
@@ -146,7 +151,8 @@ impl Pool {
         Arc::new(Pool {
             purpose,
             target,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
+            epoch: AtomicU64::new(0),
             statements: Statements::default(),
             traffic: Arc::default(),
             welcomes: Welcomes::default(),
@@ -173,6 +179,35 @@ impl Pool {
         let made = Arc::new(settings);
         known.insert(made.clone());
         made
+    }
+
+    /// Its bounds and times.
+    pub fn settings(&self) -> Guard<Arc<PoolSettings>> {
+        self.settings.load()
+    }
+
+    /// Changes them.
+    pub fn set_settings(&self, settings: PoolSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// How it logs in from now on, where the configuration says so.
+    pub fn set_secret(&self, secret: Option<&Secret>) {
+        let credential = Credential::of(secret);
+        if !matches!(credential, Credential::None) {
+            *self.credential.lock() = credential;
+        }
+    }
+
+    /// Which connections are current.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Acquire)
+    }
+
+    /// Has all connections replaced: idle ones now, others when they come back.
+    pub fn renew(&self) {
+        self.epoch.fetch_add(1, AcqRel);
+        self.close_idle();
     }
 
     /// Settings that differ from nothing.
@@ -231,7 +266,10 @@ impl Pool {
         loop {
             let (mut server, fit) = {
                 let mut state = self.state.lock();
-                let room = state.total < self.settings.size
+                if state.paused {
+                    return None;
+                }
+                let room = state.total < self.settings().size
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
                 if state.replacements > 0 && room && !wish.sticky {
@@ -248,7 +286,8 @@ impl Pool {
                 }
             };
             let rested = now.since(server.returned) >= LOOK_AFTER;
-            if !fit || server.stream.has_input(rested) || now.since(server.opened) >= self.settings.lifetime {
+            if !fit || server.stream.has_input(rested) || now.since(server.opened) >= self.settings().lifetime
+            {
                 retire(server);
                 continue;
             }
@@ -296,10 +335,15 @@ impl Pool {
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
         server.returned = now;
         server.link.client.store(0, Relaxed);
-        if now.since(server.opened) >= self.settings.lifetime {
+        if now.since(server.opened) >= self.settings().lifetime || server.epoch != self.epoch() {
             return retire(server);
         }
         let mut state = self.state.lock();
+        if state.paused {
+            server.link.set_activity(Activity::Idle);
+            state.idle.push(server);
+            return;
+        }
         if state.waiters.front().is_some_and(|waiter| !self.suits(&server, &waiter.wish)) {
             drop(state);
             // Its place is taken by one that does suit.
@@ -361,11 +405,11 @@ impl Pool {
     fn claim(self: &Arc<Self>, now: Instant) -> Option<(Slot, Arc<Settings>)> {
         let mut state = self.state.lock();
         let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
-        let wanted = waiting > state.connecting || state.total < self.settings.min && state.failures == 0;
+        let wanted = waiting > state.connecting || state.total < self.settings().min && state.failures == 0;
         let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since));
-        let reserve = if oldest >= self.settings.reserve_after { self.settings.reserve } else { 0 };
+        let reserve = if oldest >= self.settings().reserve_after { self.settings().reserve } else { 0 };
         let pausing = state.retry_at.is_some_and(|at| now < at);
-        if !wanted || pausing || state.total >= self.settings.size + reserve {
+        if !wanted || pausing || state.paused || state.total >= self.settings().size + reserve {
             return None;
         }
         for (i, cap) in self.caps.iter().enumerate() {
@@ -383,7 +427,8 @@ impl Pool {
     }
 
     async fn open(self: Arc<Self>, slot: Slot, class: Arc<Settings>) {
-        let opened = tokio::time::timeout(self.settings.connect_timeout, connect::open(&self, &class))
+        let epoch = self.epoch();
+        let opened = tokio::time::timeout(self.settings().connect_timeout, connect::open(&self, &class))
             .await
             .unwrap_or_else(|_| {
                 Err(Error::backend(
@@ -392,12 +437,13 @@ impl Pool {
                 ))
             });
         match opened {
-            Ok(greeted) => self.opened(slot, greeted, class),
+            Ok(greeted) => self.opened(slot, greeted, (class, epoch)),
             Err(e) => self.failed(slot, e),
         }
     }
 
-    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted, class: Arc<Settings>) {
+    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted, kind: (Arc<Settings>, u64)) {
+        let (class, epoch) = kind;
         self.traffic.server_connects.add(1);
         let link = {
             let mut state = self.state.lock();
@@ -414,7 +460,8 @@ impl Pool {
         if class.is_empty() {
             self.welcomes.base(&greeted.params);
         }
-        let server = Server::new(greeted.stream, link, slot, class, self.settings.max_prepared);
+        let mut server = Server::new(greeted.stream, link, slot, class, self.settings().max_prepared);
+        server.epoch = epoch;
         self.give_back(Box::new(server), Instant::now());
     }
 
@@ -445,8 +492,8 @@ impl Pool {
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
         let (expired, surplus, waited) = {
             let mut state = self.state.lock();
-            let expired = state.expired(now, self.settings.wait_timeout);
-            let surplus = state.surplus(now, &self.settings);
+            let expired = state.expired(now, self.settings().wait_timeout);
+            let surplus = state.surplus(now, &self.settings());
             (expired, surplus, state.last_error.clone())
         };
         for waiter in expired {
@@ -468,7 +515,8 @@ impl Pool {
     fn serve_with_others(&self) {
         let spare = {
             let mut state = self.state.lock();
-            let stuck = !state.waiters.is_empty() && state.connecting == 0 && !state.idle.is_empty();
+            let stuck =
+                !state.paused && !state.waiters.is_empty() && state.connecting == 0 && !state.idle.is_empty();
             stuck.then(|| state.idle.remove(0))
         };
         if let Some(server) = spare {
@@ -477,7 +525,7 @@ impl Pool {
     }
 
     fn wait_error(&self, cause: Option<&Error>) -> Error {
-        let timeout = self.settings.wait_timeout;
+        let timeout = self.settings().wait_timeout;
         match cause {
             Some(cause) => Error {
                 side: Side::Backend,
@@ -494,7 +542,7 @@ impl Pool {
             )
             .detail(format!(
                 "Pool of database \"{}\", user \"{}\" has all of its {} connections in use (pool.wait_timeout).",
-                self.purpose.database, self.purpose.user, self.settings.size
+                self.purpose.database, self.purpose.user, self.settings().size
             ))
             .hint("Raise pool.size or pool.wait_timeout, or end transactions sooner.")
             .retryable(),
@@ -515,6 +563,9 @@ impl Pool {
 
 impl State {
     fn expired(&mut self, now: Instant, timeout: Duration) -> Vec<Waiter> {
+        if self.paused {
+            return Vec::new();
+        }
         let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
         self.waiters.drain(..late).collect()
     }

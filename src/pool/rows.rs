@@ -30,10 +30,10 @@ impl Pool {
             sv_resetting: u64::from(state.resetting),
             sv_login: u64::from(state.connecting),
             maxwait: state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since)),
-            mode: mode_name(self.settings.mode),
-            size: self.settings.size,
-            min: self.settings.min,
-            reserve: self.settings.reserve,
+            mode: mode_name(self.settings().mode),
+            size: self.settings().size,
+            min: self.settings().min,
+            reserve: self.settings().reserve,
         }
     }
 
@@ -51,7 +51,7 @@ impl Pool {
             database: self.purpose.database.clone(),
             user: self.purpose.server_user.clone(),
             backend: self.target.name().to_string(),
-            host: self.target.host().to_string(),
+            host: self.target.host(),
             port: self.target.port(),
             local_addr: link.local_addr,
             connect_time: link.opened,

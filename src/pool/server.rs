@@ -180,6 +180,8 @@ pub struct Server {
     pub settings: Arc<Settings>,
     /// The client who would like to have it again; 0 for none.
     pub held_for: u64,
+    /// Which of its pool's configurations it was opened under.
+    pub epoch: u64,
     /// Whether a client has had it.
     pub used: bool,
     /// Statements under a client's own names.
@@ -223,6 +225,7 @@ impl Server {
             link,
             class,
             settings,
+            epoch: 0,
             held_for: 0,
             used: false,
             own: None,

@@ -245,7 +245,7 @@ impl<'a> Batch<'a> {
                 got => got?,
             },
         };
-        let probe_after = self.client.pool.settings.probe_after;
+        let probe_after = self.client.pool.settings().probe_after;
         while now.since(server.returned) >= probe_after {
             // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {

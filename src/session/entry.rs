@@ -258,7 +258,7 @@ impl Entry {
 
     /// How long it may take.
     pub fn patience(&self) -> Patience {
-        self.pool.settings.patience
+        self.pool.settings().patience
     }
 
     /// Notes that its statement is cancelled for having taken too long; false where it has been already.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -20,11 +21,11 @@ use crate::wire::tls::Acceptor;
 /// Shared by all logins.
 pub struct Gate {
     /// TLS towards clients, if configured.
-    pub tls: Option<Acceptor>,
+    tls: ArcSwapOption<Acceptor>,
     /// Makes up verifiers for users who do not exist, so that nobody can tell.
     pub mock: MockSecret,
     verifiers: Cache<(String, Secret), Arc<Verifier>>,
-    looked_up: Option<Cache<(String, String), Secret>>,
+    looked_up: ArcSwapOption<Cache<(String, String), Secret>>,
     lookups: Semaphore,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
@@ -60,15 +61,34 @@ impl Gate {
     /// # Errors
     /// Certificates that cannot be used, by file.
     pub fn new(config: &Config) -> std::result::Result<Gate, String> {
-        let ttl = config.auth.query.as_ref().map(|q| q.cache);
-        Ok(Gate {
-            tls: config.tls.as_ref().map(Acceptor::new).transpose()?,
+        let gate = Gate {
+            tls: ArcSwapOption::empty(),
             mock: MockSecret::random(),
             verifiers: Cache::new(MAX_VERIFIERS),
-            looked_up: ttl.map(|ttl| Cache::builder().max_capacity(MAX_VERIFIERS).time_to_live(ttl).build()),
+            looked_up: ArcSwapOption::empty(),
             lookups: Semaphore::new(MAX_LOOKUPS),
             failures: Mutex::default(),
-        })
+        };
+        gate.reload(config)?;
+        Ok(gate)
+    }
+
+    /// Puts a new configuration into use.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by file; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> std::result::Result<(), String> {
+        let tls = config.tls.as_ref().map(Acceptor::new).transpose()?;
+        self.tls.store(tls.map(Arc::new));
+        // What was looked up may have been by another query.
+        let cache = |ttl| Cache::builder().max_capacity(MAX_VERIFIERS).time_to_live(ttl).build();
+        self.looked_up.store(config.auth.query.as_ref().map(|q| Arc::new(cache(q.cache))));
+        Ok(())
+    }
+
+    /// TLS towards clients, if configured.
+    pub fn tls(&self) -> Option<Arc<Acceptor>> {
+        self.tls.load_full()
     }
 
     /// What is known of `user`'s password: from the configuration, else from `auth_query`. `None`: no such user.
@@ -83,7 +103,9 @@ impl Gate {
         if listed.as_ref().is_some_and(|secret| *secret != Secret::None) {
             return Ok(listed);
         }
-        let (Some(query), Some(cache)) = (&config.auth.query, &self.looked_up) else { return Ok(None) };
+        let (Some(query), Some(cache)) = (&config.auth.query, self.looked_up.load_full()) else {
+            return Ok(None);
+        };
         let on = query.database.as_deref().unwrap_or(database);
         let key = (on.to_string(), user.to_string());
         if let Some(secret) = cache.get(&key) {
@@ -91,7 +113,7 @@ impl Gate {
         }
         let Some(served) = config.database(on) else { return Ok(None) };
         let dbname = served.dbname.as_deref().unwrap_or(on);
-        let found = self.look_up(config, query, pools.target(served), dbname, user).await?;
+        let found = self.look_up(config, query, &pools.target(served), dbname, user).await?;
         // Only who exists is remembered: a role created a second ago must work.
         if let Some(secret) = &found {
             cache.insert(key, secret.clone());

@@ -127,6 +127,13 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
     let Some(database) = config.database(&startup.database) else {
         return Err(unknown_database(&startup.database));
     };
+    if shared.pools.is_disabled(&startup.database) {
+        return Err(Error::fatal(
+            SqlState::CANNOT_CONNECT_NOW,
+            format!("database \"{}\" is disabled", startup.database.escape_debug()),
+        )
+        .hint("An administrator has closed it to new clients (ENABLE opens it)."));
+    }
     let pool = shared.pools.pool(&config, database, &startup.database, &startup.user);
     if let Some(keys) = keys.filter(|_| database.user.is_none()) {
         learn(&pool, keys);
@@ -176,11 +183,11 @@ fn within_limits(shared: &Shared, config: &Config, database: &Database, startup:
 /// Up to and including the startup packet. `None`: the connection is done with.
 async fn greet(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Option<Startup>> {
     let mut asked = (false, false);
-    if let Some(tls) = &shared.gate.tls
+    if let Some(tls) = shared.gate.tls()
         && visitor.stream.first_byte().await == Some(TLS_HANDSHAKE)
     {
         asked = (true, true);
-        if !upgrade(tls, visitor, true).await? {
+        if !upgrade(&tls, visitor, true).await? {
             return Ok(None);
         }
     }
@@ -231,13 +238,13 @@ async fn read_request(visitor: &mut Visitor) -> Result<Option<(Request, String)>
 
 /// Answers SSLRequest. False when the client is gone.
 async fn start_tls(shared: &Shared, visitor: &mut Visitor) -> Result<bool> {
-    let Some(tls) = shared.gate.tls.as_ref().filter(|_| visitor.stream.is_tcp()) else {
+    let Some(tls) = shared.gate.tls().filter(|_| visitor.stream.is_tcp()) else {
         return Ok(visitor.stream.write_all(b"N").await.is_ok());
     };
     if visitor.stream.write_all(b"S").await.is_err() {
         return Ok(false);
     }
-    upgrade(tls, visitor, false).await
+    upgrade(&tls, visitor, false).await
 }
 
 /// The TLS handshake. False when it failed: there is nobody left to tell.
@@ -326,7 +333,7 @@ async fn welcome(
         shared.leave(&entry);
         return Err(e);
     }
-    let pins = if pool.settings.mode == PoolMode::Session { Traces::SESSION } else { Traces::NONE };
+    let pins = if pool.settings().mode == PoolMode::Session { Traces::SESSION } else { Traces::NONE };
     let shared = |settings: Settings| {
         if settings.is_empty() { pool.neutral().clone() } else { pool.shared_settings(settings) }
     };

@@ -98,8 +98,7 @@ async fn login(
     admins: mpsc::Sender<AdminVisit>,
 ) -> Option<impl Future<Output = ()>> {
     let config = shared.config.load_full();
-    if shared.totals.clients.get() > u64::from(config.general.max_clients) + LOGIN_HEADROOM
-        || shared.draining()
+    if shared.totals.clients.get() > u64::from(config.general.max_clients) + LOGIN_HEADROOM || shared.closed()
     {
         shared.totals.refused.add(1);
         return None;

@@ -126,7 +126,7 @@ impl Login<'_> {
 
     /// Gives the client's key, or `None` where the proof is wrong.
     async fn scram_exchange(&mut self, verifier: &Verifier, plus_only: bool) -> Result<Option<[u8; 32]>> {
-        let binding = match &self.shared.gate.tls {
+        let binding = match &self.shared.gate.tls() {
             Some(tls) if self.visitor.stream.is_tls() => tls.binding().clone(),
             _ => ChannelBinding::None,
         };

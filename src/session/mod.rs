@@ -18,6 +18,7 @@ pub mod names;
 pub mod peers;
 pub mod prepared;
 pub mod pump;
+pub mod reload;
 pub mod replication;
 pub mod requests;
 pub mod run;

@@ -1,8 +1,9 @@
 //! What all sessions share: configuration, pools, the list of clients, process-wide counters.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,12 @@ pub struct Shared {
     clients: Mutex<HashMap<i32, Arc<Entry>>>,
     next_client: AtomicU64,
     draining: AtomicBool,
+    closed: AtomicBool,
+    /// The configuration file, if there is one.
+    pub source: OnceLock<PathBuf>,
+    /// Told when an administrator wants the process to end.
+    pub stop: Notify,
+    pub(super) reloading: Mutex<()>,
     left: Notify,
 }
 
@@ -82,6 +89,10 @@ impl Shared {
             clients: Mutex::default(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            source: OnceLock::new(),
+            stop: Notify::new(),
+            reloading: Mutex::default(),
             left: Notify::new(),
         })
     }
@@ -164,6 +175,16 @@ impl Shared {
     /// Whether the process is shutting down: transactions under way go on, nothing new begins.
     pub fn draining(&self) -> bool {
         self.draining.load(Acquire)
+    }
+
+    /// Lets nobody new in; who is here may stay.
+    pub fn close(&self) {
+        self.closed.store(true, Release);
+    }
+
+    /// Whether nobody new may come in.
+    pub fn closed(&self) -> bool {
+        self.closed.load(Acquire) || self.draining()
     }
 
     /// Begins the shutdown: every client ends as soon as it is in no transaction.

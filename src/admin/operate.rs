@@ -1,0 +1,172 @@
+//! Commands that change something: for admins only. Names, meaning and tags are PgBouncer's where it has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::{Answer, Caller};
+use crate::core::error::{Error, SqlState};
+use crate::pool::pool::Pool;
+use crate::session::entry::Verdict;
+use crate::session::shared::Shared;
+
+/// The commands, with what SHOW HELP says of them.
+pub const COMMANDS: &[(&str, &str)] = &[
+    ("RELOAD", "read the configuration file again"),
+    ("PAUSE [db]", "lend no server connection, and wait until all are back"),
+    ("RESUME [db]", "lend again"),
+    ("RECONNECT [db]", "replace server connections as they come back"),
+    ("WAIT_CLOSE [db]", "wait until those that RECONNECT replaces are closed"),
+    ("KILL db", "end all clients of a database, and pause it"),
+    ("KILL_CLIENT id", "end one client"),
+    ("DISABLE db", "let no new client in to a database"),
+    ("ENABLE db", "let them in again"),
+    ("DRAIN", "let nobody in; each client ends when it is in no transaction"),
+    ("SHUTDOWN", "drain, then end"),
+    ("SHUTDOWN WAIT_FOR_CLIENTS", "let nobody in, and end when all have gone by themselves"),
+];
+
+/// How often what is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether a word begins one of these commands.
+pub fn is_command(word: &str) -> bool {
+    COMMANDS
+        .iter()
+        .any(|(usage, _)| usage.split(' ').next().is_some_and(|verb| verb.eq_ignore_ascii_case(word)))
+}
+
+/// Carries out one.
+///
+/// # Errors
+/// 42501 for those who may only read, 42601 for what is missing, 3D000 for a database that is not configured.
+pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Result<Answer, Error> {
+    if !caller.admin {
+        return Err(Error::statement(SqlState::INSUFFICIENT_PRIVILEGE, "only admins may do this")
+            .hint("Readers may SHOW; admins are listed in admin.admins."));
+    }
+    let verb = words.first().map(|w| w.to_ascii_uppercase()).unwrap_or_default();
+    let object = words.get(1).map(|w| w.trim_matches('"'));
+    tracing::info!(user = caller.user, command = words.join(" "), "admin command");
+    match verb.as_str() {
+        "RELOAD" => reload(shared),
+        "PAUSE" => pause(shared, known(shared, object)?).await,
+        "RESUME" => resume(shared, known(shared, object)?),
+        "RECONNECT" => {
+            shared.pools.of(known(shared, object)?).iter().for_each(|pool| pool.renew());
+            Ok(Answer::Done("RECONNECT"))
+        }
+        "WAIT_CLOSE" => {
+            let pools = shared.pools.of(known(shared, object)?);
+            until(|| pools.iter().all(|pool| pool.is_renewed())).await;
+            Ok(Answer::Done("WAIT_CLOSE"))
+        }
+        "KILL" => kill(shared, needed(known(shared, object)?)?),
+        "KILL_CLIENT" => kill_client(shared, needed(object)?),
+        "DISABLE" | "ENABLE" => {
+            let database = needed(known(shared, object)?)?;
+            shared.pools.set_disabled(database, verb == "DISABLE");
+            Ok(Answer::Done(if verb == "DISABLE" { "DISABLE" } else { "ENABLE" }))
+        }
+        "DRAIN" => {
+            shared.drain();
+            Ok(Answer::Done("DRAIN"))
+        }
+        _ => shutdown(shared, object),
+    }
+}
+
+/// The database that is named, if one is and it is served.
+fn known<'a>(shared: &Shared, database: Option<&'a str>) -> Result<Option<&'a str>, Error> {
+    let Some(name) = database else { return Ok(None) };
+    match shared.config.load().database(name) {
+        Some(_) => Ok(Some(name)),
+        None => Err(Error::statement(
+            SqlState::UNKNOWN_DATABASE,
+            format!("database \"{}\" does not exist", name.escape_debug()),
+        )),
+    }
+}
+
+fn needed(object: Option<&str>) -> Result<&str, Error> {
+    object.ok_or_else(|| {
+        Error::statement(SqlState::SYNTAX_ERROR, "a name is missing").hint("SHOW HELP lists the commands.")
+    })
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn reload(shared: &Shared) -> Result<Answer, Error> {
+    match shared.reload() {
+        Ok(_) => Ok(Answer::Done("RELOAD")),
+        Err(problems) => {
+            Err(Error::statement(SqlState::CONFIG_FILE_ERROR, "the configuration was not reloaded")
+                .detail(problems)
+                .hint("Nothing has changed."))
+        }
+    }
+}
+
+async fn pause(shared: &Shared, database: Option<&str>) -> Result<Answer, Error> {
+    shared.pools.pause(database);
+    // RESUME, by another admin, ends the wait.
+    until(|| {
+        let pools = shared.pools.of(database);
+        let paused = |pool: &Arc<Pool>| shared.pools.is_paused(&pool.purpose.database);
+        pools.iter().all(|pool| pool.is_quiet() || !paused(pool))
+    })
+    .await;
+    Ok(Answer::Done("PAUSE"))
+}
+
+fn resume(shared: &Shared, database: Option<&str>) -> Result<Answer, Error> {
+    if shared.pools.resume(database) {
+        return Ok(Answer::Done("RESUME"));
+    }
+    let what = database.map_or("nothing".to_string(), |name| format!("database \"{name}\""));
+    let not = if database.is_some() { "is not paused" } else { "is paused" };
+    Err(Error::statement(SqlState::WRONG_STATE, format!("{what} {not}")))
+}
+
+fn kill(shared: &Shared, database: &str) -> Result<Answer, Error> {
+    shared.pools.pause(Some(database));
+    for entry in shared.entries().iter().filter(|e| e.pool.purpose.database == database) {
+        entry.end(Verdict::Killed);
+    }
+    shared.pools.of(Some(database)).iter().for_each(|pool| pool.renew());
+    Ok(Answer::Done("KILL"))
+}
+
+fn kill_client(shared: &Shared, id: &str) -> Result<Answer, Error> {
+    let entries = shared.entries();
+    let Some(entry) = entries.iter().find(|e| e.id.to_string() == id) else {
+        return Err(Error::statement(
+            SqlState::UNDEFINED_OBJECT,
+            format!("there is no client {}", id.escape_debug()),
+        )
+        .hint("SHOW CLIENTS tells their ids."));
+    };
+    entry.end(Verdict::Killed);
+    Ok(Answer::Done("KILL_CLIENT"))
+}
+
+fn shutdown(shared: &Arc<Shared>, how: Option<&str>) -> Result<Answer, Error> {
+    match how.map(str::to_ascii_uppercase).as_deref() {
+        None => shared.stop.notify_one(),
+        Some("WAIT_FOR_CLIENTS") => {
+            shared.close();
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                shared.drained().await;
+                shared.stop.notify_one();
+            });
+        }
+        Some(_) => {
+            return Err(Error::statement(SqlState::SYNTAX_ERROR, "SHUTDOWN knows only WAIT_FOR_CLIENTS"));
+        }
+    }
+    Ok(Answer::Done("SHUTDOWN"))
+}

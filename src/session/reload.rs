@@ -1,0 +1,63 @@
+//! A new configuration without dropping a client: read, checked, and put into use as a whole, or not at all.
+
+use std::path::Path;
+
+use super::shared::Shared;
+use crate::config::show::Setting;
+use crate::config::{Config, check};
+
+impl Shared {
+    /// Reads the configuration file again. Returns the keys whose new values wait for a restart.
+    ///
+    /// # Errors
+    /// Why nothing has changed: every problem of the file, or a certificate that cannot be used.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        let Some(path) = self.source.get() else {
+            return Err("this process was started without a configuration file".into());
+        };
+        let outcome = self.reload_from(path);
+        match &outcome {
+            Ok(waiting) if waiting.is_empty() => {
+                tracing::info!(file = %path.display(), "configuration reloaded")
+            }
+            Ok(waiting) => {
+                tracing::warn!(file = %path.display(), needs_restart = waiting.join(", "), "configuration reloaded");
+            }
+            Err(problems) => {
+                tracing::error!(file = %path.display(), "configuration not reloaded, nothing has changed:\n{problems}");
+            }
+        }
+        outcome
+    }
+
+    fn reload_from(&self, path: &Path) -> Result<Vec<String>, String> {
+        // One at a time: the parts must not come from different files.
+        let _turn = self.reloading.lock();
+        let mut new = check::load(path).map_err(|problems| problems.to_string())?;
+        let old = self.config.load_full();
+        let waiting = waiting(&old, &new);
+        keep_what_is_fixed(&old, &mut new);
+        self.gate.reload(&new)?;
+        self.pools.reload(&new)?;
+        self.config.store(std::sync::Arc::new(new));
+        Ok(waiting)
+    }
+}
+
+/// Keys that differ and are read only when the process starts.
+fn waiting(old: &Config, new: &Config) -> Vec<String> {
+    let old = old.show();
+    let fixed = new.show().into_iter().filter(|s| !s.changeable);
+    let same = |s: &Setting| old.iter().any(|o| o.key == s.key && o.value == s.value);
+    fixed.filter(|s| !same(s)).map(|s| s.key).collect()
+}
+
+fn keep_what_is_fixed(old: &Config, new: &mut Config) {
+    new.general.listen.clone_from(&old.general.listen);
+    new.general.unix_socket_dir.clone_from(&old.general.unix_socket_dir);
+    new.general.workers = old.general.workers;
+    new.general.takeover_socket.clone_from(&old.general.takeover_socket);
+    new.http = old.http;
+    new.log.level.clone_from(&old.log.level);
+    new.log.json = old.log.json;
+}
