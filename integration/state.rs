@@ -284,3 +284,90 @@ async fn three_settings_cost_no_round_trip() {
     }
     assert_eq!(db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user)), "1");
 }
+
+#[tokio::test]
+async fn what_functions_set_is_carried_too() {
+    let (db, proxy) = bed(1);
+    db.psql(
+        "CREATE FUNCTION as_tenant(t text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.tenant', t, false) $$;
+         CREATE FUNCTION slow() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET statement_timeout = '77s'; END $$;
+         CREATE PROCEDURE call_me() LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('lock_timeout', '66s', false); END $$;
+         CREATE FUNCTION any_setting(n text, v text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(n, v, false) $$;
+         CREATE TABLE watched (a int); GRANT ALL ON watched TO PUBLIC;
+         CREATE FUNCTION watching() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM set_config('app.seen', NEW.a::text, false); RETURN NEW; END $$;
+         CREATE TRIGGER w BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION watching();",
+    );
+    let (a, b) = (named(&proxy, &db, "a").await, pg(&proxy.url(&db)).await);
+    for sql in ["SELECT as_tenant('x')", "SELECT slow()", "CALL call_me()", "INSERT INTO watched VALUES (42)"]
+    {
+        a.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        // What functions do is read from the catalog a moment after one is first called.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        a.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    let cases = [
+        ("SELECT current_setting('app.tenant', true)", "x"),
+        ("SHOW statement_timeout", "77s"),
+        ("SHOW lock_timeout", "66s"),
+        ("SELECT current_setting('app.seen', true)", "42"),
+    ];
+    for _ in 0..3 {
+        for (show, want) in cases {
+            assert_ne!(rows(&b, show).await, [[want]], "{show}: another client sees it");
+            assert_eq!(value(&a, show).await, want, "{show}: its own client does not");
+        }
+    }
+    assert_eq!(pins(&db, &proxy, "a").await, "");
+    drop(b);
+    a.batch_execute("SELECT any_setting('app.odd', 'y')").await.expect("set");
+    assert_eq!(pins(&db, &proxy, "a").await, "unknown state", "nobody can tell what it has set");
+    assert_eq!(value(&a, "SELECT current_setting('app.odd', true)").await, "y");
+}
+
+#[tokio::test]
+async fn a_changed_result_type_is_an_error_until_prepared_again() {
+    let (db, proxy) = bed(1);
+    let client = pg(&proxy.url(&db)).await;
+    client.batch_execute("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1)").await.expect("made");
+    let statement = client.prepare("SELECT * FROM shape").await.expect("prepared");
+    assert_eq!(client.query_one(&statement, &[]).await.expect("a row").len(), 1);
+    db.psql("ALTER TABLE shape ADD b int DEFAULT 2");
+    let error = client.query_one(&statement, &[]).await.map(drop).expect_err("it is another type");
+    assert_eq!(error.code().map(|c| c.code()), Some("0A000"));
+    let again = client.prepare("SELECT * FROM shape").await.expect("prepared again");
+    assert_eq!(client.query_one(&again, &[]).await.expect("a row").len(), 2);
+}
+
+/// One name, two texts: as many executions as `TURNPIKE_EXECUTIONS` says, each answer its own client's.
+#[tokio::test]
+async fn one_name_of_two_clients_is_two_statements() {
+    let (db, proxy) = bed(1);
+    let executions: usize =
+        std::env::var("TURNPIKE_EXECUTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let clients = (0..2).map(|me: i32| {
+        let (port, user, password, name) =
+            (proxy.port, db.user.clone(), db.password.clone(), db.name.clone());
+        std::thread::spawn(move || {
+            let mut raw = Raw::login(port, &user, &password, &name);
+            raw.send([parse("s1", &format!("SELECT {me}, $1::int")), sync()].concat());
+            raw.until_ready(1);
+            for batch in 0..executions / 2 / 100 {
+                let mut sent = Vec::new();
+                for i in 0..100 {
+                    sent.extend(
+                        [bind("", "s1", &[&(batch * 100 + i).to_string()]), execute("", 0), sync()].concat(),
+                    );
+                }
+                raw.send(sent);
+                let frames = raw.until_ready(100);
+                let mine = frames.iter().filter(|f| f.kind == b'D' && f.column() == me.to_string()).count();
+                assert_eq!(mine, 100, "client {me}: {frames:?}");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().expect("every answer is its own client's");
+    }
+    assert_eq!(db.psql("SELECT count(*) FROM pg_prepared_xacts"), "0");
+}

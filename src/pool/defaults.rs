@@ -6,13 +6,16 @@ use super::pool::Pool;
 use super::server::Server;
 use super::settings::Settings;
 use crate::core::clock::Instant;
-use crate::core::limits::{FRAME_HEADER, MAX_DECODED};
+use crate::core::limits::FRAME_HEADER;
 use crate::wire::message::data_row;
 use crate::wire::{frame, reply};
 
 const QUESTION: &str = "SELECT name, \
     pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name), 'UTF8'), 'hex') \
     FROM pg_catalog.pg_settings";
+
+/// Longest row of such an answer, in bytes.
+const MAX_ROW: usize = 4 << 20;
 
 /// Asks a connection at rest, on which nothing is set, and gives it back.
 pub async fn learn(pool: &Pool, mut server: Box<Server>) {
@@ -24,33 +27,41 @@ pub async fn learn(pool: &Pool, mut server: Box<Server>) {
 }
 
 async fn ask(server: &mut Server) -> Option<Settings> {
+    let mut found = Vec::new();
+    rows(server, QUESTION, |row| {
+        let [Some(name), Some(value)] = row else { return };
+        found.extend(std::str::from_utf8(name).ok().map(str::to_string).zip(unhex(value)));
+    })
+    .await?;
+    Some(Settings::from_pairs(found.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
+}
+
+/// Asks a connection at rest something, and looks at each row of the answer. `None` when the connection is lost.
+pub(super) async fn rows(
+    server: &mut Server,
+    sql: &str,
+    mut each: impl FnMut(&[Option<&[u8]>]),
+) -> Option<()> {
     let mut question = Vec::new();
-    reply::query(&mut question, QUESTION);
+    reply::query(&mut question, sql);
     server.stream.write_all(&question).await.ok()?;
     server.stream.flush().await.ok()?;
-    let mut found = Vec::new();
     loop {
         let mut frame = vec![0; FRAME_HEADER];
         server.stream.read_exact(&mut frame).await.ok()?;
         let len = frame::server(&frame).ok()??.len;
-        if len > MAX_DECODED {
+        if len > MAX_ROW {
             return None;
         }
         frame.resize(len, 0);
         server.stream.read_exact(&mut frame[FRAME_HEADER..]).await.ok()?;
         match frame[0] {
-            b'D' => found.extend(default(&frame)),
-            b'Z' => return Some(Settings::from_pairs(found.iter().map(|(n, v)| (n.as_str(), v.as_str())))),
-            // Without them less is known, and nothing is wrong.
+            b'D' => each(&data_row(&frame)?),
+            b'Z' => return Some(()),
+            // Without an answer less is known, and nothing is wrong.
             _ => {}
         }
     }
-}
-
-fn default(frame: &[u8]) -> Option<(String, String)> {
-    let row = data_row(frame)?;
-    let [Some(name), Some(value)] = row.as_slice() else { return None };
-    Some((std::str::from_utf8(name).ok()?.to_string(), unhex(value)?))
 }
 
 /// A text of the server's, sent as hexadecimal digits so that its encoding does not matter.

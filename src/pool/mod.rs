@@ -30,6 +30,7 @@ pub use rows::mode_name;
 pub mod server;
 pub mod settings;
 pub mod statement;
+pub mod suspects;
 pub mod welcome;
 pub mod wish;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -17,6 +17,7 @@ use super::connect::{self, Credential, Target};
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
+use super::suspects::{self, Suspects};
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
@@ -60,6 +61,8 @@ pub struct Pool {
     neutral: Arc<Settings>,
     defaults: OnceLock<Arc<Settings>>,
     defaults_wanted: AtomicBool,
+    suspects: ArcSwapOption<Suspects>,
+    suspects_wanted: AtomicBool,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     kick: Arc<Notify>,
     pub(super) state: Mutex<State>,
@@ -135,6 +138,9 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 /// moment later, and what is sent into that moment is lost.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 
+/// Age at which what is known of a database's functions is asked again: others may have changed them.
+const SUSPECTS_AGE: Duration = Duration::from_secs(60);
+
 /// Sets of settings above which those that nobody has any more are forgotten.
 const MAX_KNOWN_SETTINGS: usize = 256;
 
@@ -161,6 +167,8 @@ impl Pool {
             neutral: Arc::default(),
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
+            suspects: ArcSwapOption::empty(),
+            suspects_wanted: AtomicBool::new(false),
             known_settings: Mutex::default(),
             kick,
             state: Mutex::default(),
@@ -225,21 +233,50 @@ impl Pool {
         self.defaults_wanted.store(true, Relaxed);
     }
 
-    /// Finds out what sessions have without setting anything, if someone wants to know and a connection is at hand
-    /// that shows it.
-    fn ask_for_defaults(self: &Arc<Self>) {
-        if !self.defaults_wanted.load(Relaxed) || self.defaults.get().is_some() {
+    /// Which functions leave something behind, as far as is known; asked again where that is old.
+    pub fn suspects(&self, now: Instant) -> Guard<Option<Arc<Suspects>>> {
+        let known = self.suspects.load();
+        let old = known.as_ref().is_none_or(|s| s.asked().is_none_or(|at| now.since(at) >= SUSPECTS_AGE));
+        if old && !self.suspects_wanted.load(Relaxed) {
+            self.suspects_wanted.store(true, Relaxed);
+        }
+        known
+    }
+
+    /// Functions have changed: what is known of them is no longer true.
+    pub fn forget_suspects(&self) {
+        self.suspects.store(None);
+    }
+
+    /// Notes which functions leave something behind.
+    pub(super) fn learn_suspects(&self, found: Suspects) {
+        self.suspects_wanted.store(false, Relaxed);
+        self.suspects.store(Some(Arc::new(found)));
+    }
+
+    /// Finds out what someone wants to know, if a connection is at hand that shows it.
+    fn ask_around(self: &Arc<Self>) {
+        let defaults = self.defaults_wanted.load(Relaxed) && self.defaults.get().is_none();
+        let suspects = self.suspects_wanted.load(Relaxed);
+        if !defaults && !suspects {
             return;
         }
-        let bare = |s: &Server| s.class.is_empty() && s.settings.is_empty();
+        let bare =
+            |s: &Server| s.class.is_empty() && s.settings.is_empty() || !defaults && !s.settings.has_role();
         let server = {
             let mut state = self.state.lock();
-            state.idle.iter().position(|s| bare(s)).map(|i| state.idle.remove(i))
+            let at = state.idle.iter().position(|s| bare(s));
+            at.filter(|_| !state.paused).map(|i| state.idle.remove(i))
         };
-        if let Some(server) = server {
-            let pool = self.clone();
-            tokio::spawn(async move { super::defaults::learn(&pool, server).await });
-        }
+        let Some(server) = server else { return };
+        let pool = self.clone();
+        tokio::spawn(async move {
+            if defaults {
+                super::defaults::learn(&pool, server).await
+            } else {
+                suspects::learn(&pool, server).await
+            }
+        });
     }
 
     /// Notes what sessions have without setting anything; most pools of a backend have the same.
@@ -501,7 +538,7 @@ impl Pool {
         }
         surplus.into_iter().for_each(retire);
         self.serve_with_others();
-        self.ask_for_defaults();
+        self.ask_around();
         let used = {
             let state = self.state.lock();
             state.total > 0 || !state.waiters.is_empty()

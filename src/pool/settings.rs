@@ -46,6 +46,11 @@ impl Settings {
         self.0.iter().map(|(n, v)| (&**n, &**v))
     }
 
+    /// Whether the session is another than who logged in.
+    pub fn has_role(&self) -> bool {
+        ROLES.iter().any(|name| self.get(name).is_some())
+    }
+
     /// Whether none differs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -36,6 +36,11 @@ pub struct Statements {
 const PRUNE_FLOOR: usize = 256;
 
 impl Statements {
+    /// Forgets all: who prepares one again gets a new one. For when the results of some have changed their types.
+    pub fn forget_all(&self) {
+        self.known.lock().clear();
+    }
+
     /// The statement with this body, if it is known.
     pub fn find(&self, body: &[u8]) -> Option<Arc<Prepared>> {
         self.known.lock().get(body).and_then(Weak::upgrade)

@@ -256,6 +256,11 @@ impl Batch<'_> {
             self.undo_skipped();
             return Ok(());
         }
+        if code == SqlState::FEATURE_NOT_SUPPORTED && text.contains("cached plan must not change result type")
+        {
+            // Who prepares it again is to get a new one, as it would on a connection of its own.
+            self.client.pool.statements.forget_all();
+        }
         if code == SqlState::QUERY_CANCELED && whole && self.client.entry.take_timed_out() {
             self.flow.down.omit_frame(len);
             reply::error(self.flow.down.insert(), &Self::late());

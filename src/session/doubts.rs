@@ -7,6 +7,7 @@ use md5::{Digest, Md5};
 
 use super::names::{Named, SqlText};
 use super::run::Client;
+use crate::core::clock::Instant;
 use crate::pool::defaults::unhex;
 use crate::pool::settings::{APPLICATION_NAME, Settings, quote};
 use crate::sql::effect::Traces;
@@ -171,12 +172,39 @@ impl Doubts {
 }
 
 impl Client {
+    /// What the functions that a statement calls may leave behind. Until that is known, anything.
+    pub fn suspect(&mut self, traces: Traces, sql: &[u8]) -> Traces {
+        if !traces.any(Traces::CALLS.and(Traces::ADVANCES).and(Traces::EXECUTES))
+            || self.pins.any(Traces::CERTAIN)
+        {
+            return Traces::NONE;
+        }
+        let known = self.pool.suspects(Instant::now());
+        let Some(suspects) = known.as_ref() else {
+            return if traces.contains(Traces::CALLS) { Traces::OPAQUE } else { Traces::NONE };
+        };
+        if suspects.is_empty() {
+            return Traces::NONE;
+        }
+        let writes = traces.any(Traces::ADVANCES.and(Traces::EXECUTES));
+        let Some((settings, unnamed)) = suspects.called_by(sql, writes) else { return Traces::NONE };
+        let doubts = self.doubts.get_or_insert_default();
+        for name in settings {
+            doubts.name(name.clone(), Change::Reset);
+        }
+        // A custom setting that nobody names cannot be asked about.
+        if unnamed { Traces::OPAQUE.and(Traces::UNKNOWN) } else { Traces::OPAQUE }
+    }
+
     /// Notes what a statement that is about to be sent may leave behind.
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
         self.wish.sticky |= traces.any(Traces::STATEFUL);
         if traces.contains(Traces::NOTIFIES) {
             self.notifies();
+        }
+        if traces.contains(Traces::DDL) {
+            self.pool.forget_suspects();
         }
         self.messy |= traces.any(Traces::DDL);
         self.serial |= traces.any(Traces::SERIAL);

@@ -343,11 +343,12 @@ impl Batch<'_> {
         if traces.is_empty() {
             return Ok(());
         }
+        let text = cstr(body).map_or(body, |(text, _)| text);
+        let traces = traces.and(self.client.suspect(traces, text));
         if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
             self.client.hint(traces);
             return Ok(());
         }
-        let text = cstr(body).map_or(body, |(text, _)| text);
         self.prepare_for(traces, text)?;
         self.client.note(traces, text);
         Ok(())

@@ -189,9 +189,11 @@ impl Batch<'_> {
 
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
         if whole {
-            let body = self.body(len);
+            let Self { client, flow, .. } = self;
+            let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
             let traces = effect::scan(text, true);
+            let traces = traces.and(client.suspect(traces, text));
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;

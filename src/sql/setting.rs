@@ -43,6 +43,24 @@ pub fn changes(sql: &[u8], conforming: bool) -> Changes {
     changes
 }
 
+/// Finds them in a function's code: whatever in it looks like setting something.
+pub fn in_code(code: &[u8]) -> Changes {
+    let mut changes = Changes::default();
+    code_into(code, &mut changes);
+    changes
+}
+
+fn code_into(code: &[u8], changes: &mut Changes) {
+    let tokens: Vec<Token> = Lexer::new(code, true).collect();
+    Statement { sql: code, tokens: &tokens }.calls(changes);
+    for at in 0..tokens.len() {
+        let rest = Statement { sql: code, tokens: &tokens[at..] };
+        if rest.is(0, "set") && !rest.is(1, "local") {
+            rest.set(if rest.is(1, "session") && !rest.is(2, "authorization") { 2 } else { 1 }, changes);
+        }
+    }
+}
+
 struct Statement<'a> {
     sql: &'a [u8],
     tokens: &'a [Token],
