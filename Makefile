@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: help demo test bench setup fmt lint fuzz clean
+.PHONY: help demo test bench regress soak setup fmt lint fuzz clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -20,6 +20,15 @@ bench: ## micro-benchmarks, then Turnpike beside PgBouncer and bare PostgreSQL
 	@scripts/setup server bench
 	cargo bench --locked $(ARGS)
 	@if [ -x scripts/bench ]; then scripts/bench; fi
+
+regress: ## PostgreSQL's own regression suite through Turnpike, in transaction mode
+	@scripts/setup server
+	cargo build --release --locked
+	@scripts/regress turnpike $(ARGS)
+
+soak: ## ten minutes of everything at once (TURNPIKE_SOAK_SECONDS=n)
+	@scripts/setup server
+	cargo test --locked --test integration -- --ignored --nocapture soak
 
 setup: ## install what is missing: PostgreSQL, Python and Node for driver tests
 	@scripts/setup server drivers

@@ -21,6 +21,7 @@ mod protocol;
 mod rust_drivers;
 mod sample;
 mod smoke;
+mod soak;
 mod state;
 mod streaming;
 mod takeover;
