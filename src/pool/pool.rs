@@ -309,8 +309,11 @@ impl Pool {
                 let room = state.total < self.settings().size
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
-                if state.replacements > 0 && room && !wish.sticky {
+                if state.replacements > 0 && !wish.sticky && state.waiters.is_empty() {
                     state.replacements -= 1;
+                    let surplus = (!room && !state.idle.is_empty()).then(|| state.idle.remove(0));
+                    drop(state);
+                    surplus.into_iter().for_each(retire);
                     return None;
                 }
                 match wish.choose(&state.idle, room, |s| self.suits(s, wish)) {
@@ -355,6 +358,11 @@ impl Pool {
             server
         };
         server.into_iter().for_each(retire);
+    }
+
+    /// A connection is being closed for what is left in its process: whoever comes next gets a fresh one.
+    pub fn will_replace(&self) {
+        self.state.lock().replacements += 1;
     }
 
     /// Answers a waiting client's cancel request. False when it does not wait here.

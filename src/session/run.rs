@@ -157,7 +157,9 @@ impl Client {
     pub fn abandon(&self, server: Box<Server>, debris: Debris) {
         let open = self.status != TxStatus::Idle;
         // What DISCARD ALL does not take away.
-        if self.pins.any(Traces::LASTING) {
+        let messy = self.messy && !self.pins.contains(Traces::SESSION);
+        if messy || self.pins.any(Traces::LASTING) {
+            self.pool.will_replace();
             return reset::close(server, debris.owed > 0 || debris.sync);
         }
         reset::recover(
