@@ -118,10 +118,13 @@ fn totals(shared: &Shared, t: &Totals) -> Vec<Family> {
     ]
 }
 
-/// Logins refused for a limit, by its key.
+/// What was refused for a limit, by its key.
 fn limits(t: &Totals) -> Family {
-    let family = Family::new("turnpike_limit_refusals_total", Kind::Counter, "Logins refused for a limit.");
+    let family = Family::new("turnpike_limit_refusals_total", Kind::Counter, "What was refused for a limit.");
     [
+        ("general.max_clients", &t.refused_clients),
+        ("general.max_message_size", &t.refused_size),
+        ("general.max_client_prepared", &t.refused_prepared),
         ("general.max_memory", &t.refused_memory),
         ("user.max_clients", &t.refused_user),
         ("database.max_clients", &t.refused_database),

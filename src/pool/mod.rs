@@ -19,6 +19,7 @@ use crate::core::stats::{PoolRow, ServerRow, Traffic};
 pub mod cancel;
 pub mod cap;
 pub mod connect;
+mod curiosity;
 pub mod defaults;
 pub mod hub;
 mod operate;

@@ -17,7 +17,7 @@ use super::connect::{self, Credential, Target};
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
-use super::suspects::{self, Suspects};
+use super::suspects::Suspects;
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
@@ -59,10 +59,10 @@ pub struct Pool {
     pub credential: Mutex<Credential>,
     caps: Vec<Arc<Cap>>,
     neutral: Arc<Settings>,
-    defaults: OnceLock<Arc<Settings>>,
-    defaults_wanted: AtomicBool,
-    suspects: ArcSwapOption<Suspects>,
-    suspects_wanted: AtomicBool,
+    pub(super) defaults: OnceLock<Arc<Settings>>,
+    pub(super) defaults_wanted: AtomicBool,
+    pub(super) suspects: ArcSwapOption<Suspects>,
+    pub(super) suspects_wanted: AtomicBool,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     kick: Arc<Notify>,
     pub(super) state: Mutex<State>,
@@ -137,9 +137,6 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 /// Time at rest after which the system is asked whether a connection still stands: the reactor hears of its end a
 /// moment later, and what is sent into that moment is lost.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
-
-/// Age at which what is known of a database's functions is asked again: others may have changed them.
-const SUSPECTS_AGE: Duration = Duration::from_secs(60);
 
 /// Sets of settings above which those that nobody has any more are forgotten.
 const MAX_KNOWN_SETTINGS: usize = 256;
@@ -223,68 +220,6 @@ impl Pool {
         &self.neutral
     }
 
-    /// What a session has without setting anything, where that is known.
-    pub fn default(&self, name: &str) -> Option<&str> {
-        self.defaults.get()?.get(name)
-    }
-
-    /// Has the next sweep find out.
-    pub fn want_defaults(&self) {
-        self.defaults_wanted.store(true, Relaxed);
-    }
-
-    /// Which functions leave something behind, as far as is known; asked again where that is old.
-    pub fn suspects(&self, now: Instant) -> Guard<Option<Arc<Suspects>>> {
-        let known = self.suspects.load();
-        let old = known.as_ref().is_none_or(|s| s.asked().is_none_or(|at| now.since(at) >= SUSPECTS_AGE));
-        if old && !self.suspects_wanted.load(Relaxed) {
-            self.suspects_wanted.store(true, Relaxed);
-        }
-        known
-    }
-
-    /// Functions have changed: what is known of them is no longer true.
-    pub fn forget_suspects(&self) {
-        self.suspects.store(None);
-    }
-
-    /// Notes which functions leave something behind.
-    pub(super) fn learn_suspects(&self, found: Suspects) {
-        self.suspects_wanted.store(false, Relaxed);
-        self.suspects.store(Some(Arc::new(found)));
-    }
-
-    /// Finds out what someone wants to know, if a connection is at hand that shows it.
-    fn ask_around(self: &Arc<Self>) {
-        let defaults = self.defaults_wanted.load(Relaxed) && self.defaults.get().is_none();
-        let suspects = self.suspects_wanted.load(Relaxed);
-        if !defaults && !suspects {
-            return;
-        }
-        let bare =
-            |s: &Server| s.class.is_empty() && s.settings.is_empty() || !defaults && !s.settings.has_role();
-        let server = {
-            let mut state = self.state.lock();
-            let at = state.idle.iter().position(|s| bare(s));
-            at.filter(|_| !state.paused).map(|i| state.idle.remove(i))
-        };
-        let Some(server) = server else { return };
-        let pool = self.clone();
-        tokio::spawn(async move {
-            if defaults {
-                super::defaults::learn(&pool, server).await
-            } else {
-                suspects::learn(&pool, server).await
-            }
-        });
-    }
-
-    /// Notes what sessions have without setting anything; most pools of a backend have the same.
-    pub(super) fn learn_defaults(&self, found: Settings) {
-        // Whoever was first has said the same.
-        let _ = self.defaults.set(self.target.shared_defaults(found));
-    }
-
     /// What a session needs on a server where both began with settings of their own.
     pub fn carried(&self, server: &Server, class: &Settings, overrides: &Settings) -> Option<Settings> {
         let default =
@@ -357,7 +292,14 @@ impl Pool {
             }
             server
         };
-        server.into_iter().for_each(retire);
+        if let Some(server) = server {
+            tracing::debug!(
+                client,
+                pid = server.link.pid,
+                "server connection is replaced: its client left much in it"
+            );
+            retire(server);
+        }
     }
 
     /// A connection is being closed for what is left in its process: whoever comes next gets a fresh one.
@@ -490,6 +432,7 @@ impl Pool {
     fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted, kind: (Arc<Settings>, u64)) {
         let (class, epoch) = kind;
         self.traffic.server_connects.add(1);
+        tracing::debug!(pid = greeted.pid, backend = self.target.name(), "server connection opened");
         let link = {
             let mut state = self.state.lock();
             state.connecting -= 1;

@@ -142,6 +142,7 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
         return Ok(Outcome::Replication { startup: Box::new(startup), pool });
     }
     if shared.client_count() >= config.general.max_clients as usize {
+        shared.totals.refused_clients.add(1);
         return Err(too_many_clients(config.general.max_clients));
     }
     within_limits(shared, &config, database, &startup)?;

@@ -59,7 +59,8 @@ impl Batch<'_> {
         if self.client.names.count() < limit {
             return Ok(());
         }
-        Err(too_many("prepared statements of one client", limit).into())
+        self.client.shared.totals.refused_prepared.add(1);
+        Err(too_many("prepared statements of one client (general.max_client_prepared)", limit).into())
     }
 
     /// What some statements need on the server first: names of the client's, no sequence values of others.

@@ -28,7 +28,7 @@ impl Batch<'_> {
                 return Ok(Next::Io);
             }
             let max = self.client.max_message;
-            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|_| self.violated())?
+            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|e| self.violated(e))?
             else {
                 return Ok(Next::Io);
             };
@@ -101,8 +101,10 @@ impl Batch<'_> {
             && self.particular(server).is_some()
     }
 
-    fn violated(&self) {
-        self.client.shared.totals.client_violations.add(1);
+    fn violated(&self, e: &Error) {
+        let totals = &self.client.shared.totals;
+        totals.client_violations.add(1);
+        totals.refused_size.add(u64::from(e.detail.is_some()));
     }
 
     /// Passes on what came of a large request. False while more of it is to come.

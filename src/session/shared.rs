@@ -52,6 +52,12 @@ pub struct Totals {
     pub accepted: Counter,
     /// Connections refused before or during login.
     pub refused: Counter,
+    /// Logins refused since there were too many clients.
+    pub refused_clients: Counter,
+    /// Statements not prepared since their client had too many.
+    pub refused_prepared: Counter,
+    /// Messages refused for their size.
+    pub refused_size: Counter,
     /// Logins refused since relay buffers were full.
     pub refused_memory: Counter,
     /// Logins refused since their user had too many clients.

@@ -32,15 +32,22 @@ fn look(entry: &Arc<Entry>, now: Instant) {
         Phase::InTransaction | Phase::Running if began.is_some_and(|b| over(b, patience.transaction)) => {
             Verdict::TransactionTooLong
         }
-        Phase::Running if over(since, patience.query) => return time_out(entry),
+        Phase::Running if over(since, patience.query) => {
+            return time_out(entry, now.since(since).saturating_sub(patience.query));
+        }
         _ => return,
     };
     entry.end(verdict);
 }
 
-/// Cancels the statement; the session goes on.
-fn time_out(entry: &Arc<Entry>) {
-    if !entry.set_timed_out() {
+/// Rounds between two attempts to cancel one statement.
+const AGAIN: u128 = 10;
+
+/// Cancels the statement; the session goes on. A cancel that comes before the server has begun cancels nothing, so
+/// it is sent again while the statement runs on.
+fn time_out(entry: &Arc<Entry>, late: Duration) {
+    let first = entry.set_timed_out();
+    if !first && !(late.as_millis() / ROUND.as_millis()).is_multiple_of(AGAIN) {
         return;
     }
     if entry.pool.cancel_waiter(entry.id) {

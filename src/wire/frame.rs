@@ -40,7 +40,13 @@ pub fn client(buf: &[u8], max: usize) -> Result<Option<Header>> {
     let limit = client_limit(kind, max)?;
     let len = len as usize;
     if len < 4 || len > limit.saturating_add(4) {
-        return Err(Error::protocol("invalid message length"));
+        let error = Error::protocol("invalid message length");
+        let bounded = len > limit && limit == max && max < MAX_MESSAGE;
+        return Err(if bounded {
+            error.detail(format!("The limit is {max} bytes (general.max_message_size)."))
+        } else {
+            error
+        });
     }
     Ok(Some(Header { kind, len: len + 1 }))
 }
