@@ -56,6 +56,8 @@ pub struct Batch<'a> {
     pub long_text: Option<long::Stream>,
     /// ReadyForQuery is held until the client has heard itself.
     pub echoed: bool,
+    /// What was asked so far has been answered: the next request begins anew.
+    pub answered: bool,
     /// A request waits for an answer.
     pub held: bool,
     /// What the server has been asked about the client's state.
@@ -91,6 +93,7 @@ impl<'a> Batch<'a> {
             flow,
             begun: None,
             long_text: None,
+            answered: false,
             held: false,
             echoed: false,
             asked: None,
@@ -355,6 +358,7 @@ impl<'a> Batch<'a> {
     /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
     pub fn account(&mut self, now: Instant) {
         self.client.entry.set_answered(now, self.client.status == TxStatus::Idle);
+        self.answered = true;
         // Answered in time after all.
         self.client.entry.take_timed_out();
         let traffic = &self.client.pool.traffic;

@@ -47,7 +47,7 @@ impl Batch<'_> {
                     continue;
                 }
             }
-            if self.begun.is_none() {
+            if self.begun.is_none() || std::mem::take(&mut self.answered) {
                 let now = Instant::now();
                 self.begun = Some(now);
                 self.client.entry.set_requested(now);
