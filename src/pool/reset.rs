@@ -69,7 +69,7 @@ pub fn close(server: Box<Server>, running: bool) {
 async fn clean(mut server: Box<Server>, debris: Debris) -> Option<Box<Server>> {
     let mut status = if debris.open { TxStatus::Open } else { TxStatus::Idle };
     let (owed, state) = (debris.owed + usize::from(debris.sync), debris.state);
-    let mut reader = Reader { pending: debris.unread, skip: debris.skip, read: 0 };
+    let mut reader = Reader { pending: debris.unread, skip: debris.skip, ..Reader::default() };
     if owed > 0 {
         let guard = server.link.begin_cancel();
         let end = ending(&debris.sync, debris.copy_in);
@@ -114,7 +114,10 @@ async fn ask(server: &mut Box<Server>, reader: &mut Reader, sql: &str) -> Option
     let mut bytes = Vec::new();
     reply::query(&mut bytes, sql);
     send(server, &bytes).await?;
-    reader.ready(server).await
+    reader.refused = false;
+    let status = reader.ready(server).await?;
+    // What was not carried out has cleaned nothing.
+    (!reader.refused).then_some(status)
 }
 
 /// Waits until no cancel is on its way to it, then gives it back.
@@ -158,6 +161,8 @@ struct Reader {
     pending: Vec<u8>,
     skip: usize,
     read: usize,
+    /// An ErrorResponse has come.
+    refused: bool,
 }
 
 impl Reader {
@@ -168,6 +173,7 @@ impl Reader {
             match frame[0] {
                 b'Z' => return TxStatus::of(&frame),
                 b'E' if ErrorFields::of(&frame).is_fatal() => return None,
+                b'E' => self.refused = true,
                 // COPY FROM STDIN in a simple query, begun after its client had gone.
                 b'G' => {
                     let mut fail = Vec::new();
