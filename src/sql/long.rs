@@ -9,12 +9,14 @@ use super::lex::Lexer;
 pub struct Stream {
     word: Vec<u8>,
     leading: bool,
+    /// The last word was LANGUAGE.
+    language: bool,
     traces: Traces,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { word: Vec::new(), leading: true, traces: Traces::NONE }
+        Stream { word: Vec::new(), leading: true, language: false, traces: Traces::NONE }
     }
 }
 
@@ -44,13 +46,17 @@ impl Stream {
             return;
         }
         self.traces.add(word(&text, Lead::Create));
+        if self.language && text.eq_ignore_ascii_case(b"c") {
+            self.traces.add(Traces::EXTENSION);
+        }
+        self.language = text.eq_ignore_ascii_case(b"language");
         if self.leading {
             self.leading = false;
             self.traces.add(match Lead::of(&text) {
                 // What is set cannot be told from pieces.
                 Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS),
                 // Its text is not kept, so it cannot be prepared elsewhere.
-                Lead::Prepare => Traces::PREPARE.and(Traces::LARGE),
+                Lead::Prepare => Traces::PREPARE.and(Traces::LARGE).and(Traces::ENDS),
                 other => other.traces(b"", &Lexer::new(b"", true)),
             });
         }
