@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::raw::{bind, execute, flush, parse, sync};
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, try_pg, value};
 
 fn pool(settings: &str) -> ProxyOptions {
@@ -213,4 +214,51 @@ async fn shutdown_lets_transactions_end() {
     assert_eq!(value(&busy, "SELECT 7").await, "7");
     busy.batch_execute("COMMIT").await.expect("the transaction ends as it should");
     assert!(proxy.wait().success());
+}
+
+/// A batch without its Sync is a transaction that is not over, however much of it has been answered.
+#[test]
+fn an_answered_batch_without_sync_keeps_its_connection() {
+    let db = Db::new();
+    db.psql("CREATE TABLE half (a int); GRANT ALL ON half TO PUBLIC");
+    let proxy = Proxy::start(&db, pool("size = 2"));
+    let mut a = proxy.raw(&db);
+    a.send(
+        [
+            parse("", "INSERT INTO half VALUES (1) RETURNING pg_backend_pid()"),
+            bind("", "", &[]),
+            execute("", 0),
+            flush(),
+        ]
+        .concat(),
+    );
+    let pid = a.until(b'C')[2].column();
+    let mut others: Vec<_> = (0..2).map(|_| proxy.raw(&db)).collect();
+    for other in &mut others {
+        assert_ne!(other.value("SELECT pg_backend_pid()"), pid, "it is lent to another");
+    }
+    assert_eq!(db.psql("SELECT count(*) FROM half"), "0", "nobody else ends the transaction");
+    a.send(
+        [parse("", "SELECT g FROM generate_series(1, 5) g"), bind("p", "", &[]), execute("p", 2), flush()]
+            .concat(),
+    );
+    a.until(b's');
+    for other in &mut others {
+        assert_ne!(other.value("SELECT pg_backend_pid()"), pid);
+    }
+    a.send([execute("p", 2), flush()].concat());
+    assert_eq!(a.until(b's').iter().filter(|f| f.kind == b'D').count(), 2, "its portal is there");
+    a.send(sync());
+    a.until_ready(1);
+    assert_eq!(db.psql("SELECT count(*) FROM half"), "1");
+    a.send([parse("", "INSERT INTO half VALUES (2)"), bind("", "", &[]), execute("", 0), flush()].concat());
+    a.until(b'C');
+    drop(a);
+    for other in &mut others {
+        other.value("SELECT 1");
+    }
+    eventually("it is undone", || {
+        db.psql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE '%transaction%'") == "0"
+    });
+    assert_eq!(db.psql("SELECT count(*) FROM half"), "1", "a client that vanished has committed nothing");
 }

@@ -88,6 +88,9 @@ pub struct Expected {
     queue: VecDeque<Expect>,
     /// An error came and no Sync has been sent yet: the server ignores everything up to the next one.
     skipping: bool,
+    /// Extended messages were sent that no Sync has followed: however much of them has been answered, the server's
+    /// implicit transaction is open.
+    open: bool,
     /// The server reads COPY data.
     copy_in: bool,
     /// ReadyForQuery messages owed.
@@ -125,8 +128,13 @@ impl Expected {
         if matches!(expect, Expect::Query | Expect::Sync | Expect::OurQuery(_)) {
             self.ready += 1;
         }
-        if matches!(expect, Expect::Sync) {
-            self.skipping = false;
+        match expect {
+            Expect::Sync => (self.skipping, self.open) = (false, false),
+            // A simple Query ends the transaction that messages before it have begun.
+            Expect::Query | Expect::OurQuery(_) => self.open = false,
+            // No message was sent.
+            Expect::ReplyParse(_) | Expect::ReplyClose(_) => {}
+            _ => self.open = true,
         }
         self.renamings += usize::from(expect.is_renaming());
         self.queue.push_back(expect);
@@ -169,9 +177,15 @@ impl Expected {
         *later.unwrap_or(&mut names.unnamed) = before;
     }
 
-    /// Whether nothing is owed.
+    /// Whether nothing is owed, by the server or by the client.
     #[inline]
     pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && !self.skipping && !self.open
+    }
+
+    /// Whether the server has answered all that it was sent.
+    #[inline]
+    pub fn is_answered(&self) -> bool {
         self.queue.is_empty() && !self.skipping
     }
 
@@ -203,13 +217,13 @@ impl Expected {
     /// Forgets everything; keeps the memory.
     pub fn clear(&mut self) {
         self.queue.clear();
-        (self.skipping, self.copy_in, self.ready, self.renamings) = (false, false, 0, 0);
+        (self.skipping, self.open, self.copy_in) = (false, false, false);
+        (self.ready, self.renamings) = (0, 0);
     }
 
     /// Whether messages were sent that no Sync has followed yet.
     pub fn needs_sync(&self) -> bool {
-        self.skipping
-            || !matches!(self.queue.back(), None | Some(Expect::Query | Expect::Sync | Expect::OurQuery(_)))
+        self.skipping || self.open
     }
 
     /// Ignores, in a server's place, what is sent until the next Sync; or no longer.
@@ -297,6 +311,8 @@ impl Expected {
             self.queue.remove(1);
             self.ready -= 1;
         }
+        let synced = self.queue.iter().any(|e| matches!(e, Expect::Sync));
+        self.open |= matches!(self.queue.front(), Some(Expect::Execute)) && !synced;
         if matches!(self.queue.get(1), Some(Expect::CopyEnd)) {
             self.copy_in = false;
             self.queue.remove(1);
@@ -369,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_not_over_without_its_sync() {
+        let mut e = queue([Expect::ParseUnnamed(None), Expect::Bind, Expect::Execute]);
+        answers(&mut e, b"12C");
+        assert!(e.is_answered() && !e.is_empty() && e.needs_sync());
+        e.push(Expect::Sync);
+        assert!(!e.needs_sync());
+        assert_eq!(e.ready(), Some(true));
+        assert!(e.is_empty());
+        // What is answered without the server opens nothing there.
+        let mut e = queue([Expect::ReplyClose(None)]);
+        e.pop_reply();
+        assert!(e.is_empty());
+    }
+
+    #[test]
     fn an_answer_out_of_place_is_a_violation() {
         assert_eq!(queue([Expect::Bind]).answer(b'1'), Fate::Violation);
         assert_eq!(queue([]).answer(b'D'), Fate::Violation);
@@ -409,7 +440,7 @@ mod tests {
     fn copy_in_swallows_the_syncs_before_its_data() {
         let mut e = queue([Expect::Execute, Expect::Sync]);
         assert_eq!(e.answer(b'G'), Fate::Forward);
-        assert!(e.is_copying_in() && e.ready_owed() == 0);
+        assert!(e.is_copying_in() && e.ready_owed() == 0 && e.needs_sync());
         e.copy_ended();
         e.push(Expect::Sync);
         assert_eq!(e.answer(b'C'), Fate::Forward);

@@ -143,7 +143,7 @@ impl Batch<'_> {
             }
             b'P' if whole && client.lease.is_none() => return self.parse_alone(header.len),
             b'C' if whole && client.lease.is_none() => return self.close_alone(header.len),
-            _ if copy && (client.lease.is_none() || flow.expected.is_empty()) => {
+            _ if copy && (client.lease.is_none() || flow.expected.is_answered()) => {
                 flow.up.omit_frame(header.len)
             }
             kind if kind != b'S' && !copy && flow.expected.is_skipping() => flow.up.omit_frame(header.len),
