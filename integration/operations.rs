@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
+use crate::harness::raw::query;
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, try_pg, value};
 
 async fn admin(proxy: &Proxy, db: &Db) -> Client {
@@ -148,6 +149,29 @@ async fn reconnect_replaces_and_disable_closes_the_door() {
     admin.simple_query(&format!("ENABLE {}", db.name)).await.expect("enabled");
     assert_eq!(value(&pg(&proxy.url(&db)).await, "SELECT 1").await, "1");
     assert_eq!(connections(&db), 1);
+}
+
+#[tokio::test]
+async fn reconnect_replaces_the_listening_connection_too() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions::default());
+    let listens = |pid: &str| {
+        db.psql(&format!(
+            "SELECT pid FROM pg_stat_activity WHERE usename = '{}' AND query LIKE 'LISTEN%' AND pid <> {pid}",
+            db.user
+        ))
+    };
+    let mut raw = proxy.raw(&db);
+    raw.send(query("LISTEN a"));
+    raw.until_ready(1);
+    let pid = listens("0");
+    assert_ne!(pid, "");
+    admin(&proxy, &db).await.simple_query("RECONNECT").await.expect("replaced");
+    let notice = raw.frame().expect("a notice");
+    assert_eq!((notice.kind, notice.field(b'S')), (b'N', "WARNING".to_string()), "{notice:?}");
+    assert_ne!(listens(&pid), "");
+    db.psql("NOTIFY a, 'after'");
+    assert_eq!(raw.frame().expect("a notification").kind, b'A');
 }
 
 #[tokio::test]

@@ -302,9 +302,6 @@ async fn what_functions_set_is_carried_too() {
     for sql in ["SELECT as_tenant('x')", "SELECT slow()", "CALL call_me()", "INSERT INTO watched VALUES (42)"]
     {
         a.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        // What functions do is read from the catalog a moment after one is first called.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        a.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
     let cases = [
         ("SELECT current_setting('app.tenant', true)", "x"),
@@ -323,6 +320,45 @@ async fn what_functions_set_is_carried_too() {
     a.batch_execute("SELECT any_setting('app.odd', 'y')").await.expect("set");
     assert_eq!(pins(&db, &proxy, "a").await, "unknown state", "nobody can tell what it has set");
     assert_eq!(value(&a, "SELECT current_setting('app.odd', true)").await, "y");
+}
+
+/// Nothing is known of a function that has just been made, by whomever: its first call must not leave anything either.
+#[tokio::test]
+async fn a_new_functions_first_call_is_looked_into() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (named(&proxy, &db, "a").await, pg(&proxy.url(&db)).await);
+    for round in 0..5 {
+        let make = format!(
+            "CREATE FUNCTION fresh_{round}(t text) RETURNS text LANGUAGE sql \
+             AS $$ SELECT set_config('app.fresh_{round}', t, false) $$"
+        );
+        let show = format!("SELECT current_setting('app.fresh_{round}', true)");
+        let call = format!("SELECT fresh_{round}('mine')");
+        b.batch_execute("BEGIN").await.expect("begin");
+        b.batch_execute(&make).await.expect("made");
+        b.batch_execute("COMMIT").await.expect("commit");
+        if round % 2 == 0 {
+            a.batch_execute(&call).await.expect("called");
+        } else {
+            a.query(&call, &[]).await.expect("called");
+        }
+        assert_ne!(rows(&b, &show).await, [["mine"]], "round {round}: another client sees it");
+        assert_eq!(value(&a, &show).await, "mine", "round {round}: its own client does not");
+    }
+}
+
+#[tokio::test]
+async fn backslashes_hide_nothing_from_an_old_fashioned_session() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (named(&proxy, &db, "a").await, pg(&proxy.url(&db)).await);
+    a.batch_execute("SET standard_conforming_strings = off; SET escape_string_warning = off")
+        .await
+        .expect("set");
+    a.batch_execute(r"SELECT 'it\'s', set_config('work_mem', '1234kB', false), '\''")
+        .await
+        .expect("set in the old way");
+    assert_ne!(value(&b, "SHOW work_mem").await, "1234kB", "another client sees it");
+    assert_eq!(value(&a, "SHOW work_mem").await, "1234kB");
 }
 
 #[tokio::test]

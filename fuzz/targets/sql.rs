@@ -19,11 +19,11 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
         plain &= word.is_ascii() && !word.contains(&b'$') && word.len() < 20;
         start = word == b";" || start && token.kind != Kind::Word;
     }
-    let _ = (setting::changes(text, conforming), prepare::mentions(text, conforming));
+    let _ = (setting::changes(text), prepare::mentions(text));
     if let Some(listen) = Listen::parse(text) {
         assert_eq!(Listen::stood_for(&listen.stand_in()), Some(listen));
     }
-    let whole = effect::scan(text, conforming);
+    let whole = effect::scan(text);
     let mut stream = long::Stream::default();
     text.chunks(usize::from(piece).max(1)).for_each(|p| stream.feed(p));
     let pieces = stream.finish();

@@ -4,21 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Config, check};
+use crate::config::Config;
 
-/// Checks the file and says what is in it, or what is wrong with it.
-pub fn run(path: &Path) -> ExitCode {
+/// Says what is in the file, which is in order.
+pub fn run(path: &Path, config: Config) -> ExitCode {
     // Who reads the output may stop early (`| head`); the exit code is the answer.
-    match check::load(path) {
-        Ok(config) => {
-            let _ = writeln!(io::stdout(), "{}: ok ({})", path.display(), contents(&config));
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            let _ = writeln!(io::stderr(), "{problems}");
-            ExitCode::FAILURE
-        }
-    }
+    let _ = writeln!(io::stdout(), "{}: ok ({})", path.display(), contents(&config));
+    ExitCode::SUCCESS
 }
 
 fn contents(config: &Config) -> String {

@@ -2,26 +2,18 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::check;
+use crate::config::Config;
 
 /// Longest wait for each step.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// More than the answer has.
 const LONGEST: u64 = 4096;
 
-/// Succeeds if `/healthz` of the proxy with the configuration in `path` answers.
-pub fn run(path: &Path) -> ExitCode {
-    let config = match check::load(path) {
-        Ok(config) => config,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::FAILURE;
-        }
-    };
+/// Succeeds if `/healthz` of the proxy with this configuration answers.
+pub fn run(config: Config) -> ExitCode {
     let Some(addr) = config.http else {
         eprintln!("turnpike: http.listen is not set, so there is nobody to ask");
         return ExitCode::FAILURE;

@@ -1,10 +1,14 @@
 //! The command line; one file per command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it prints")]
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::config::check::load;
 
 mod check;
 mod demo;
@@ -46,8 +50,20 @@ enum Command {
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::run(args),
-        Command::Check { config } => check::run(&config),
-        Command::Health { config } => health::run(&config),
-        Command::Run { config } => run::run(&config),
+        Command::Check { config } => with(&config, |read| check::run(&config, read)),
+        Command::Health { config } => with(&config, health::run),
+        Command::Run { config } => with(&config, |read| run::run(&config, read)),
+    }
+}
+
+/// Runs a command with what is in a configuration file, or says what is wrong with that.
+fn with(path: &Path, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match load(path) {
+        Ok(config) => command(config),
+        Err(problems) => {
+            // Who reads the output may stop early (`| head`); the exit code is the answer.
+            let _ = writeln!(std::io::stderr(), "{problems}");
+            ExitCode::FAILURE
+        }
     }
 }

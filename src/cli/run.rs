@@ -8,17 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, sockets};
-use crate::config::{Log, check};
+use crate::config::{Config, Log};
 
-/// Runs the proxy with the configuration in `path`.
-pub fn run(path: &Path) -> ExitCode {
-    let config = match check::load(path) {
-        Ok(config) => config,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::FAILURE;
-        }
-    };
+/// Runs the proxy with the configuration that is in `path`.
+pub fn run(path: &Path, config: Config) -> ExitCode {
     logs(&config.log);
     raise_file_limit();
     // Before the runtime: nobody else may look at the environment meanwhile, and no descriptor be ours yet.

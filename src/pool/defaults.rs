@@ -29,18 +29,20 @@ pub async fn learn(pool: &Pool, mut server: Box<Server>) {
 async fn ask(server: &mut Server) -> Option<Settings> {
     let mut found = Vec::new();
     rows(server, QUESTION, |row| {
-        let [Some(name), Some(value)] = row else { return };
+        let [Some(name), Some(value)] = row else { return Some(()) };
         found.extend(std::str::from_utf8(name).ok().map(str::to_string).zip(unhex(value)));
+        Some(())
     })
     .await?;
     Some(Settings::from_pairs(found.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
 }
 
-/// Asks a connection at rest something, and looks at each row of the answer. `None` when the connection is lost.
+/// Asks a connection at rest something, and looks at each row of the answer. `None` when the connection is lost or has
+/// refused: it is not to be used again.
 pub(super) async fn rows(
     server: &mut Server,
     sql: &str,
-    mut each: impl FnMut(&[Option<&[u8]>]),
+    mut each: impl FnMut(&[Option<&[u8]>]) -> Option<()>,
 ) -> Option<()> {
     let mut question = Vec::new();
     reply::query(&mut question, sql);
@@ -56,9 +58,9 @@ pub(super) async fn rows(
         frame.resize(len, 0);
         server.stream.read_exact(&mut frame[FRAME_HEADER..]).await.ok()?;
         match frame[0] {
-            b'D' => each(&data_row(&frame)?),
+            b'D' => each(&data_row(&frame)?)?,
+            b'E' => return None,
             b'Z' => return Some(()),
-            // Without an answer less is known, and nothing is wrong.
             _ => {}
         }
     }
@@ -66,15 +68,7 @@ pub(super) async fn rows(
 
 /// A text of the server's, sent as hexadecimal digits so that its encoding does not matter.
 pub fn unhex(digits: &[u8]) -> Option<String> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    let bytes: Option<Vec<u8>> = digits
-        .chunks(2)
-        .map(|pair| match pair {
-            [a, b] => u8::try_from(digit(*a)? * 16 + digit(*b)?).ok(),
-            _ => None,
-        })
-        .collect();
-    String::from_utf8(bytes?).ok()
+    String::from_utf8(hex::decode(digits).ok()?).ok()
 }
 
 #[cfg(test)]

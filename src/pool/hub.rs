@@ -180,12 +180,13 @@ impl Hub {
         let mut before = false;
         loop {
             let deadline = self.pool.settings().connect_timeout;
+            let epoch = self.pool.epoch();
             let opened = tokio::time::timeout(deadline, connect::open(&self.pool, self.pool.neutral())).await;
             match opened {
                 Ok(Ok(greeted)) => {
                     pause = PAUSES.0;
                     let mut line = Line::new(greeted.stream);
-                    let ended = self.serve(&mut line, before).await;
+                    let ended = self.serve(&mut line, before, epoch).await;
                     before = true;
                     if ended {
                         line.stream.try_send(reply::TERMINATE);
@@ -227,10 +228,14 @@ impl Hub {
     }
 
     /// Keeps what the server listens to as it should be, and delivers. True when nobody listens any more, false
-    /// when the connection is lost.
-    async fn serve(&self, line: &mut Line, again: bool) -> bool {
+    /// when the connection is lost or to be replaced.
+    async fn serve(&self, line: &mut Line, again: bool, epoch: u64) -> bool {
         let mut again = again;
         loop {
+            if self.pool.epoch() != epoch {
+                line.stream.try_send(reply::TERMINATE);
+                return false;
+            }
             if line.asked.is_empty() && self.is_over() {
                 return true;
             }
@@ -243,6 +248,7 @@ impl Hub {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
+                () = self.pool.renewed.notified() => {}
                 read = line.stream.read_buf(&mut line.buffer) => {
                     if !matches!(read, Ok(n) if n > 0) || self.take(line).is_none() {
                         return false;

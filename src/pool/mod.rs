@@ -25,6 +25,7 @@ pub mod hub;
 mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;
+pub mod purpose;
 pub mod reset;
 mod rows;
 pub use rows::mode_name;
@@ -37,7 +38,11 @@ pub mod wish;
 
 use cap::Cap;
 use connect::{Change, Credential, Target};
-use pool::{Pool, Purpose};
+use pool::Pool;
+use purpose::{Common, Purpose};
+
+/// A backend and a database on it: what pools of different users and names have in common.
+type Place = (String, String);
 
 /// All pools of the process.
 #[derive(Debug)]
@@ -47,7 +52,8 @@ pub struct Pools {
     disabled: Mutex<HashSet<String>>,
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
-    hubs: Mutex<HashMap<(String, String), Arc<hub::Hub>>>,
+    hubs: Mutex<HashMap<Place, Arc<hub::Hub>>>,
+    functions: Mutex<HashMap<Place, Arc<suspects::Functions>>>,
     kick: Arc<Notify>,
 }
 
@@ -69,6 +75,7 @@ impl Pools {
             pools: Mutex::default(),
             caps: Mutex::default(),
             hubs: Mutex::default(),
+            functions: Mutex::default(),
             kick: Arc::default(),
         })
     }
@@ -147,7 +154,10 @@ impl Pools {
             self.cap(format!("database \"{asked}\""), database.max_connections),
             self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
         ];
-        let pool = Pool::new(purpose, target, settings, credential, caps, self.kick.clone());
+        let place = (target.name().to_string(), purpose.dbname.clone());
+        let functions = self.functions.lock().entry(place).or_default().clone();
+        let common = Common { caps, functions, kick: self.kick.clone() };
+        let pool = Pool::new(purpose, target, settings, credential, common);
         if self.is_paused(asked) {
             pool.pause();
         }
@@ -176,6 +186,7 @@ impl Pools {
             let now = Instant::now();
             // Pools that were asked for and never worked: names of databases that do not exist, say.
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || pool.has_served());
+            self.functions.lock().retain(|_, functions| Arc::strong_count(functions) > 1);
             let pools = self.all();
             pools.iter().for_each(|pool| pool.forget_starving());
             pools.iter().for_each(|pool| pool.sweep(now));

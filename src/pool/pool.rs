@@ -8,35 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
+use super::purpose::{Common, Purpose};
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
-use super::suspects::Suspects;
+use super::suspects::Functions;
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, Side, SqlState};
 use crate::core::stats::Traffic;
-
-/// Who a pool is for, and where its connections go.
-#[derive(Debug)]
-pub struct Purpose {
-    /// Database as clients name it.
-    pub database: String,
-    /// User as clients log in.
-    pub user: String,
-    /// Database on the backend.
-    pub dbname: String,
-    /// User on the backend.
-    pub server_user: String,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -61,9 +49,11 @@ pub struct Pool {
     neutral: Arc<Settings>,
     pub(super) defaults: OnceLock<Arc<Settings>>,
     pub(super) defaults_wanted: AtomicBool,
-    pub(super) suspects: ArcSwapOption<Suspects>,
-    pub(super) suspects_wanted: AtomicBool,
+    /// What its database's functions do; shared with the other pools of that.
+    pub functions: Arc<Functions>,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
+    /// For who holds a connection that no loan ends.
+    pub(super) renewed: Notify,
     kick: Arc<Notify>,
     pub(super) state: Mutex<State>,
 }
@@ -148,9 +138,9 @@ impl Pool {
         target: Arc<Target>,
         settings: PoolSettings,
         credential: Credential,
-        caps: Vec<Arc<Cap>>,
-        kick: Arc<Notify>,
+        common: Common,
     ) -> Arc<Pool> {
+        let Common { caps, functions, kick } = common;
         Arc::new(Pool {
             purpose,
             target,
@@ -164,9 +154,9 @@ impl Pool {
             neutral: Arc::default(),
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
-            suspects: ArcSwapOption::empty(),
-            suspects_wanted: AtomicBool::new(false),
+            functions,
             known_settings: Mutex::default(),
+            renewed: Notify::new(),
             kick,
             state: Mutex::default(),
         })
@@ -212,6 +202,7 @@ impl Pool {
     /// Has all connections replaced: idle ones now, others when they come back.
     pub fn renew(&self) {
         self.epoch.fetch_add(1, AcqRel);
+        self.renewed.notify_one();
         self.close_idle();
     }
 

@@ -2,16 +2,98 @@
 //! statement's text does not show what the functions that it calls do.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
 
 use super::defaults::rows;
 use super::pool::Pool;
 use super::server::Server;
 use crate::core::clock::Instant;
-use crate::sql::lex::{Kind, Lexer};
+use crate::sql::lex::{self, Kind, Lexer};
 use crate::sql::setting;
 
-/// What is known of a database's functions.
+/// Age at which what is known of a database's functions is asked again: others may have changed them.
+const AGE: Duration = Duration::from_secs(60);
+
+/// What the pools of one database know of its functions.
 #[derive(Debug, Default)]
+pub struct Functions {
+    known: ArcSwapOption<Suspects>,
+    /// How often what was known has become untrue.
+    generation: AtomicU64,
+    old: AtomicBool,
+}
+
+impl Functions {
+    /// Which of them leave something behind. `None` where that has to be asked first.
+    pub fn known(&self, now: Instant) -> Guard<Option<Arc<Suspects>>> {
+        let known = self.known.load();
+        if known.as_ref().is_some_and(|s| now.since(s.asked) >= AGE) && !self.old.load(Relaxed) {
+            self.old.store(true, Relaxed);
+        }
+        known
+    }
+
+    /// Functions have changed, or may be about to: what is known of them is not true any more.
+    pub fn forget(&self) {
+        self.generation.fetch_add(1, AcqRel);
+        self.known.store(None);
+    }
+
+    /// To be had before the server is asked, for [`Functions::learn`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// Notes an answer, unless functions have changed since it was asked for.
+    pub fn learn(&self, found: Found) {
+        self.old.store(false, Relaxed);
+        let generation = found.generation;
+        let suspects = Arc::new(Suspects::of(found.functions));
+        // Whoever forgets does so after the generation has changed, so nothing untrue stays.
+        self.known.store(Some(suspects));
+        if self.generation() != generation {
+            self.known.store(None);
+        }
+    }
+
+    /// Whether they should be asked about again in the background.
+    pub(super) fn is_old(&self) -> bool {
+        self.old.load(Relaxed)
+    }
+}
+
+/// An answer to [`QUESTION`] as it comes in.
+#[derive(Debug)]
+pub struct Found {
+    generation: u64,
+    functions: Vec<Function>,
+}
+
+impl Found {
+    /// Nothing yet; `generation` was current before the question was sent.
+    pub fn new(generation: u64) -> Found {
+        Found { generation, functions: Vec::new() }
+    }
+
+    /// Takes one row. `None` where it makes no sense.
+    pub fn row(&mut self, row: &[Option<&[u8]>]) -> Option<()> {
+        let [Some(name), code, trigger, suspect] = row else { return None };
+        self.functions.push(Function {
+            name: (*name).into(),
+            code: code.unwrap_or_default().into(),
+            trigger: *trigger == Some(b"true"),
+            suspect: *suspect == Some(b"true"),
+        });
+        Some(())
+    }
+}
+
+/// What is known of a database's functions.
+#[derive(Debug)]
 pub struct Suspects {
     /// Their names, each with whether it may set settings whose names no code tells.
     names: HashMap<Box<[u8]>, bool>,
@@ -19,12 +101,15 @@ pub struct Suspects {
     settings: Vec<String>,
     /// The same of those that are triggers, which any statement that writes may call.
     triggers: Option<bool>,
-    asked: Option<Instant>,
+    asked: Instant,
 }
 
 /// User-written functions, each with whether its code mentions anything that outlives a transaction. Languages that
-/// hide what they do count as a whole, but for C: what is written in it has no need of SQL to keep state.
-const QUESTION: &str = "SELECT p.proname, p.prosrc, \
+/// hide what they do count as a whole, but for C: what is written in it has no need of SQL to keep state. Code that is
+/// too long to be looked at counts as code that may set anything.
+pub const QUESTION: &str = "SELECT p.proname, \
+    CASE WHEN pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<) 24000 THEN p.prosrc \
+    ELSE 'EXECUTE set_config' END, \
     (p.prorettype OPERATOR(pg_catalog.=) 'pg_catalog.trigger'::pg_catalog.regtype)::pg_catalog.text, \
     (l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['sql', 'plpgsql']::pg_catalog.name[]) \
     OR p.prosrc OPERATOR(pg_catalog.~*) \
@@ -37,6 +122,7 @@ const QUESTION: &str = "SELECT p.proname, p.prosrc, \
     AND l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['internal', 'c']::pg_catalog.name[])";
 
 /// A function as the catalog has it.
+#[derive(Debug)]
 struct Function {
     name: Box<[u8]>,
     code: Box<[u8]>,
@@ -47,14 +133,7 @@ struct Function {
 /// The names that a text mentions, folded as Postgres folds them.
 fn mentioned(sql: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut lexer = Lexer::new(sql, true);
-    std::iter::from_fn(move || lexer.next_name()).filter_map(|token| {
-        let text = &sql[token.start..token.end];
-        match token.kind {
-            Kind::Word => Some(text.to_ascii_lowercase()),
-            Kind::Quoted => text.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\"")).map(<[u8]>::to_vec),
-            _ => None,
-        }
-    })
+    std::iter::from_fn(move || lexer.next_name()).filter_map(|token| lex::identifier(sql, &token))
 }
 
 impl Suspects {
@@ -67,18 +146,20 @@ impl Suspects {
         Some((self.settings.as_slice(), unnamed))
     }
 
+    /// The same where what is called cannot be told.
+    pub fn any(&self) -> Option<(&[String], bool)> {
+        let unnamed = self.names.values().copied().reduce(|a, b| a || b)?;
+        Some((self.settings.as_slice(), unnamed))
+    }
+
     /// Whether no function does anything of the kind.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// When the database was asked.
-    pub fn asked(&self) -> Option<Instant> {
-        self.asked
-    }
-
     fn of(functions: Vec<Function>) -> Suspects {
-        let mut found = Suspects::default();
+        let mut found =
+            Suspects { names: HashMap::new(), settings: Vec::new(), triggers: None, asked: Instant::now() };
         let (mut new, mut rest): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.suspect);
         // Whoever calls a suspect is one.
         while !new.is_empty() {
@@ -113,23 +194,13 @@ fn mentions_execute(code: &[u8]) -> bool {
         && code.windows(10).any(|w| w.eq_ignore_ascii_case(b"set_config"))
 }
 
-/// Asks a connection at rest, and gives it back.
-pub async fn learn(pool: &Pool, mut server: Box<Server>) {
+/// Asks a connection at rest again what may have changed, and gives it back.
+pub(super) async fn ask_again(pool: &Pool, mut server: Box<Server>) {
     server.unnamed = None;
-    let mut functions = Vec::new();
-    let answered = rows(&mut server, QUESTION, |row| {
-        if let [Some(name), code, trigger, suspect] = row {
-            functions.push(Function {
-                name: (*name).into(),
-                code: code.unwrap_or_default().into(),
-                trigger: *trigger == Some(b"true"),
-                suspect: *suspect == Some(b"true"),
-            });
-        }
-    })
-    .await;
+    let mut found = Found::new(pool.functions.generation());
+    let answered = rows(&mut server, QUESTION, |row| found.row(row)).await;
     if answered.is_some() {
-        pool.learn_suspects(Suspects { asked: Some(Instant::now()), ..Suspects::of(functions) });
+        pool.functions.learn(found);
         pool.give_back(server, Instant::now());
     }
 }

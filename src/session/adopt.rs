@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
 use super::expect::{Expect, Ours};
+use super::inquiry::Asked;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
@@ -13,7 +14,7 @@ use crate::pool::server::Server;
 use crate::pool::settings::Settings;
 use crate::pool::wish::Wish;
 use crate::sql::effect::{self, Traces};
-use crate::wire::message::cstr;
+use crate::wire::message::{cstr, data_row};
 use crate::wire::{frame, reply};
 
 impl Client {
@@ -51,7 +52,7 @@ impl Batch<'_> {
             b'P' if !same => cstr(body).map_or(&b""[..], |(_, rest)| rest),
             _ => return None,
         };
-        let traces = effect::scan(cstr(text).map_or(text, |(text, _)| text), true);
+        let traces = effect::scan(cstr(text).map_or(text, |(text, _)| text));
         let fresh = traces.contains(Traces::FRESH) && server.used;
         let exact = traces.contains(Traces::RESETS) && !same;
         (fresh || exact).then(|| Wish { exact: true, fresh, ..self.client.wish.clone() })
@@ -122,12 +123,7 @@ impl Batch<'_> {
         if self.asked.is_some() || client.lease.is_none() {
             return self.asked.is_some();
         }
-        let Some(doubts) = client.doubts.take_if(|doubts| doubts.is_askable(client.pins)) else {
-            // What cannot be asked while pinned is kept; what is nothing to ask about is not.
-            client.doubts.take_if(|_| client.pins.is_empty());
-            return false;
-        };
-        let (sql, asked) = doubts.ask(&client.settings, client.pins);
+        let Some((sql, asked)) = client.question() else { return false };
         reply::query(self.flow.up.insert(), &sql);
         if let Some(server) = &mut client.lease {
             server.unnamed = None;
@@ -137,14 +133,30 @@ impl Batch<'_> {
         true
     }
 
-    /// The row that answers the question.
+    /// A row of the answer.
     pub fn settle(&mut self, len: usize) {
         let row = self.flow.down.window()[..len].to_vec();
-        let settled = self.asked.take().and_then(|asked| self.client.settle(*asked, &row));
+        let settled = match self.asked.as_deref_mut() {
+            Some(Asked::Functions(found)) => data_row(&row).and_then(|row| found.row(&row)),
+            _ => match self.asked.take().map(|asked| *asked) {
+                Some(Asked::State(question)) => self.client.settle(question, &row),
+                _ => None,
+            },
+        };
         if settled.is_none() {
-            self.client.pins.add(Traces::UNKNOWN);
+            self.unsettled();
         }
         self.flow.down.omit_frame(len);
+    }
+
+    /// The answer is complete.
+    pub fn settled(&mut self) {
+        match self.asked.take().map(|asked| *asked) {
+            Some(Asked::Functions(found)) => self.client.pool.functions.learn(found),
+            // It was to have one row, which has been taken.
+            Some(Asked::State(_)) => self.unsettled(),
+            None => {}
+        }
     }
 
     /// The question could not be answered: the client keeps its connection.

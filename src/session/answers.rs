@@ -158,6 +158,7 @@ impl Batch<'_> {
             self.echoed = true;
             return Ok(());
         }
+        let about_state = self.asked.is_some() && self.is_inquiry();
         match (status, self.flow.expected.ready()) {
             (Some(status), Some(true)) => {
                 self.client.status = status;
@@ -175,6 +176,9 @@ impl Batch<'_> {
             (Some(status), Some(false))
                 if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) =>
             {
+                if about_state {
+                    self.settled();
+                }
                 self.client.status = status;
                 self.flow.down.omit_frame(len);
                 Ok(())

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::doubts::Asked;
 use super::entry::Doing;
 use super::expect::Expected;
+use super::inquiry::Asked;
 use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;

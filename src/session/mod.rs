@@ -11,6 +11,7 @@ pub mod entry;
 pub mod expect;
 pub mod gate;
 pub mod handshake;
+pub mod inquiry;
 pub mod listen;
 pub mod listening;
 pub mod login;

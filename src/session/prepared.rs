@@ -85,7 +85,7 @@ impl Batch<'_> {
             self.listen_by_itself()?;
         }
         if traces.any(Traces::EXECUTES.and(Traces::PREPARE)) {
-            for name in prepare::mentions(text, true).used {
+            for name in prepare::mentions(text).used {
                 self.ensure_own(&name)?;
             }
         }
@@ -155,7 +155,7 @@ impl Batch<'_> {
         let before = if kept {
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
-            let traces = effect::scan(text, true);
+            let traces = effect::scan(text);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
@@ -183,7 +183,7 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let statement = self.client.pool.statements.intern(body, || effect::scan(text, true));
+        let statement = self.client.pool.statements.intern(body, || effect::scan(text));
         self.parse_shared(len, name, statement)
     }
 
@@ -345,7 +345,7 @@ impl Batch<'_> {
             return Ok(());
         }
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let traces = traces.and(self.client.suspect(traces, text));
+        let traces = traces.and(self.client.suspect(traces, Some(text)));
         if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
             self.client.hint(traces);
             return Ok(());

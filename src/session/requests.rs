@@ -116,7 +116,9 @@ impl Batch<'_> {
         }
         let done = up.stream_on();
         if done && let Some(text) = self.long_text.take() {
-            self.client.note(text.finish(), b"");
+            let traces = text.finish();
+            let traces = traces.and(self.client.suspect(traces, None));
+            self.client.note(traces, b"");
         }
         done
     }
@@ -194,8 +196,8 @@ impl Batch<'_> {
             let Self { client, flow, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
-            let traces = effect::scan(text, true);
-            let traces = traces.and(client.suspect(traces, text));
+            let traces = effect::scan(text);
+            let traces = traces.and(client.suspect(traces, Some(text)));
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;

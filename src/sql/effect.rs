@@ -4,176 +4,16 @@
 //! Tokens tell, not a parser: a name that merely looks dangerous counts too, which costs a question to the server
 //! and never an answer.
 
-use super::lex::{Kind, Lexer, Token};
+use super::lex::{Kind, Lexer, Token, readings};
+pub use super::traces::Traces;
 
-/// What statements may leave behind, as a set; also the reasons for which a client keeps its server connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traces(u32);
-
-macro_rules! traces {
-    ($($(#[$doc:meta])* $name:ident = $bit:literal, $label:literal;)*) => {
-        impl Traces {
-            $($(#[$doc])* pub const $name: Traces = Traces(1 << $bit);)*
-            const LABELS: &'static [(Traces, &'static str)] = &[$((Traces::$name, $label)),*];
-        }
-    };
+/// What the string of statements `sql` may leave behind if it succeeds, however its strings are read.
+#[inline]
+pub fn scan(sql: &[u8]) -> Traces {
+    readings(sql).fold(Traces::NONE, |traces, conforming| traces.and(read(sql, conforming)))
 }
 
-traces! {
-    /// The pool is in session mode.
-    SESSION = 0, "session mode";
-    /// SQL-level PREPARE and DEALLOCATE.
-    PREPARE = 1, "prepare";
-    /// LISTEN that the shared listener does not serve.
-    LISTEN = 2, "listen";
-    /// Temporary table, view, function.
-    TEMPORARY = 3, "temporary object";
-    /// Cursor WITH HOLD.
-    CURSOR = 4, "cursor with hold";
-    /// Session-level advisory lock.
-    ADVISORY = 5, "advisory lock";
-    /// currval or lastval.
-    SEQUENCE = 6, "sequence value";
-    /// LOAD.
-    LOAD = 7, "load";
-    /// A prepared statement too long to be kept for preparing it elsewhere.
-    LARGE = 8, "large statement";
-    /// setseed: what random() gives next is this session's.
-    SEED = 9, "random seed";
-    /// State that an extension keeps: dblink, hypopg, a replication origin.
-    EXTENSION = 10, "extension state";
-    /// The server could not be asked what is left.
-    UNKNOWN = 11, "unknown state";
-    /// Settings by name; [`super::setting`] tells which.
-    SETTING = 12, "setting";
-    /// Settings that the text does not name.
-    SETTINGS = 13, "settings";
-    /// Something that ends a reason may have happened: DROP, CLOSE, an unlock.
-    ENDS = 14, "end";
-    /// A sequence may have been advanced.
-    ADVANCES = 15, "sequence advanced";
-    /// A function that is not known to be harmless is called by name.
-    CALLS = 16, "call";
-    /// EXECUTE of a prepared statement.
-    EXECUTES = 17, "execute";
-    /// Settings may go back to what the session began with.
-    RESETS = 18, "reset";
-    /// CREATE, ALTER or DROP.
-    DDL = 19, "ddl";
-    /// Sequences are handled by hand: their values may be asked for next.
-    SERIAL = 20, "sequence";
-    /// Wants a connection that nobody has used: what it does depends on what others had loaded.
-    FRESH = 21, "fresh connection";
-    /// The temporary schema is in the search path.
-    PATH = 22, "temporary schema";
-    /// Objects that statements prepared by SQL may depend on have changed.
-    PREPARED = 23, "prepared before ddl";
-    /// NOTIFY: who listens hears itself before it is told that it is ready.
-    NOTIFIES = 24, "notify";
-    /// Asks what the session listens to.
-    ASKS_LISTENS = 25, "listening channels";
-    /// COMMIT, in any words.
-    COMMITS = 26, "commit";
-}
-
-impl Traces {
-    /// Nothing.
-    pub const NONE: Traces = Traces(0);
-    /// What a server can be asked about when the transaction is over.
-    pub const ASKABLE: Traces = Traces(
-        Self::PREPARE.0
-            | Self::LISTEN.0
-            | Self::TEMPORARY.0
-            | Self::CURSOR.0
-            | Self::ADVISORY.0
-            | Self::SETTING.0
-            | Self::SETTINGS.0,
-    );
-    /// What keeps the server connection without asking.
-    pub const CERTAIN: Traces = Traces(
-        Self::SESSION.0
-            | Self::SEQUENCE.0
-            | Self::LOAD.0
-            | Self::LARGE.0
-            | Self::SEED.0
-            | Self::EXTENSION.0
-            | Self::PATH.0
-            | Self::PREPARED.0
-            | Self::UNKNOWN.0,
-    );
-    /// What needs no look at the text: hints, and no trace.
-    pub const HINTS: Traces = Traces(Self::ADVANCES.0 | Self::CALLS.0 | Self::COMMITS.0);
-    /// What, outside a transaction, may have been carried out when the answer is lost.
-    pub const CHANGES: Traces =
-        Traces(Self::ADVANCES.0 | Self::CALLS.0 | Self::DDL.0 | Self::EXECUTES.0 | Self::ASKABLE.0);
-    /// What speaks of a session that keeps state: it is given the same connection again where that can be had.
-    pub const STATEFUL: Traces = Traces(Self::ASKABLE.0 | Self::NEEDS.0 | Self::DDL.0 | Self::SERIAL.0);
-    /// What DISCARD ALL does not take away.
-    pub const LASTING: Traces =
-        Traces(Self::LOAD.0 | Self::SEED.0 | Self::EXTENSION.0 | Self::PATH.0 | Self::UNKNOWN.0);
-    /// What calls for something to be sent to the server first.
-    pub const NEEDS: Traces =
-        Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0 | Self::ASKS_LISTENS.0);
-    /// Code that may do anything that can be asked about: DO, CALL, a function that was found to.
-    pub const OPAQUE: Traces =
-        Traces(Self::ASKABLE.0 & !Self::SETTING.0 | Self::ENDS.0 | Self::ADVANCES.0 | Self::RESETS.0);
-
-    /// Whether there is nothing.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Adds those of `other`.
-    pub fn add(&mut self, other: Traces) {
-        self.0 |= other.0;
-    }
-
-    /// Both sets in one.
-    #[must_use]
-    pub fn and(self, other: Traces) -> Traces {
-        Traces(self.0 | other.0)
-    }
-
-    /// Those that are in both sets.
-    #[must_use]
-    pub fn of(self, other: Traces) -> Traces {
-        Traces(self.0 & other.0)
-    }
-
-    /// Whether any of `other` is among these.
-    pub fn any(self, other: Traces) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether every one of `other` is among these.
-    pub fn contains(self, other: Traces) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These without those of `other`.
-    #[must_use]
-    pub fn without(self, other: Traces) -> Traces {
-        Traces(self.0 & !other.0)
-    }
-
-    /// As a number, to be kept in an atomic; [`Traces::from_bits`] reverses it.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-
-    /// See [`Traces::bits`].
-    pub fn from_bits(bits: u32) -> Traces {
-        Traces(bits)
-    }
-
-    /// Their names, for people.
-    pub fn labels(self) -> Vec<&'static str> {
-        Self::LABELS.iter().filter(|(trace, _)| self.contains(*trace)).map(|(_, label)| *label).collect()
-    }
-}
-
-/// What the string of statements `sql` may leave behind if it succeeds.
-pub fn scan(sql: &[u8], conforming: bool) -> Traces {
+fn read(sql: &[u8], conforming: bool) -> Traces {
     let mut traces = Traces::NONE;
     let mut lexer = Lexer::new(sql, conforming);
     let mut lead = Lead::Start;
@@ -431,27 +271,34 @@ pub(super) fn word(text: &[u8], lead: Lead) -> Traces {
         6 if making && (is(text, "insert") || is(text, "update")) => Traces::ADVANCES,
         11 if lead == Lead::Write && is(text, "pg_settings") => Traces::SETTINGS,
         // EXPLAIN ANALYZE runs what it explains.
-        6.. => name(text).and(if matches!(lead, Lead::Create | Lead::Alter) {
-            making_sequence(text)
-        } else {
-            Traces::NONE
+        6.. => name(text).and(match lead {
+            Lead::Create | Lead::Alter => made(text).and(changed(text)),
+            Lead::Drop => changed(text),
+            _ => Traces::NONE,
         }),
         _ => Traces::NONE,
     }
 }
 
-fn making_sequence(text: &[u8]) -> Traces {
-    const WORDS: &[&str] = &["sequence", "serial", "bigserial", "smallserial", "identity"];
-    if WORDS.iter().any(|w| is(text, w)) { Traces::SERIAL } else { Traces::NONE }
+fn made(text: &[u8]) -> Traces {
+    const SEQUENCES: &[&str] = &["sequence", "serial", "bigserial", "smallserial", "identity"];
+    if SEQUENCES.iter().any(|w| is(text, w)) { Traces::SERIAL } else { Traces::NONE }
+}
+
+fn changed(text: &[u8]) -> Traces {
+    const FUNCTIONS: &[&str] = &["function", "procedure", "routine", "trigger", "extension", "schema"];
+    if FUNCTIONS.iter().any(|w| is(text, w)) { Traces::FUNCTIONS } else { Traces::NONE }
 }
 
 /// Names of functions and schemas with an effect on the session, by their first letter and how they begin.
 const fn names(first: u8) -> &'static [(&'static str, Traces)] {
-    const SERIAL: Traces = Traces(Traces::ADVANCES.0 | Traces::SERIAL.0);
-    const VALUE: Traces = Traces(Traces::SEQUENCE.0 | Traces::SERIAL.0);
+    const SERIAL: Traces = Traces::of_all(&[Traces::ADVANCES, Traces::SERIAL]);
+    const VALUE: Traces = Traces::of_all(&[Traces::SEQUENCE, Traces::SERIAL]);
+    const SETS: Traces = Traces::of_all(&[Traces::SETTING, Traces::RESETS]);
+    const TEMPORARY: Traces = Traces::of_all(&[Traces::TEMPORARY, Traces::ENDS]);
     match first {
         b's' => &[
-            ("set_config", Traces(Traces::SETTING.0 | Traces::RESETS.0)),
+            ("set_config", SETS),
             ("setseed", Traces::SEED),
             ("setval", SERIAL),
             ("set_limit", Traces::SETTINGS),
@@ -467,7 +314,7 @@ const fn names(first: u8) -> &'static [(&'static str, Traces)] {
             ("pg_advisory_lock", Traces::ADVISORY),
             ("pg_try_advisory_lock", Traces::ADVISORY),
             ("pg_advisory_unlock", Traces::ENDS),
-            ("pg_temp", Traces(Traces::TEMPORARY.0 | Traces::ENDS.0)),
+            ("pg_temp", TEMPORARY),
             ("pg_replication_origin_session", Traces::EXTENSION),
         ],
         _ => &[],
@@ -494,7 +341,7 @@ mod tests {
     #[test]
     fn statements_and_what_they_leave_behind() {
         let check = |sql: &str, want: &[&str]| {
-            let left = scan(sql.as_bytes(), true).of(Traces::ASKABLE.and(Traces::CERTAIN));
+            let left = scan(sql.as_bytes()).of(Traces::ASKABLE.and(Traces::CERTAIN));
             assert_eq!(left.labels(), want, "{sql}");
         };
         check("SELECT 1", &[]);
@@ -532,7 +379,7 @@ mod tests {
         check("UPDATE pg_settings SET setting = 'x' WHERE name = 'y'", &["settings"]);
         check("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", &[]);
         check("LOAD 'x'", &["load"]);
-        assert!(scan(b"DO $$ BEGIN END $$", true).contains(Traces::OPAQUE));
+        assert!(scan(b"DO $$ BEGIN END $$").contains(Traces::OPAQUE));
     }
 
     #[test]
@@ -540,7 +387,7 @@ mod tests {
         let hints =
             Traces::ENDS.and(Traces::ADVANCES).and(Traces::CALLS).and(Traces::EXECUTES).and(Traces::RESETS);
         let check = |sql: &str, want: &[&str]| {
-            assert_eq!(scan(sql.as_bytes(), true).of(hints).labels(), want, "{sql}");
+            assert_eq!(scan(sql.as_bytes()).of(hints).labels(), want, "{sql}");
         };
         check("SELECT a FROM t WHERE b IN (1, 2) AND count(*) > 1", &[]);
         check("SELECT f(1)", &["call"]);
@@ -549,10 +396,10 @@ mod tests {
         check("DROP TABLE t", &["end"]);
         check("CLOSE ALL", &["end"]);
         check("SELECT pg_advisory_unlock(1)", &["end", "call"]);
-        assert!(scan(b"CREATE TABLE t (a serial)", true).contains(Traces::SERIAL));
-        assert!(scan(b"CREATE FUNCTION f() RETURNS int LANGUAGE C AS 'x'", true).contains(Traces::EXTENSION));
-        assert!(scan(b"SET search_path = pg_temp, a", true).contains(Traces::PATH.and(Traces::FRESH)));
-        assert!(!scan(b"SET LOCAL search_path = pg_temp, a", true).contains(Traces::PATH));
+        assert!(scan(b"CREATE TABLE t (a serial)").contains(Traces::SERIAL));
+        assert!(scan(b"CREATE FUNCTION f() RETURNS int LANGUAGE C AS 'x'").contains(Traces::EXTENSION));
+        assert!(scan(b"SET search_path = pg_temp, a").contains(Traces::PATH.and(Traces::FRESH)));
+        assert!(!scan(b"SET LOCAL search_path = pg_temp, a").contains(Traces::PATH));
         check("EXECUTE s", &["sequence advanced", "execute"]);
         check("EXPLAIN EXECUTE s", &["sequence advanced", "execute"]);
         check("RESET a", &["reset"]);

@@ -316,6 +316,40 @@ impl Iterator for Lexer<'_> {
     }
 }
 
+/// The ways in which a text's strings may be read, for whoever must not miss anything whatever the session has for
+/// `standard_conforming_strings`: it matters only where there is a backslash.
+#[inline]
+pub fn readings(text: &[u8]) -> impl Iterator<Item = bool> + use<> {
+    std::iter::once(true).chain(text.contains(&b'\\').then_some(false))
+}
+
+/// Longest identifier that Postgres does not cut off, in bytes (`NAMEDATALEN` - 1).
+const IDENTIFIER: usize = 63;
+
+/// An identifier as Postgres understands it: folded unless quoted (ASCII letters; others depend on the encoding), cut
+/// off. `None` where the token is none.
+pub fn identifier(sql: &[u8], token: &Token) -> Option<Vec<u8>> {
+    let text = &sql[token.start..token.end];
+    let mut name = match token.kind {
+        Kind::Word => text.to_ascii_lowercase(),
+        Kind::Quoted => {
+            let inner = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+            let mut out = Vec::with_capacity(inner.len());
+            let mut bytes = inner.iter();
+            while let Some(&b) = bytes.next() {
+                out.push(b);
+                if b == b'"' {
+                    bytes.next();
+                }
+            }
+            out
+        }
+        _ => return None,
+    };
+    name.truncate(IDENTIFIER);
+    Some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

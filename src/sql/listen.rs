@@ -1,7 +1,6 @@
 //! LISTEN and UNLISTEN, where they are all that a text says.
 
-use super::lex::{Lexer, Token};
-use super::prepare::identifier;
+use super::lex::{Lexer, Token, identifier};
 
 /// One such statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +56,7 @@ impl Listen {
         };
         let mut text = STANDS_FOR.to_vec();
         text.push(kind);
-        for b in channel {
-            text.extend_from_slice(format!("{b:02x}").as_bytes());
-        }
+        text.extend_from_slice(hex::encode(channel).as_bytes());
         text.extend_from_slice(b"*/");
         text
     }
@@ -68,12 +65,7 @@ impl Listen {
     pub fn stood_for(text: &[u8]) -> Option<Listen> {
         let inner = text.strip_prefix(STANDS_FOR)?.strip_suffix(b"*/")?;
         let (kind, digits) = inner.split_first()?;
-        let digit = |b: u8| char::from(b).to_digit(16);
-        let channel: Option<Vec<u8>> = digits
-            .chunks(2)
-            .map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(*pair.get(1)?)?).ok())
-            .collect();
-        let channel = channel?.into_boxed_slice();
+        let channel = hex::decode(digits).ok()?.into_boxed_slice();
         match kind {
             b'L' => Some(Listen::To(channel)),
             b'U' => Some(Listen::NoMoreTo(channel)),

@@ -112,7 +112,7 @@ mod tests {
             }
             let mut stream = Stream::default();
             sql.as_bytes().chunks(cut).for_each(|piece| stream.feed(piece));
-            let (long, short) = (stream.finish(), scan(sql.as_bytes(), true));
+            let (long, short) = (stream.finish(), scan(sql.as_bytes()));
             // What is set is asked for as a whole.
             let short = short.without(Traces::SETTING.and(Traces::SEED).and(Traces::RESETS).and(Traces::FRESH));
             prop_assert!(long.contains(short), "{sql}: {:?} {:?}", long.labels(), short.labels());

@@ -6,3 +6,4 @@ pub mod listen;
 pub mod long;
 pub mod prepare;
 pub mod setting;
+pub mod traces;

@@ -1,7 +1,7 @@
 //! Which settings a string of statements sets or resets: every spelling of SET and RESET, and set_config with a
 //! constant name (documentation, "SET", "RESET", "SET ROLE", "SET SESSION AUTHORIZATION", "SET TRANSACTION").
 
-use super::lex::{Kind, Lexer, Token};
+use super::lex::{Kind, Lexer, Token, readings};
 
 /// What a statement does to a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +27,15 @@ pub struct Changes {
 const CHARACTERISTICS: &[&str] =
     &["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"];
 
-/// Finds them.
-pub fn changes(sql: &[u8], conforming: bool) -> Changes {
+/// Finds them, however strings are read.
+pub fn changes(sql: &[u8]) -> Changes {
     let mut changes = Changes::default();
-    let mut statement: Vec<Token> = Vec::new();
-    for token in Lexer::new(sql, conforming) {
-        if &sql[token.start..token.end] == b";" {
-            Statement { sql, tokens: &statement }.read(&mut changes);
-            statement.clear();
-        } else {
-            statement.push(token);
+    for conforming in readings(sql) {
+        let tokens: Vec<Token> = Lexer::new(sql, conforming).collect();
+        for statement in tokens.split(|t| &sql[t.start..t.end] == b";") {
+            Statement { sql, tokens: statement }.read(&mut changes);
         }
     }
-    Statement { sql, tokens: &statement }.read(&mut changes);
     changes
 }
 
@@ -96,17 +92,7 @@ impl Statement<'_> {
             else {
                 continue;
             };
-            let tokens: Vec<Token> = Lexer::new(code, true).collect();
-            Statement { sql: code, tokens: &tokens }.calls(changes);
-            for at in 0..tokens.len() {
-                let rest = Statement { sql: code, tokens: &tokens[at..] };
-                if rest.is(0, "set") && !rest.is(1, "local") {
-                    rest.set(
-                        if rest.is(1, "session") && !rest.is(2, "authorization") { 2 } else { 1 },
-                        changes,
-                    );
-                }
-            }
+            code_into(code, changes);
         }
     }
 
@@ -178,8 +164,7 @@ impl Statement<'_> {
     fn calls(&self, changes: &mut Changes) {
         for (i, token) in self.tokens.iter().enumerate() {
             let text = &self.sql[token.start..token.end];
-            let name =
-                if token.kind == Kind::Quoted { text.trim_ascii().trim_matches_quotes() } else { text };
+            let name = if token.kind == Kind::Quoted { bare(text) } else { text };
             if matches!(token.kind, Kind::Word | Kind::Quoted) && name.eq_ignore_ascii_case(b"set_config") {
                 match self.constant(i + 2).filter(|_| self.text(i + 1) == b"(" && self.text(i + 3) == b",") {
                     Some(name) => changes.named.push((name, Change::Reset)),
@@ -197,14 +182,9 @@ impl Statement<'_> {
     }
 }
 
-trait Quotes {
-    fn trim_matches_quotes(&self) -> &[u8];
-}
-
-impl Quotes for [u8] {
-    fn trim_matches_quotes(&self) -> &[u8] {
-        self.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\"")).unwrap_or(self)
-    }
+/// An identifier without the quotes around it, if there are any.
+fn bare(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\"")).unwrap_or(text)
 }
 
 /// SET ROLE NONE goes back to what there was.
@@ -218,7 +198,7 @@ fn role(value: &[u8]) -> Change {
 
 /// One part of a name: settings' names do not tell cases apart, quoted or not.
 fn part(text: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(text.trim_matches_quotes()).ok()?;
+    let text = std::str::from_utf8(bare(text)).ok()?;
     let valid = !text.is_empty() && !text.contains(['\'', '"', '(', ')', ',', ';']);
     valid.then(|| text.to_lowercase())
 }
@@ -232,7 +212,7 @@ mod tests {
     fn every_spelling() {
         use Change::*;
         let check = |sql: &str, want: &[(&str, Change)]| {
-            let found = changes(sql.as_bytes(), true);
+            let found = changes(sql.as_bytes());
             let found: Vec<_> = found.named.iter().map(|(n, c)| (n.as_str(), *c)).collect();
             assert_eq!(found, want, "{sql}");
         };
@@ -261,16 +241,16 @@ mod tests {
             &[("c.d", Reset), ("a.b", Set)],
         );
         check("SET XML OPTION DOCUMENT", &[("xmloption", Set)]);
-        assert_eq!(changes(b"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", true).named.len(), 3);
-        assert!(changes(b"SELECT 1; RESET ALL", true).all);
-        assert!(changes(b"SELECT set_config($1, $2, false)", true).unnamed);
-        assert!(changes(b"SELECT set_config(E'a', 'b', false)", true).unnamed);
+        assert_eq!(changes(b"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY").named.len(), 3);
+        assert!(changes(b"SELECT 1; RESET ALL").all);
+        assert!(changes(b"SELECT set_config($1, $2, false)").unnamed);
+        assert!(changes(b"SELECT set_config(E'a', 'b', false)").unnamed);
     }
 
     proptest! {
         #[test]
         fn never_panics(sql in "(SET|RESET|SESSION|AUTHORIZATION|TO|=|DEFAULT|TIME|ZONE|set_config|'|\"|\\.|;|,|\\(| |x){0,16}") {
-            let _ = changes(sql.as_bytes(), true);
+            let _ = changes(sql.as_bytes());
         }
     }
 }

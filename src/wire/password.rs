@@ -11,26 +11,27 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-fn hex(data: &[&[u8]]) -> String {
+/// MD5 of the parts in a row, as hexadecimal digits.
+pub fn md5(parts: &[&[u8]]) -> String {
     let mut md5 = Md5::new();
-    data.iter().for_each(|part| md5.update(part));
-    md5.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    parts.iter().for_each(|part| md5.update(part));
+    hex::encode(md5.finalize())
 }
 
 /// The answer to an MD5 request by who knows the password.
 pub fn md5_from_password(user: &str, password: &str, salt: [u8; 4]) -> String {
-    md5_from_stored(&format!("md5{}", hex(&[password.as_bytes(), user.as_bytes()])), salt)
+    md5_from_stored(&format!("md5{}", md5(&[password.as_bytes(), user.as_bytes()])), salt)
 }
 
 /// The answer to an MD5 request by who knows what pg_authid holds (`md5...`).
 pub fn md5_from_stored(stored: &str, salt: [u8; 4]) -> String {
     let inner = stored.strip_prefix("md5").unwrap_or(stored);
-    format!("md5{}", hex(&[inner.as_bytes(), &salt]))
+    format!("md5{}", md5(&[inner.as_bytes(), &salt]))
 }
 
 /// Whether a password in the clear is the one that pg_authid holds the MD5 of.
 pub fn md5_stored_matches(stored: &str, user: &str, password: &[u8]) -> bool {
-    same(format!("md5{}", hex(&[password, user.as_bytes()])).as_bytes(), stored.as_bytes())
+    same(format!("md5{}", md5(&[password, user.as_bytes()])).as_bytes(), stored.as_bytes())
 }
 
 /// The password in a PasswordMessage's body.
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn md5_both_ways() {
         // Computed with PostgreSQL: SELECT 'md5' || md5('secret' || 'bob').
-        let stored = format!("md5{}", hex(&[b"secretbob"]));
+        let stored = format!("md5{}", md5(&[b"secretbob"]));
         assert_eq!(md5_from_password("bob", "secret", *b"abcd"), md5_from_stored(&stored, *b"abcd"));
         assert!(md5_stored_matches(&stored, "bob", b"secret"));
         assert!(!md5_stored_matches(&stored, "bob", b"wrong"));

@@ -1,0 +1,32 @@
+//! Who a pool is for, and what it shares with others.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::cap::Cap;
+use super::suspects::Functions;
+
+/// Who a pool is for, and where its connections go.
+#[derive(Debug)]
+pub struct Purpose {
+    /// Database as clients name it.
+    pub database: String,
+    /// User as clients log in.
+    pub user: String,
+    /// Database on the backend.
+    pub dbname: String,
+    /// User on the backend.
+    pub server_user: String,
+}
+
+/// What a pool has in common with others.
+#[derive(Debug)]
+pub struct Common {
+    /// Bounds that it must keep.
+    pub caps: Vec<Arc<Cap>>,
+    /// What its database's functions do.
+    pub functions: Arc<Functions>,
+    /// Has all pools looked after at once.
+    pub kick: Arc<Notify>,
+}
