@@ -235,8 +235,7 @@ impl Pool {
                 let room = state.total < self.settings().size
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
-                if state.replacements > 0 && !wish.sticky && state.waiters.is_empty() {
-                    state.replacements -= 1;
+                if state.replacements > 0 && wish.newcomer && state.waiters.is_empty() {
                     let surplus = (!room && !state.idle.is_empty()).then(|| state.idle.remove(0));
                     drop(state);
                     surplus.into_iter().for_each(retire);
@@ -263,20 +262,27 @@ impl Pool {
     }
 
     /// Joins the queue; what comes back gets a connection, or the reason why not.
-    pub fn queue(self: &Arc<Self>, wish: Wish, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
+    pub fn queue(self: &Arc<Self>, mut wish: Wish, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
         let (reply, receiver) = oneshot::channel();
-        self.state.lock().waiters.push_back(Waiter { wish, since: now, reply });
+        {
+            let mut state = self.state.lock();
+            if wish.newcomer && state.replacements > 0 {
+                state.replacements -= 1;
+                wish.fresh = true;
+            }
+            state.waiters.push_back(Waiter { wish, since: now, reply });
+        }
         self.grow(now);
         receiver
     }
 
     /// A client has gone whose statements left much in the memory of the process that it had last: that connection is
-    /// closed, not lent to others; whoever comes next gets a fresh one.
+    /// closed, not lent to others; the next session gets a fresh one.
     pub fn retire_held_for(&self, client: u64) {
         let server = {
             let mut state = self.state.lock();
             let held = state.idle.iter().position(|s| s.held_for == client);
-            state.replacements += u32::from(held.is_some());
+            state.replacements = (state.replacements + u32::from(held.is_some())).min(self.settings().size);
             let server = held.map(|i| state.idle.remove(i));
             for other in state.idle.iter_mut().filter(|s| s.held_for == client) {
                 other.held_for = 0;
@@ -293,9 +299,10 @@ impl Pool {
         }
     }
 
-    /// A connection is being closed for what is left in its process: whoever comes next gets a fresh one.
+    /// A connection is being closed for what is left in its process: the next session gets a fresh one.
     pub fn will_replace(&self) {
-        self.state.lock().replacements += 1;
+        let mut state = self.state.lock();
+        state.replacements = (state.replacements + 1).min(self.settings().size);
     }
 
     /// Answers a waiting client's cancel request. False when it does not wait here.
@@ -322,12 +329,11 @@ impl Pool {
             state.idle.push(server);
             return;
         }
-        if state.waiters.front().is_some_and(|waiter| !self.suits(&server, &waiter.wish)) {
-            drop(state);
-            // Its place is taken by one that does suit.
-            return retire(server);
-        }
-        while let Some(waiter) = state.waiters.pop_front() {
+        loop {
+            // Those for whom connections are being opened may be passed by who waits behind them.
+            let near = state.waiters.iter().take(state.connecting as usize + 1);
+            let found = near.enumerate().find(|(_, w)| self.suits(&server, &w.wish)).map(|(i, _)| i);
+            let Some(waiter) = found.and_then(|i| state.waiters.remove(i)) else { break };
             match waiter.reply.send(Ok(server)) {
                 Ok(()) => return,
                 // It has gone; the next may have it.
@@ -335,7 +341,8 @@ impl Pool {
                 Err(Err(_)) => return,
             }
         }
-        if self.others_starve() {
+        // One that suits nobody makes room for one that does.
+        if state.waiters.len() > state.connecting as usize || self.others_starve() {
             drop(state);
             return retire(server);
         }

@@ -19,6 +19,8 @@ pub struct Wish {
     pub sticky: bool,
     /// Nothing but a connection that nobody has used will do.
     pub fresh: bool,
+    /// The session has had none yet.
+    pub newcomer: bool,
 }
 
 /// What to do for a client.

@@ -68,6 +68,7 @@ impl Batch<'_> {
         client.entry.set_link(Some(server.link.clone()));
         client.leased_at = now;
         server.used = true;
+        client.wish.newcomer = false;
         client.lease = Some(server);
         self.carry_settings(&needed);
         self.carry_statements();

@@ -93,6 +93,7 @@ impl Seat {
                 exact: false,
                 sticky: false,
                 fresh: false,
+                newcomer: true,
             },
             entry: self.entry,
             initial: self.settings.clone(),
@@ -372,7 +373,8 @@ async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Ar
         return Ok(known);
     }
     let now = Instant::now();
-    let wish = Wish { client: id, class: pool.neutral().clone(), exact: true, sticky: false, fresh: false };
+    let class = pool.neutral().clone();
+    let wish = Wish { client: id, class, exact: true, sticky: false, fresh: false, newcomer: false };
     let mut server = match pool.try_lease(&wish, now) {
         Some(server) => server,
         None => pool
