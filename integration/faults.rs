@@ -10,7 +10,7 @@ use crate::harness::raw::{
     self, Fake, Frame, Raw, bind, data_row, describe, error, execute, msg, parse, query, ready,
     row_description, sync,
 };
-use crate::harness::{Db, Proxy, ProxyOptions, eventually};
+use crate::harness::{Db, Proxy, ProxyOptions, eventually, relay};
 
 struct Bed {
     db: Db,
@@ -400,6 +400,70 @@ fn cancels_reach_their_own_query_only() {
     let (cancelled, innocent) = (cancelled.load(SeqCst), innocent.load(SeqCst));
     assert!(cancelled > 20 && innocent > 200, "{cancelled} cancelled, {innocent} not");
     bed.is_clean();
+}
+
+/// Ends what goes on until this is set.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Cancels that arrive a second late, beside clients that are busy on the same connections: none may feel another's.
+#[test]
+fn late_cancels_hit_nobody_else() {
+    const BUSY: usize = 8;
+    let db = Db::new();
+    let options = ProxyOptions { pool: "size = 4".into(), ..Default::default() };
+    let server = db.cluster().primary().port;
+    let relay = relay::slow_cancels(server, Duration::from_secs(1));
+    let proxy = Proxy::edited(&db, &options, |config| {
+        config.replace(&format!("port = {server}\n"), &format!("port = {relay}\n"))
+    });
+    let over = AtomicBool::new(false);
+    let (harmed, innocent) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..BUSY {
+            scope.spawn(|| {
+                let mut raw = proxy.raw(&db);
+                while !over.load(SeqCst) {
+                    let frames = raw.query("SELECT 'unharmed' FROM pg_sleep(0.02)");
+                    harmed.fetch_add(usize::from(kinds(&frames) != "TDCZ"), SeqCst);
+                    innocent.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        let (over, proxy, db) = (&over, &proxy, &db);
+        scope.spawn(move || {
+            // Also where an assertion fails: the others would go on for ever.
+            let _end = Ends(over);
+            let mut raw = proxy.raw(db);
+            for _ in 0..8 {
+                // The statement is over before its cancel arrives.
+                raw.send(query("SELECT pg_sleep(0.1)"));
+                thread::sleep(Duration::from_millis(50));
+                let (key, port) = (raw.key.clone(), proxy.port);
+                thread::spawn(move || raw::cancel(port, &key));
+                let frames = raw.until_ready(1);
+                // Where all connections wait for a cancel, the statement waits, and is cancelled at once.
+                let told = kinds(&frames) == "EZ" && frames[0].field(b'C') == "57014";
+                assert!(told || kinds(&frames) == "TDCZ", "{frames:?}");
+            }
+            thread::sleep(Duration::from_millis(1500));
+            // One that takes longer is reached.
+            let (key, port) = (raw.key.clone(), proxy.port);
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(50));
+                raw::cancel(port, &key);
+            });
+            let frames = raw.query("SELECT pg_sleep(20)");
+            assert_eq!(frames[frames.len() - 2].field(b'C'), "57014", "{frames:?}");
+        });
+    });
+    assert_eq!(harmed.load(SeqCst), 0, "others' statements were cancelled");
+    assert!(innocent.load(SeqCst) > 100, "{innocent:?}");
 }
 
 /// The same name means something else to every client, and two server connections serve them all.

@@ -375,6 +375,52 @@ async fn a_changed_result_type_is_an_error_until_prepared_again() {
     assert_eq!(client.query_one(&again, &[]).await.expect("a row").len(), 2);
 }
 
+/// As above where the server is another one, which would answer without complaint.
+#[tokio::test]
+async fn a_changed_result_type_is_an_error_on_every_connection() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    b.batch_execute("CREATE TABLE shape (a int); INSERT INTO shape VALUES (1)").await.expect("made");
+    let old = a.prepare("SELECT * FROM shape").await.expect("prepared");
+    let typed = a.prepare("SELECT 1 FROM shape WHERE a = $1").await.expect("prepared");
+    b.batch_execute("ALTER TABLE shape ADD b int, ALTER a TYPE bigint").await.expect("altered");
+    let new = b.prepare("SELECT * FROM shape").await.expect("prepared");
+    assert_eq!(b.query_one(&new, &[]).await.expect("who comes later gets what there is").len(), 2);
+    for round in 0..3 {
+        let error = a.query_one(&old, &[]).await.map(drop).expect_err("it is another type");
+        assert_eq!(error.code().map(|c| c.code()), Some("0A000"), "round {round}: {error}");
+        // Parameters keep the types that they had.
+        a.query_one(&typed, &[&1i32]).await.unwrap_or_else(|e| panic!("round {round}: {e}"));
+        db.psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+            db.user
+        ));
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(b.query_one(&new, &[]).await.expect("a row").len(), 2);
+    let again = a.prepare("SELECT * FROM shape").await.expect("prepared again");
+    assert_eq!(a.query_one(&again, &[]).await.expect("a row").len(), 2);
+}
+
+#[tokio::test]
+async fn one_text_under_two_search_paths_is_two_statements() {
+    let (db, proxy) = bed(1);
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute(
+        "CREATE SCHEMA one CREATE TABLE shape (a int); CREATE SCHEMA two CREATE TABLE shape (a text, b text);
+         INSERT INTO one.shape VALUES (1); INSERT INTO two.shape VALUES ('x', 'y'); SET search_path = one",
+    )
+    .await
+    .expect("made");
+    b.batch_execute("SET search_path = two").await.expect("set");
+    let mine = a.prepare("SELECT * FROM shape").await.expect("prepared");
+    let theirs = b.prepare("SELECT * FROM shape").await.expect("prepared");
+    for _ in 0..3 {
+        assert_eq!(a.query_one(&mine, &[]).await.expect("a row").get::<_, i32>(0), 1);
+        assert_eq!(b.query_one(&theirs, &[]).await.expect("a row").get::<_, &str>(1), "y");
+    }
+}
+
 /// One name, two texts: as many executions as `TURNPIKE_EXECUTIONS` says, each answer its own client's.
 #[tokio::test]
 async fn one_name_of_two_clients_is_two_statements() {

@@ -8,6 +8,7 @@ mod client;
 mod db;
 mod proxy;
 pub mod raw;
+pub mod relay;
 
 pub use client::{pg, rows, try_pg, value};
 pub use db::{Db, SAMPLE_EVENTS, cluster, replicated};

@@ -64,6 +64,12 @@ impl Proxy {
         Self::with_config(&args, |port, http_port| config(db, &options, port, http_port))
     }
 
+    /// As [`Proxy::start`], with the configuration edited by the test.
+    #[track_caller]
+    pub fn edited(db: &Db, options: &ProxyOptions, edit: impl FnOnce(String) -> String) -> Self {
+        Self::with_config(&[], |port, http_port| edit(config(db, options, port, http_port)))
+    }
+
     /// A proxy with a configuration of the test's own, made for the ports given.
     #[track_caller]
     pub fn with_config(args: &[String], config: impl FnOnce(u16, u16) -> String) -> Self {

@@ -23,7 +23,7 @@ impl Pool {
     /// Finds out what someone wants to know, if a connection is at hand that shows it.
     pub(super) fn ask_around(self: &Arc<Self>) {
         let defaults = self.defaults_wanted.load(Relaxed) && self.defaults.get().is_none();
-        let suspects = self.functions.is_old();
+        let suspects = self.schema.functions.is_old();
         if !defaults && !suspects {
             return;
         }

@@ -39,7 +39,7 @@ pub mod wish;
 use cap::Cap;
 use connect::{Change, Credential, Target};
 use pool::Pool;
-use purpose::{Common, Purpose};
+use purpose::{Common, Purpose, Schema};
 
 /// A backend and a database on it: what pools of different users and names have in common.
 type Place = (String, String);
@@ -53,7 +53,7 @@ pub struct Pools {
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
     hubs: Mutex<HashMap<Place, Arc<hub::Hub>>>,
-    functions: Mutex<HashMap<Place, Arc<suspects::Functions>>>,
+    schemas: Mutex<HashMap<Place, Arc<Schema>>>,
     kick: Arc<Notify>,
 }
 
@@ -75,7 +75,7 @@ impl Pools {
             pools: Mutex::default(),
             caps: Mutex::default(),
             hubs: Mutex::default(),
-            functions: Mutex::default(),
+            schemas: Mutex::default(),
             kick: Arc::default(),
         })
     }
@@ -155,8 +155,8 @@ impl Pools {
             self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
         ];
         let place = (target.name().to_string(), purpose.dbname.clone());
-        let functions = self.functions.lock().entry(place).or_default().clone();
-        let common = Common { caps, functions, kick: self.kick.clone() };
+        let schema = self.schemas.lock().entry(place).or_default().clone();
+        let common = Common { caps, schema, kick: self.kick.clone() };
         let pool = Pool::new(purpose, target, settings, credential, common);
         if self.is_paused(asked) {
             pool.pause();
@@ -186,7 +186,7 @@ impl Pools {
             let now = Instant::now();
             // Pools that were asked for and never worked: names of databases that do not exist, say.
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || pool.has_served());
-            self.functions.lock().retain(|_, functions| Arc::strong_count(functions) > 1);
+            self.schemas.lock().retain(|_, schema| Arc::strong_count(schema) > 1);
             let pools = self.all();
             pools.iter().for_each(|pool| pool.forget_starving());
             pools.iter().for_each(|pool| pool.sweep(now));

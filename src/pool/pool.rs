@@ -14,11 +14,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
-use super::purpose::{Common, Purpose};
+use super::purpose::{Common, Purpose, Schema};
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
-use super::suspects::Functions;
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
@@ -49,8 +48,8 @@ pub struct Pool {
     neutral: Arc<Settings>,
     pub(super) defaults: OnceLock<Arc<Settings>>,
     pub(super) defaults_wanted: AtomicBool,
-    /// What its database's functions do; shared with the other pools of that.
-    pub functions: Arc<Functions>,
+    /// What is known of its database's objects.
+    pub schema: Arc<Schema>,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
@@ -140,7 +139,7 @@ impl Pool {
         credential: Credential,
         common: Common,
     ) -> Arc<Pool> {
-        let Common { caps, functions, kick } = common;
+        let Common { caps, schema, kick } = common;
         Arc::new(Pool {
             purpose,
             target,
@@ -154,7 +153,7 @@ impl Pool {
             neutral: Arc::default(),
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
-            functions,
+            schema,
             known_settings: Mutex::default(),
             renewed: Notify::new(),
             kick,

@@ -1,6 +1,7 @@
 //! Who a pool is for, and what it shares with others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use tokio::sync::Notify;
 
@@ -20,13 +21,33 @@ pub struct Purpose {
     pub server_user: String,
 }
 
+/// What the pools of one database know of its objects.
+#[derive(Debug, Default)]
+pub struct Schema {
+    /// What its functions do.
+    pub functions: Functions,
+    generation: AtomicU64,
+}
+
+impl Schema {
+    /// Notes that objects have been changed, or may be about to.
+    pub fn changed(&self) {
+        self.generation.fetch_add(1, AcqRel);
+    }
+
+    /// Counts such changes.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+}
+
 /// What a pool has in common with others.
 #[derive(Debug)]
 pub struct Common {
     /// Bounds that it must keep.
     pub caps: Vec<Arc<Cap>>,
-    /// What its database's functions do.
-    pub functions: Arc<Functions>,
+    /// What is known of its database's objects.
+    pub schema: Arc<Schema>,
     /// Has all pools looked after at once.
     pub kick: Arc<Notify>,
 }

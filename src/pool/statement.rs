@@ -1,13 +1,15 @@
 //! Prepared statements as pools know them: one text with one list of parameter types is one statement, under one
 //! name on every server, whatever its clients call it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
 use crate::sql::effect::Traces;
+use crate::wire::message::cstr;
 
 /// Beginning of the names under which servers know our statements.
 pub const SERVER_PREFIX: &[u8] = b"__turnpike_";
@@ -24,12 +26,64 @@ pub struct Prepared {
     /// What executing it may leave behind.
     pub pins: Traces,
     accepted: AtomicBool,
+    described: OnceLock<Described>,
+    changed: AtomicBool,
+}
+
+/// What the first server to prepare a statement made of it.
+#[derive(Debug)]
+struct Described {
+    /// The body of Parse after the name, with all parameter types.
+    body: Box<[u8]>,
+    /// Name, type, size and modifier of each column.
+    columns: Vec<u8>,
 }
 
 /// The statements that clients of one pool have prepared, held weakly: the last client to forget one frees it.
 #[derive(Debug, Default)]
 pub struct Statements {
-    known: Mutex<HashMap<Box<[u8]>, Weak<Prepared>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By body, and by what else decides about the meaning of names in it.
+    statements: HashMap<Box<[u8]>, Weak<Prepared>>,
+    /// Which generation of the database's objects they are about.
+    generation: u64,
+}
+
+/// What a statement is prepared under: the same text may mean something else under another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope<'a> {
+    /// The session's schema search path and role, as far as it has set them.
+    pub path: [Option<&'a str>; 2],
+    /// Counts changes of the database's objects.
+    pub generation: u64,
+}
+
+impl Scope<'_> {
+    fn key<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        if self.path == [None, None] {
+            return Cow::Borrowed(body);
+        }
+        let mut key = body.to_vec();
+        for part in self.path {
+            key.extend_from_slice(part.unwrap_or_default().as_bytes());
+            key.push(0);
+        }
+        Cow::Owned(key)
+    }
+}
+
+impl Known {
+    fn of(&mut self, generation: u64) -> &mut HashMap<Box<[u8]>, Weak<Prepared>> {
+        if self.generation != generation {
+            self.statements.clear();
+            self.generation = generation;
+        }
+        &mut self.statements
+    }
 }
 
 /// Entries below which forgotten statements are not looked for.
@@ -38,25 +92,27 @@ const PRUNE_FLOOR: usize = 256;
 impl Statements {
     /// Forgets all: who prepares one again gets a new one. For when the results of some have changed their types.
     pub fn forget_all(&self) {
-        self.known.lock().clear();
+        self.known.lock().statements.clear();
     }
 
     /// The statement with this body, if it is known.
-    pub fn find(&self, body: &[u8]) -> Option<Arc<Prepared>> {
-        self.known.lock().get(body).and_then(Weak::upgrade)
+    pub fn find(&self, body: &[u8], scope: Scope<'_>) -> Option<Arc<Prepared>> {
+        self.known.lock().of(scope.generation).get(&*scope.key(body)).and_then(Weak::upgrade)
     }
 
     /// The statement with this body, made if it is new; `pins` is asked only then.
-    pub fn intern(&self, body: &[u8], pins: impl FnOnce() -> Traces) -> Arc<Prepared> {
+    pub fn intern(&self, body: &[u8], scope: Scope<'_>, pins: impl FnOnce() -> Traces) -> Arc<Prepared> {
+        let key = scope.key(body);
         let mut known = self.known.lock();
-        if let Some(found) = known.get(body).and_then(Weak::upgrade) {
+        let known = known.of(scope.generation);
+        if let Some(found) = known.get(&*key).and_then(Weak::upgrade) {
             return found;
         }
         if known.len() >= PRUNE_FLOOR && known.len() == known.capacity() {
             known.retain(|_, statement| statement.strong_count() > 0);
         }
         let made = Arc::new(Prepared::new(body, pins()));
-        known.insert(body.into(), Arc::downgrade(&made));
+        known.insert(key.into(), Arc::downgrade(&made));
         made
     }
 }
@@ -73,13 +129,68 @@ impl Prepared {
         self.accepted.load(Relaxed)
     }
 
+    /// What Parse is to say after the name, on a server that does not have it: where it is known what types the
+    /// parameters had when it was first prepared, they keep them, as they would on one connection.
+    pub fn to_parse(&self) -> &[u8] {
+        self.described.get().map_or(&self.body, |d| &d.body)
+    }
+
+    /// Whether it is known what it returns.
+    pub fn is_described(&self) -> bool {
+        self.described.get().is_some()
+    }
+
+    /// Takes what a server says about it: the bodies of ParameterDescription and RowDescription, empty for NoData.
+    /// False where it returns something else than it did when it was first prepared.
+    pub fn describe(&self, params: &[u8], row: &[u8]) -> bool {
+        let Some(columns) = columns(row) else { return true };
+        let described = self.described.get_or_init(|| {
+            let text = cstr(&self.body).map_or(&b""[..], |(text, _)| text);
+            Described { body: [text, b"\0", params].concat().into(), columns: columns.clone() }
+        });
+        described.columns == columns
+    }
+
+    /// Notes that what it returns has changed: who prepared it before that is told so, as on one connection.
+    pub fn set_changed(&self) {
+        self.changed.store(true, Relaxed);
+    }
+
+    /// See [`Prepared::set_changed`].
+    pub fn is_changed(&self) -> bool {
+        self.changed.load(Relaxed)
+    }
+
     fn new(body: &[u8], pins: Traces) -> Prepared {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let mut name = SERVER_PREFIX.to_vec();
         name.extend_from_slice(id.to_string().as_bytes());
-        Prepared { id, name: name.into(), body: body.into(), pins, accepted: AtomicBool::new(false) }
+        Prepared {
+            id,
+            name: name.into(),
+            body: body.into(),
+            pins,
+            accepted: AtomicBool::new(false),
+            described: OnceLock::new(),
+            changed: AtomicBool::new(false),
+        }
     }
+}
+
+/// Of a RowDescription's body what makes a result type (`equalTupleDescs`): not where the columns came from.
+fn columns(row: &[u8]) -> Option<Vec<u8>> {
+    let mut columns = Vec::new();
+    let mut rest = row.get(2..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (name, fields) = cstr(rest)?;
+        columns.extend_from_slice(name);
+        columns.push(0);
+        // After the table's OID and the column's number, before the format.
+        columns.extend_from_slice(fields.get(6..16)?);
+        rest = fields.get(18..)?;
+    }
+    Some(columns)
 }
 
 #[cfg(test)]
@@ -89,18 +200,49 @@ mod tests {
     #[test]
     fn one_body_one_statement() {
         let statements = Statements::default();
-        let a = statements.intern(b"SELECT 1\0\0\0", || Traces::NONE);
-        let b = statements.intern(b"SELECT 1\0\0\0", || unreachable!("known"));
-        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", || Traces::NONE);
+        let a = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || Traces::NONE);
+        let b = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || unreachable!("known"));
+        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", Scope::default(), || Traces::NONE);
         assert!(Arc::ptr_eq(&a, &b) && a.id != c.id);
+    }
+
+    #[test]
+    fn another_scope_another_statement() {
+        let statements = Statements::default();
+        let intern = |path, generation| {
+            statements.intern(b"SELECT 1\0\0\0", Scope { path: [path, None], generation }, || Traces::NONE)
+        };
+        let a = intern(None, 0);
+        assert!(!Arc::ptr_eq(&a, &intern(Some("other"), 0)));
+        assert!(Arc::ptr_eq(&a, &intern(None, 0)));
+        assert!(!Arc::ptr_eq(&a, &intern(None, 1)), "objects have changed");
+    }
+
+    #[test]
+    fn a_result_type_is_remembered() {
+        let column = |name: &str, table: u8, kind: u8| {
+            let mut column = [name.as_bytes(), &[0, 0, 0, 0, table, 0, 1]].concat();
+            column.extend([0, 0, 0, kind, 0, 4, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+            column
+        };
+        let row = |columns: &[Vec<u8>]| [&[0, columns.len() as u8], columns.concat().as_slice()].concat();
+        let statement = Prepared::new(b"SELECT a WHERE $1\0\0\0", Traces::NONE);
+        assert!(!statement.is_described());
+        assert!(statement.describe(&[0, 1, 0, 0, 0, 23], &row(&[column("a", 1, 23)])));
+        assert_eq!(statement.to_parse(), b"SELECT a WHERE $1\0\0\x01\0\0\0\x17");
+        assert!(statement.describe(b"\0\0", &row(&[column("a", 2, 23)])), "another table, the same type");
+        assert!(!statement.describe(b"\0\0", &row(&[column("a", 1, 25)])));
+        assert!(!statement.describe(b"\0\0", &row(&[column("b", 1, 23)])));
+        assert!(!statement.describe(b"\0\0", &row(&[column("a", 1, 23), column("b", 1, 23)])));
+        assert!(!statement.describe(b"\0\0", b""), "no rows at all");
     }
 
     #[test]
     fn forgotten_statements_are_freed() {
         let statements = Statements::default();
         for i in 0..10_000u32 {
-            statements.intern(&i.to_be_bytes(), || Traces::NONE);
+            statements.intern(&i.to_be_bytes(), Scope::default(), || Traces::NONE);
         }
-        assert!(statements.known.lock().len() < 1_000);
+        assert!(statements.known.lock().statements.len() < 1_000);
     }
 }

@@ -197,10 +197,10 @@ fn mentions_execute(code: &[u8]) -> bool {
 /// Asks a connection at rest again what may have changed, and gives it back.
 pub(super) async fn ask_again(pool: &Pool, mut server: Box<Server>) {
     server.unnamed = None;
-    let mut found = Found::new(pool.functions.generation());
+    let mut found = Found::new(pool.schema.functions.generation());
     let answered = rows(&mut server, QUESTION, |row| found.row(row)).await;
     if answered.is_some() {
-        pool.functions.learn(found);
+        pool.schema.functions.learn(found);
         pool.give_back(server, Instant::now());
     }
 }

@@ -153,7 +153,7 @@ impl Batch<'_> {
     /// The answer is complete.
     pub fn settled(&mut self) {
         match self.asked.take().map(|asked| *asked) {
-            Some(Asked::Functions(found)) => self.client.pool.functions.learn(found),
+            Some(Asked::Functions(found)) => self.client.pool.schema.functions.learn(found),
             // It was to have one row, which has been taken.
             Some(Asked::State(_)) => self.unsettled(),
             None => {}

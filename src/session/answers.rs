@@ -123,6 +123,11 @@ impl Batch<'_> {
                         return Ok(());
                     }
                 }
+                if matches!(kind, b't' | b'T' | b'n')
+                    && let Some(Expect::OurDescribe(_)) = self.flow.expected.front()
+                {
+                    self.described(kind, len);
+                }
                 match self.flow.expected.answer(kind) {
                     Fate::Forward => self.flow.down.pass_frame(len),
                     Fate::Swallow => self.flow.down.omit_frame(len),
@@ -276,7 +281,7 @@ impl Batch<'_> {
                 return Err(self.settings_refused(code, &text));
             }
             Some(Expect::OurQuery(_)) if !fatal => return self.our_error(len, whole),
-            Some(Expect::Doomed(error)) if whole && error.code == code => Some(error.clone()),
+            Some(Expect::Doomed(by, error)) if whole && *by == code => Some(error.clone()),
             _ => None,
         };
         match doomed {
@@ -368,6 +373,7 @@ impl Batch<'_> {
                 flow.expected.undo_unnamed(before, &mut client.names);
                 server.unnamed = Some(super::requests::NOBODY);
             }
+            Expect::OurDescribe(_) => (self.checking, self.params) = (false, None),
             Expect::OurUnnamed | Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
             Expect::OurParse(statement) => server.forget(statement.id),
             Expect::OurOwn(name) => drop(server.own_of(client.entry.id).remove(&name)),

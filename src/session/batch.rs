@@ -60,6 +60,10 @@ pub struct Batch<'a> {
     pub answered: bool,
     /// A request waits for an answer.
     pub held: bool,
+    /// What a prepared statement returns is being looked at, for a request that waits.
+    pub checking: bool,
+    /// What parameters it has.
+    pub params: Option<Vec<u8>>,
     /// What the server has been asked about the client's state.
     pub asked: Option<Box<Asked>>,
     /// An error of a statement of ours that explains the client's next one.
@@ -95,6 +99,8 @@ impl<'a> Batch<'a> {
             long_text: None,
             answered: false,
             held: false,
+            checking: false,
+            params: None,
             echoed: false,
             asked: None,
             reason: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::run::Client;
 use crate::core::clock::Instant;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::pool::statement::Scope;
 use crate::pool::suspects::Suspects;
 use crate::sql::effect::Traces;
 use crate::sql::prepare;
@@ -24,6 +25,8 @@ pub struct Doubts {
     pub(super) all: bool,
     /// Statements prepared by SQL.
     pub(super) prepared: Vec<Candidate>,
+    /// Objects that others see, too, may have been made, changed or dropped.
+    pub(super) objects: bool,
     /// Texts that may call functions, from when it was not known what those do, each with whether triggers are called.
     /// `None` stands for a text that was not kept: it may call any.
     calls: Vec<(Option<Box<[u8]>>, bool)>,
@@ -137,7 +140,7 @@ impl Client {
             return Traces::NONE;
         }
         let writes = traces.any(Traces::ADVANCES.and(Traces::EXECUTES));
-        match self.pool.functions.known(Instant::now()).as_ref() {
+        match self.pool.schema.functions.known(Instant::now()).as_ref() {
             Some(known) if known.is_empty() => Traces::NONE,
             Some(known) => self.doubts.get_or_insert_default().suspect(known, sql, writes),
             None => {
@@ -155,9 +158,13 @@ impl Client {
             self.notifies();
         }
         if traces.contains(Traces::FUNCTIONS) {
-            self.pool.functions.forget();
+            self.pool.schema.functions.forget();
         }
         self.messy |= traces.any(Traces::DDL);
+        if traces.contains(Traces::DDL) && !traces.contains(Traces::TEMPORARY) {
+            self.pool.schema.changed();
+            self.doubts.get_or_insert_default().objects = true;
+        }
         self.serial |= traces.any(Traces::SERIAL);
         if self.serial && traces.any(Traces::ADVANCES) {
             self.pins.add(Traces::SEQUENCE);
@@ -230,6 +237,12 @@ impl Client {
             server.settings = Arc::new(actual);
             self.unsynced = true;
         }
+    }
+
+    /// What decides about the meaning of names in what it prepares.
+    pub fn scope(&self) -> Scope<'_> {
+        let own = |name: &str| self.settings.get(name).or_else(|| self.wish.class.get(name));
+        Scope { path: [own("search_path"), own("role")], generation: self.pool.schema.generation() }
     }
 
     /// What the session began with for a setting, as far as is known.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::names::{Names, Undo, UnnamedText};
-use crate::core::error::Error;
+use crate::core::error::{Error, SqlState};
 use crate::pool::statement::Prepared;
 use crate::sql::listen::Listen;
 
@@ -40,6 +40,8 @@ pub enum Expect {
     CopyEnd,
     /// ParseComplete for a Parse of ours.
     OurParse(Arc<Prepared>),
+    /// ParameterDescription, then RowDescription or NoData, for a Describe of ours of this statement.
+    OurDescribe(Arc<Prepared>),
     /// ParseComplete for the client's unnamed statement, sent again.
     OurUnnamed,
     /// ParseComplete for a Parse of ours under this name of the client's.
@@ -52,8 +54,8 @@ pub enum Expect {
     ReplyParse(Box<Undo>),
     /// No message was sent: the client gets CloseComplete from us.
     ReplyClose(Option<Box<Undo>>),
-    /// ErrorResponse, since what was sent must fail with the error's code: the client gets this one for it.
-    Doomed(Box<Error>),
+    /// ErrorResponse, since what was sent must fail: where it does with this code, the client gets this error for it.
+    Doomed(SqlState, Box<Error>),
 }
 
 /// What a simple Query of ours is for.
@@ -206,6 +208,7 @@ impl Expected {
             self.front(),
             Some(
                 Expect::OurParse(_)
+                    | Expect::OurDescribe(_)
                     | Expect::OurOwn(_)
                     | Expect::OurUnnamed
                     | Expect::OurClose(_)
@@ -288,6 +291,8 @@ impl Expected {
             (b't', Expect::DescribeStatement) => (false, Fate::Forward),
             (b'T' | b'n', Expect::DescribeStatement | Expect::DescribePortal) => (true, Fate::Forward),
             (b'1', Expect::OurParse(_) | Expect::OurOwn(_) | Expect::OurUnnamed) => (true, Fate::Swallow),
+            (b't', Expect::OurDescribe(_)) => (false, Fate::Swallow),
+            (b'T' | b'n', Expect::OurDescribe(_)) => (true, Fate::Swallow),
             (b'3', Expect::OurClose(_)) => (true, Fate::Swallow),
             (b'T' | b'D' | b'C', Expect::OurQuery(_)) => (false, Fate::Swallow),
             // The server accepted a statement under a name that it was known to have: we have lost count.

@@ -113,9 +113,13 @@ impl Client {
     /// What the server is to be asked now that the transaction is over, if anything.
     pub fn question(&mut self) -> Option<(String, Asked)> {
         let mut doubts = self.doubts.take()?;
-        let functions = self.pool.functions.clone();
+        let schema = self.pool.schema.clone();
+        let functions = &schema.functions;
+        // Whoever has looked meanwhile has seen things as they were.
+        if std::mem::take(&mut doubts.objects) {
+            schema.changed();
+        }
         if doubts.traces.contains(Traces::FUNCTIONS) {
-            // Whoever has looked at them meanwhile has seen them as they were.
             functions.forget();
             doubts.traces = doubts.traces.without(Traces::FUNCTIONS);
         }

@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod answers;
 pub mod batch;
+pub mod bound;
 pub mod doubts;
 pub mod entry;
 pub mod expect;

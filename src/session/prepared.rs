@@ -1,17 +1,16 @@
-//! The client's prepared statements: what Parse, Bind, Describe and Close mean for it, and what a server must be sent
-//! so that it has them.
+//! The client's prepared statements: what Parse means for it, and what a server must be sent so that it has them.
 
 use std::sync::Arc;
 
 use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
-use super::requests::{NOBODY, unterminated};
+use super::requests::unterminated;
 use super::run::End;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_KEPT_STATEMENT};
-use crate::pool::server::{Prepare, Unnamed};
-use crate::pool::statement::{Prepared, SERVER_PREFIX};
+use crate::pool::server::Prepare;
+use crate::pool::statement::Prepared;
 use crate::sql::effect::{self, Traces};
 use crate::sql::prepare;
 use crate::wire::message::cstr;
@@ -26,7 +25,9 @@ impl Batch<'_> {
         if self.client.names.get(name).is_some() {
             return Ok(false);
         }
-        let Some(statement) = self.client.pool.statements.find(body).filter(|s| s.is_accepted()) else {
+        let Some(statement) =
+            self.client.pool.statements.find(body, self.client.scope()).filter(|s| s.is_accepted())
+        else {
             return Ok(false);
         };
         let name = name.to_vec();
@@ -35,21 +36,6 @@ impl Batch<'_> {
         self.client.names.set(&name, Some(Named::Shared(statement)));
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::PARSE_COMPLETE);
-        Ok(true)
-    }
-
-    /// Outside a transaction there are no portals, and statements are ours to forget.
-    pub(super) fn close_alone(&mut self, len: usize) -> Result<bool, End> {
-        let (kind, name) = self.target(len)?;
-        match kind {
-            b'S' if name.is_empty() => self.client.names.unnamed = None,
-            b'S' => drop(self.client.names.set(&name, None)),
-            b'P' => {}
-            // The server says what is wrong with it.
-            _ => return Ok(false),
-        }
-        self.flow.up.omit_frame(len);
-        self.flow.down.insert().extend_from_slice(reply::CLOSE_COMPLETE);
         Ok(true)
     }
 
@@ -99,7 +85,7 @@ impl Batch<'_> {
             Some(Named::Shared(statement)) => {
                 let known = self.server()?.own_of(id).insert(name.into(), statement.id);
                 if known != Some(statement.id) {
-                    reply::parse(self.flow.up.insert(), name, &statement.body);
+                    reply::parse(self.flow.up.insert(), name, statement.to_parse());
                     self.flow.expected.push(Expect::OurOwn(name.into()));
                 }
             }
@@ -146,7 +132,7 @@ impl Batch<'_> {
             self.flow.expected.push(Expect::ParseUnnamed(before));
             return Ok(());
         }
-        let statement = self.client.pool.statements.intern(body, || Traces::NONE);
+        let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE);
         self.parse_shared(len, &name, statement)
     }
 
@@ -183,7 +169,7 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let statement = self.client.pool.statements.intern(body, || effect::scan(text));
+        let statement = self.client.pool.statements.intern(body, self.client.scope(), || effect::scan(text));
         self.parse_shared(len, name, statement)
     }
 
@@ -198,7 +184,10 @@ impl Batch<'_> {
         let undo = self.client.names.set(name, Some(Named::Shared(statement.clone())));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {
-            self.flow.expected.push(Expect::Parse(statement, undo));
+            self.flow.expected.push(Expect::Parse(statement.clone(), undo));
+            if !statement.is_described() {
+                self.send_describe(statement);
+            }
         } else {
             self.flow.expected.push(Expect::ReplyParse(undo));
         }
@@ -212,7 +201,9 @@ impl Batch<'_> {
         name: &[u8],
         known: &Arc<Prepared>,
     ) -> Result<(), End> {
-        self.ensure(known)?;
+        if self.send_parse(known)? {
+            self.flow.expected.push(Expect::OurParse(known.clone()));
+        }
         let body = self.flow.up.window()[FRAME_HEADER + name.len() + 1..len].to_vec();
         self.flow.up.omit_frame(len);
         reply::parse(self.flow.up.insert(), &known.name, &body);
@@ -221,7 +212,7 @@ impl Batch<'_> {
             SqlState::DUPLICATE_STATEMENT,
             format!("prepared statement \"{shown}\" already exists"),
         );
-        self.flow.expected.push(Expect::Doomed(Box::new(error)));
+        self.flow.expected.push(Expect::Doomed(error.code, Box::new(error)));
         Ok(())
     }
 
@@ -247,184 +238,48 @@ impl Batch<'_> {
             self.flow.expected.push(Expect::OurClose(Some(old)));
         }
         self.client.pool.traffic.server_parses.add(1);
-        reply::parse(self.flow.up.insert(), &statement.name, &statement.body);
+        reply::parse(self.flow.up.insert(), &statement.name, statement.to_parse());
         Ok(true)
     }
 
-    /// Makes sure that the server has a statement of the client's.
-    pub(super) fn ensure(&mut self, statement: &Arc<Prepared>) -> Result<(), End> {
-        if self.send_parse(statement)? {
-            self.flow.expected.push(Expect::OurParse(statement.clone()));
-        }
-        Ok(())
+    /// Asks the server what a statement takes and returns.
+    fn send_describe(&mut self, statement: Arc<Prepared>) {
+        reply::describe_statement(self.flow.up.insert(), &statement.name);
+        self.flow.expected.push(Expect::OurDescribe(statement));
     }
 
-    /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
-    pub(super) fn ensure_unnamed(&mut self) -> Result<(), End> {
-        let client = self.client.entry.id;
-        let mine = self.client.names.unnamed.clone();
-        if let Some(mine) = &mine {
-            self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
+    /// Makes sure that the server has a statement of the client's. True where its answer must be waited for: whether
+    /// the statement still returns what it did when the client prepared it.
+    pub(super) fn ensure(&mut self, statement: &Arc<Prepared>) -> Result<bool, End> {
+        if !self.send_parse(statement)? {
+            return Ok(false);
         }
-        let here = self.server()?.unnamed;
-        match mine {
-            Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
-            Some(mine) => {
-                let Some(body) = &mine.body else { return Ok(()) };
-                reply::parse(self.flow.up.insert(), b"", body);
-                self.client.pool.traffic.server_parses.add(1);
-                self.flow.expected.push(Expect::OurUnnamed);
-                self.own_unnamed(mine.generation)?;
-            }
-            None if here.is_some() => {
-                self.flow.up.insert().extend_from_slice(reply::CLOSE_UNNAMED);
-                self.flow.expected.push(Expect::OurClose(None));
-                self.server()?.unnamed = None;
-            }
-            None => {}
+        self.flow.expected.push(Expect::OurParse(statement.clone()));
+        self.checking = statement.is_described();
+        self.send_describe(statement.clone());
+        if self.checking {
+            self.flow.up.insert().extend_from_slice(reply::FLUSH);
         }
-        Ok(())
+        Ok(self.checking)
     }
 
-    /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
-    /// if that differs.
-    pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Option<Box<[u8]>>, End> {
-        if name.is_empty() {
-            self.ensure_unnamed()?;
-            return Ok(None);
+    /// Takes what the server says of a statement, given the kind of the frame.
+    pub(super) fn described(&mut self, kind: u8, len: usize) {
+        let body = self.flow.down.window().get(FRAME_HEADER..len).map(<[u8]>::to_vec);
+        if kind == b't' {
+            self.params = body;
+            return;
         }
-        match self.client.names.get(name).cloned() {
-            Some(Named::Shared(statement)) => {
-                self.use_statement(statement.pins, &statement.body)?;
-                self.ensure(&statement)?;
-                Ok(Some(statement.name.clone()))
-            }
-            // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
-            None if name.starts_with(SERVER_PREFIX) => Ok(Some([name, b"?"].concat().into())),
-            None | Some(Named::OnServer | Named::Sql(_)) => Ok(None),
-        }
-    }
-
-    /// Bind.
-    pub(super) fn bind(&mut self, len: usize) -> Result<(), End> {
-        self.client.pool.traffic.binds.add(1);
-        let body = self.body(len);
-        let names = cstr(body).and_then(|(portal, rest)| Some((portal.len(), cstr(rest)?.0)));
-        let Some((portal, name)) = names.map(|(portal, name)| (portal, name.to_vec())) else {
-            return Err(unterminated());
+        self.checking = false;
+        let (Some(Expect::OurDescribe(statement)), Some(params), Some(row)) =
+            (self.flow.expected.front(), self.params.take(), body)
+        else {
+            return;
         };
-        if name.is_empty() && self.unnamed_is_here() {
-            // The way of most drivers: nothing to change, nothing to copy.
-            self.flow.up.pass_frame(len);
-        } else {
-            let server_name = self.resolve(&name)?;
-            if self.client.listening.is_some() {
-                let portal = self.body(len)[..portal].to_vec();
-                let body = self.client.names.body(&name).map(<[u8]>::to_vec);
-                self.bind_listen(&portal, body.as_deref());
-            }
-            self.rename(len, b'B', portal + 1, name.len(), server_name);
+        if !statement.describe(&params, &row) {
+            statement.set_changed();
+            // Who prepares it from now on gets what there is now.
+            self.client.pool.statements.forget_all();
         }
-        self.flow.expected.push(Expect::Bind);
-        Ok(())
-    }
-
-    /// Whether the server's unnamed statement is the client's, and needs nothing.
-    pub(super) fn unnamed_is_here(&mut self) -> bool {
-        let client = self.client.entry.id;
-        let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
-        let Some(mine) = &self.client.names.unnamed else { return false };
-        self.client.listening.is_none()
-            && mine.pins.is_empty()
-            && here == Some(Unnamed { client, generation: mine.generation })
-    }
-
-    /// Notes what executing a prepared statement may leave behind; `body` is its text and what follows a NUL.
-    pub(super) fn use_statement(&mut self, traces: Traces, body: &[u8]) -> Result<(), End> {
-        if traces.is_empty() {
-            return Ok(());
-        }
-        let text = cstr(body).map_or(body, |(text, _)| text);
-        let traces = traces.and(self.client.suspect(traces, Some(text)));
-        if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
-            self.client.hint(traces);
-            return Ok(());
-        }
-        self.prepare_for(traces, text)?;
-        self.client.note(traces, text);
-        Ok(())
-    }
-
-    /// Passes on a request of `len` bytes, with the name of `old` bytes at `at` in its body replaced.
-    pub(super) fn rename(&mut self, len: usize, kind: u8, at: usize, old: usize, new: Option<Box<[u8]>>) {
-        let Some(new) = new else { return self.flow.up.pass_frame(len) };
-        let up = &mut self.flow.up;
-        let head = FRAME_HEADER + at;
-        let before = up.window()[FRAME_HEADER..head].to_vec();
-        up.omit(head + old);
-        let length = u32::try_from(len - 1 - old + new.len()).unwrap_or(u32::MAX);
-        let out = up.insert();
-        out.push(kind);
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&before);
-        out.extend_from_slice(&new);
-        up.pass_frame(len - head - old);
-    }
-
-    /// Describe.
-    pub(super) fn describe(&mut self, len: usize) -> Result<(), End> {
-        let (b'S', name) = self.target(len)? else {
-            self.flow.expected.push(Expect::DescribePortal);
-            self.flow.up.pass_frame(len);
-            return Ok(());
-        };
-        let server_name = self.resolve(&name)?;
-        self.rename(len, b'D', 1, name.len(), server_name);
-        self.flow.expected.push(Expect::DescribeStatement);
-        Ok(())
-    }
-
-    /// Close.
-    pub(super) fn close(&mut self, len: usize) -> Result<(), End> {
-        let (b'S', name) = self.target(len)? else {
-            self.flow.expected.push(Expect::Close(None));
-            self.flow.up.pass_frame(len);
-            return Ok(());
-        };
-        if name.is_empty() {
-            let before = self.client.names.unnamed.take();
-            // If the server skips this, its unnamed statement stays whose it was; that is not known before.
-            self.server()?.unnamed = Some(NOBODY);
-            self.flow.expected.push(Expect::CloseUnnamed(before));
-            self.flow.up.pass_frame(len);
-            return Ok(());
-        }
-        match self.client.names.get(&name) {
-            Some(Named::Shared(_)) => {
-                let undo = self.client.names.set(&name, None);
-                self.flow.up.omit_frame(len);
-                self.flow.expected.push(Expect::ReplyClose(Some(undo)));
-            }
-            Some(Named::OnServer | Named::Sql(_)) => {
-                let id = self.client.entry.id;
-                self.server()?.own_of(id).remove(name.as_slice());
-                let undo = self.client.names.set(&name, None);
-                self.flow.expected.push(Expect::Close(Some(undo)));
-                self.flow.up.pass_frame(len);
-            }
-            // Closing what does not exist is no error; a name of ours is not the client's to close.
-            None => {
-                self.flow.up.omit_frame(len);
-                self.flow.expected.push(Expect::ReplyClose(None));
-            }
-        }
-        Ok(())
-    }
-
-    /// Kind and name of a Describe or Close.
-    pub(super) fn target(&self, len: usize) -> Result<(u8, Vec<u8>), End> {
-        let Some((&kind, rest)) = self.body(len).split_first() else { return Err(unterminated()) };
-        let Some((name, _)) = cstr(rest) else { return Err(unterminated()) };
-        Ok((kind, name.to_vec()))
     }
 }

@@ -56,11 +56,14 @@ impl Batch<'_> {
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
             }
-            if self.must_wait(header) || self.must_change(header) {
+            if self.checking || self.must_wait(header) || self.must_change(header) {
                 self.held = true;
                 return Ok(Next::Io);
             }
-            self.take_request(header, whole)?;
+            if !self.take_request(header, whole)? {
+                self.held = true;
+                return Ok(Next::Io);
+            }
         }
     }
 
@@ -154,21 +157,25 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    fn take_request(&mut self, header: Header, whole: bool) -> Result<(), End> {
+    /// Passes it on, or what stands for it. False where it must wait.
+    fn take_request(&mut self, header: Header, whole: bool) -> Result<bool, End> {
         let len = header.len;
         self.mark_listening();
         if self.client.unsynced && self.flow.expected.is_empty() {
             self.sync_settings();
         }
         match header.kind {
-            b'Q' => return self.query(len, whole),
-            b'P' => match self.listen_stand_in(header, whole) {
-                Some(body) => return self.parse_stand_in(len, &body),
-                None => return self.parse(len, whole),
-            },
+            b'Q' => return self.query(len, whole).map(|()| true),
+            b'P' => {
+                match self.listen_stand_in(header, whole) {
+                    Some(body) => self.parse_stand_in(len, &body)?,
+                    None => self.parse(len, whole)?,
+                }
+                return Ok(true);
+            }
             b'B' => return self.bind(len),
             b'D' => return self.describe(len),
-            b'C' => return self.close(len),
+            b'C' => return self.close(len).map(|()| true),
             b'E' if self.client.listening.is_some() => {
                 let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
                 let expect = self.executed(&portal);
@@ -182,7 +189,7 @@ impl Batch<'_> {
             _ => {}
         }
         self.flow.up.pass_frame(len);
-        Ok(())
+        Ok(true)
     }
 
     /// The bytes of the request's body that are here.

@@ -17,6 +17,9 @@ fn text(out: &mut Vec<u8>, value: &[u8]) {
     out.push(0);
 }
 
+/// Flush.
+pub const FLUSH: &[u8] = b"H\0\0\0\x04";
+
 /// AuthenticationOk.
 pub const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 /// ParseComplete.
@@ -138,6 +141,14 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
 /// Appends a Bind that must fail: of a statement that nobody has.
 pub fn bind_nothing(out: &mut Vec<u8>) {
     frame(out, b'B', |out| out.extend_from_slice(b"\0__turnpike_no_statement\0\0\0\0\0\0\0"));
+}
+
+/// Appends a Describe of the prepared statement `name`.
+pub fn describe_statement(out: &mut Vec<u8>, name: &[u8]) {
+    frame(out, b'D', |out| {
+        out.push(b'S');
+        text(out, name);
+    });
 }
 
 /// Appends a Close of the prepared statement `name`.

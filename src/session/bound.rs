@@ -1,0 +1,244 @@
+//! What uses prepared statements: Bind, Describe and Close, by the client's names, of what the server may know under
+//! another name or not at all.
+
+use super::batch::Batch;
+use super::expect::Expect;
+use super::names::Named;
+use super::requests::{NOBODY, unterminated};
+use super::run::End;
+use crate::core::error::{Error, SqlState};
+use crate::core::limits::FRAME_HEADER;
+use crate::pool::server::Unnamed;
+use crate::pool::statement::SERVER_PREFIX;
+use crate::sql::effect::Traces;
+use crate::wire::message::cstr;
+use crate::wire::reply;
+
+/// What a server calls a statement of the client's.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// As the client does.
+    Same,
+    /// This.
+    Renamed(Box<[u8]>),
+    /// Nothing, and for this reason.
+    Lost(Error),
+    /// That depends on an answer of the server's.
+    Later,
+}
+
+impl Batch<'_> {
+    /// Outside a transaction there are no portals, and statements are ours to forget.
+    pub(super) fn close_alone(&mut self, len: usize) -> Result<bool, End> {
+        let (kind, name) = self.target(len)?;
+        match kind {
+            b'S' if name.is_empty() => self.client.names.unnamed = None,
+            b'S' => drop(self.client.names.set(&name, None)),
+            b'P' => {}
+            // The server says what is wrong with it.
+            _ => return Ok(false),
+        }
+        self.flow.up.omit_frame(len);
+        self.flow.down.insert().extend_from_slice(reply::CLOSE_COMPLETE);
+        Ok(true)
+    }
+
+    /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
+    pub(super) fn ensure_unnamed(&mut self) -> Result<(), End> {
+        let client = self.client.entry.id;
+        let mine = self.client.names.unnamed.clone();
+        if let Some(mine) = &mine {
+            self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
+        }
+        let here = self.server()?.unnamed;
+        match mine {
+            Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
+            Some(mine) => {
+                let Some(body) = &mine.body else { return Ok(()) };
+                reply::parse(self.flow.up.insert(), b"", body);
+                self.client.pool.traffic.server_parses.add(1);
+                self.flow.expected.push(Expect::OurUnnamed);
+                self.own_unnamed(mine.generation)?;
+            }
+            None if here.is_some() => {
+                self.flow.up.insert().extend_from_slice(reply::CLOSE_UNNAMED);
+                self.flow.expected.push(Expect::OurClose(None));
+                self.server()?.unnamed = None;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
+    /// if that differs.
+    pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Resolved, End> {
+        if name.is_empty() {
+            self.ensure_unnamed()?;
+            return Ok(Resolved::Same);
+        }
+        match self.client.names.get(name).cloned() {
+            Some(Named::Shared(statement)) => {
+                if statement.is_changed() {
+                    // What a connection of its own would say (plancache.c, `RevalidateCachedQuery`).
+                    let reason = "cached plan must not change result type";
+                    return Ok(Resolved::Lost(Error::statement(SqlState::FEATURE_NOT_SUPPORTED, reason)));
+                }
+                if self.ensure(&statement)? {
+                    return Ok(Resolved::Later);
+                }
+                self.use_statement(statement.pins, &statement.body)?;
+                Ok(Resolved::Renamed(statement.name.clone()))
+            }
+            // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
+            None if name.starts_with(SERVER_PREFIX) => Ok(Resolved::Renamed([name, b"?"].concat().into())),
+            None | Some(Named::OnServer | Named::Sql(_)) => Ok(Resolved::Same),
+        }
+    }
+
+    /// Bind. False where it must wait.
+    pub(super) fn bind(&mut self, len: usize) -> Result<bool, End> {
+        let body = self.body(len);
+        let names = cstr(body).and_then(|(portal, rest)| Some((portal.len(), cstr(rest)?.0)));
+        let Some((portal, name)) = names.map(|(portal, name)| (portal, name.to_vec())) else {
+            return Err(unterminated());
+        };
+        if name.is_empty() && self.unnamed_is_here() {
+            // The way of most drivers: nothing to change, nothing to copy.
+            self.flow.up.pass_frame(len);
+        } else {
+            let server_name = match self.resolve(&name)? {
+                Resolved::Same => None,
+                Resolved::Renamed(name) => Some(name),
+                Resolved::Lost(reason) => {
+                    self.fail_in_place(len, reason);
+                    return Ok(true);
+                }
+                Resolved::Later => return Ok(false),
+            };
+            if self.client.listening.is_some() {
+                let portal = self.body(len)[..portal].to_vec();
+                let body = self.client.names.body(&name).map(<[u8]>::to_vec);
+                self.bind_listen(&portal, body.as_deref());
+            }
+            self.rename(len, b'B', portal + 1, name.len(), server_name);
+        }
+        self.client.pool.traffic.binds.add(1);
+        self.flow.expected.push(Expect::Bind);
+        Ok(true)
+    }
+
+    /// Whether the server's unnamed statement is the client's, and needs nothing.
+    pub(super) fn unnamed_is_here(&mut self) -> bool {
+        let client = self.client.entry.id;
+        let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
+        let Some(mine) = &self.client.names.unnamed else { return false };
+        self.client.listening.is_none()
+            && mine.pins.is_empty()
+            && here == Some(Unnamed { client, generation: mine.generation })
+    }
+
+    /// The server is made to fail in a request's place, so that all that follows from that does.
+    fn fail_in_place(&mut self, len: usize, reason: Error) {
+        self.flow.up.omit_frame(len);
+        reply::bind_nothing(self.flow.up.insert());
+        self.flow.expected.push(Expect::Doomed(SqlState::UNKNOWN_STATEMENT, Box::new(reason)));
+    }
+
+    /// Notes what executing a prepared statement may leave behind; `body` is its text and what follows a NUL.
+    pub(super) fn use_statement(&mut self, traces: Traces, body: &[u8]) -> Result<(), End> {
+        if traces.is_empty() {
+            return Ok(());
+        }
+        let text = cstr(body).map_or(body, |(text, _)| text);
+        let traces = traces.and(self.client.suspect(traces, Some(text)));
+        if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
+            self.client.hint(traces);
+            return Ok(());
+        }
+        self.prepare_for(traces, text)?;
+        self.client.note(traces, text);
+        Ok(())
+    }
+
+    /// Passes on a request of `len` bytes, with the name of `old` bytes at `at` in its body replaced.
+    pub(super) fn rename(&mut self, len: usize, kind: u8, at: usize, old: usize, new: Option<Box<[u8]>>) {
+        let Some(new) = new else { return self.flow.up.pass_frame(len) };
+        let up = &mut self.flow.up;
+        let head = FRAME_HEADER + at;
+        let before = up.window()[FRAME_HEADER..head].to_vec();
+        up.omit(head + old);
+        let length = u32::try_from(len - 1 - old + new.len()).unwrap_or(u32::MAX);
+        let out = up.insert();
+        out.push(kind);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&before);
+        out.extend_from_slice(&new);
+        up.pass_frame(len - head - old);
+    }
+
+    /// Describe.
+    pub(super) fn describe(&mut self, len: usize) -> Result<bool, End> {
+        let (b'S', name) = self.target(len)? else {
+            self.flow.expected.push(Expect::DescribePortal);
+            self.flow.up.pass_frame(len);
+            return Ok(true);
+        };
+        let server_name = match self.resolve(&name)? {
+            Resolved::Same => None,
+            Resolved::Renamed(name) => Some(name),
+            Resolved::Lost(reason) => {
+                self.fail_in_place(len, reason);
+                return Ok(true);
+            }
+            Resolved::Later => return Ok(false),
+        };
+        self.rename(len, b'D', 1, name.len(), server_name);
+        self.flow.expected.push(Expect::DescribeStatement);
+        Ok(true)
+    }
+
+    /// Close.
+    pub(super) fn close(&mut self, len: usize) -> Result<(), End> {
+        let (b'S', name) = self.target(len)? else {
+            self.flow.expected.push(Expect::Close(None));
+            self.flow.up.pass_frame(len);
+            return Ok(());
+        };
+        if name.is_empty() {
+            let before = self.client.names.unnamed.take();
+            // If the server skips this, its unnamed statement stays whose it was; that is not known before.
+            self.server()?.unnamed = Some(NOBODY);
+            self.flow.expected.push(Expect::CloseUnnamed(before));
+            self.flow.up.pass_frame(len);
+            return Ok(());
+        }
+        match self.client.names.get(&name) {
+            Some(Named::Shared(_)) => {
+                let undo = self.client.names.set(&name, None);
+                self.flow.up.omit_frame(len);
+                self.flow.expected.push(Expect::ReplyClose(Some(undo)));
+            }
+            Some(Named::OnServer | Named::Sql(_)) => {
+                let id = self.client.entry.id;
+                self.server()?.own_of(id).remove(name.as_slice());
+                let undo = self.client.names.set(&name, None);
+                self.flow.expected.push(Expect::Close(Some(undo)));
+                self.flow.up.pass_frame(len);
+            }
+            // Closing what does not exist is no error; a name of ours is not the client's to close.
+            None => {
+                self.flow.up.omit_frame(len);
+                self.flow.expected.push(Expect::ReplyClose(None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Kind and name of a Describe or Close.
+    pub(super) fn target(&self, len: usize) -> Result<(u8, Vec<u8>), End> {
+        let Some((&kind, rest)) = self.body(len).split_first() else { return Err(unterminated()) };
+        let Some((name, _)) = cstr(rest) else { return Err(unterminated()) };
+        Ok((kind, name.to_vec()))
+    }
+}
