@@ -276,7 +276,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// An operator ends where a comment begins.
+    /// An operator ends where a comment begins; one of several characters does not end in a sign, unless it has some
+    /// that standard SQL has no use for (documentation chapter 4.1.3): `=-` is two.
     fn operator(&self, start: usize) -> usize {
         let mut i = start;
         while operator(self.at(i)) && i < self.text.len() {
@@ -284,6 +285,12 @@ impl<'a> Lexer<'a> {
                 break;
             }
             i += 1;
+        }
+        let sign = |i: usize| matches!(self.at(i - 1), b'+' | b'-');
+        if i > start + 1 && sign(i) && !self.text[start..i].iter().any(|b| b"~!@#%^&|`?".contains(b)) {
+            while i > start + 1 && sign(i) {
+                i -= 1;
+            }
         }
         i
     }
@@ -377,6 +384,7 @@ mod tests {
         check("a$b$c", &["a$b$c"]);
         check("1.5e-3+2 0x1F 1_000 .5 1..2", &["1.5e-3", "+", "2", "0x1F", "1_000", ".5", "1", ".", ".2"]);
         check("a<=b @> c/*x*/+--y", &["a", "<=", "b", "@>", "c", "+"]);
+        check("a=-1 @-1 *-+1", &["a", "=", "-", "1", "@-", "1", "*", "-", "+", "1"]);
         check("größe = ü", &["größe", "=", "ü"]);
         check("'open", &["'open"]);
         check(r"E'open\", &[r"E'open\"]);

@@ -6,4 +6,5 @@ pub mod listen;
 pub mod long;
 pub mod prepare;
 pub mod setting;
+pub mod shape;
 pub mod traces;
