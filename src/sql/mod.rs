@@ -1,10 +1,15 @@
 //! Understanding statements, as far as pooling needs to: tokens, and what a statement leaves behind in its session.
 
+pub mod class;
 pub mod effect;
+pub mod facts;
 pub mod lex;
 pub mod listen;
 pub mod long;
+pub mod parse;
+pub mod plain;
 pub mod prepare;
 pub mod setting;
 pub mod shape;
 pub mod traces;
+pub mod walk;

@@ -36,8 +36,25 @@ pub struct Slot {
     pub start: u32,
     /// One past the last byte.
     pub end: u32,
+    /// Which mark of the normal form stands for it, counted from 0: one for a list, however long, and one for a column
+    /// of VALUES in equal rows. [`PARAM`] where `$n` itself stands there.
+    pub mark: u32,
     /// What it looks like.
     pub value: Value,
+}
+
+/// The mark of a parameter outside of lists.
+pub const PARAM: u32 = u32::MAX;
+
+/// One statement of a string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Where it is in the text, without the semicolon.
+    pub text: Range<u32>,
+    /// Where it is in the normal form, likewise.
+    pub normal: Range<u32>,
+    /// Its first mark.
+    pub mark: u32,
 }
 
 /// What one pass over a string of statements finds. Kept and used again, so that reading allocates nothing.
@@ -47,8 +64,8 @@ pub struct Shape {
     pub normal: Vec<u8>,
     /// The lifted values, in order.
     pub slots: Vec<Slot>,
-    /// Where each statement is in the text, without the semicolon; empty ones are left out.
-    pub statements: Vec<Range<u32>>,
+    /// The statements; empty ones are left out.
+    pub statements: Vec<Statement>,
     /// Text of a comment that speaks to Turnpike, without the delimiters.
     pub hint: Option<Range<u32>>,
 }
@@ -126,13 +143,16 @@ enum Before {
 #[derive(Debug, Default)]
 struct State {
     lead: Lead,
-    begins: Option<usize>,
+    /// Where the statement begins in the text and in the normal form, and its first mark.
+    begins: Option<(usize, usize, u32)>,
     before: Before,
     depth: u32,
     /// Depth of the innermost ORDER BY or GROUP BY.
     by: Option<u32>,
-    /// Where the normal form of an IN list begins that has nothing but constants so far.
-    list: Option<usize>,
+    /// Where the normal form of an IN list begins that has nothing but constants so far, and its first slot.
+    list: Option<(usize, usize)>,
+    /// Marks in the normal form so far.
+    marks: u32,
     rows: Option<Rows>,
     /// Depth of BEGIN ATOMIC and CASE inside it: semicolons there end no statement.
     atomic: u32,
@@ -144,9 +164,10 @@ struct State {
 #[derive(Debug)]
 struct Rows {
     depth: u32,
-    /// Where the last row is in the normal form, and where the current one begins.
-    last: Option<Range<usize>>,
-    begins: Option<usize>,
+    /// Where the last row is in the normal form, and its first mark.
+    last: Option<(Range<usize>, u32)>,
+    /// The same of the current one, and its first slot.
+    begins: Option<(usize, u32, usize)>,
 }
 
 struct Pass<'a> {
@@ -212,7 +233,7 @@ impl Pass<'_> {
     #[inline]
     fn token(&mut self, token: Token) {
         if self.state.begins.is_none() {
-            self.state.begins = Some(token.start);
+            self.state.begins = Some((token.start, self.shape.normal.len(), self.state.marks));
         }
         let bytes = &self.text[token.start..token.end];
         if token.kind != Kind::Punct {
@@ -345,7 +366,9 @@ impl Pass<'_> {
     /// Puts a slot in the place of what stands at `at` in the normal form.
     #[inline]
     fn lift(&mut self, token: Token, at: usize, value: Value) {
-        self.shape.slots.push(Slot { start: token.start as u32, end: token.end as u32, value });
+        let mark = self.state.marks;
+        self.state.marks += 1;
+        self.shape.slots.push(Slot { start: token.start as u32, end: token.end as u32, mark, value });
         self.shape.normal.truncate(at);
         let mark = match value {
             _ if self.in_row() => b'v',
@@ -363,16 +386,18 @@ impl Pass<'_> {
     fn unlift(&mut self) {
         let Some(slot) = self.shape.slots.pop() else { return };
         let Some(at) = self.shape.normal.iter().rposition(|&b| b == 0) else { return };
+        self.state.marks -= 1;
         let raw = &self.text[slot.start as usize..slot.end as usize];
         self.shape.normal.splice(at..at + 2, raw.iter().copied());
     }
 
     #[inline]
     fn param(&mut self, token: Token, bytes: &[u8]) {
-        self.shape.slots.push(Slot { start: token.start as u32, end: token.end as u32, value: Value::Param });
         if self.in_row() {
-            self.shape.normal.extend_from_slice(b"\0v ");
+            self.lift(token, self.shape.normal.len(), Value::Param);
         } else {
+            let (start, end) = (token.start as u32, token.end as u32);
+            self.shape.slots.push(Slot { start, end, mark: PARAM, value: Value::Param });
             self.put(bytes);
         }
         self.state.before = Before::Other;
@@ -406,7 +431,7 @@ impl Pass<'_> {
         }
         self.put(&[byte]);
         if byte == b'(' && before == Before::In {
-            self.state.list = Some(self.shape.normal.len());
+            self.state.list = Some((self.shape.normal.len(), self.shape.slots.len()));
         }
     }
 
@@ -418,7 +443,7 @@ impl Pass<'_> {
         if let Some(rows) = &mut self.state.rows
             && rows.depth == self.state.depth
         {
-            rows.begins = Some(self.shape.normal.len());
+            rows.begins = Some((self.shape.normal.len(), self.state.marks, self.shape.slots.len()));
         }
         self.state.depth += 1;
     }
@@ -428,9 +453,9 @@ impl Pass<'_> {
             self.state.by = None;
         }
         self.state.depth = self.state.depth.saturating_sub(1);
-        if let Some(from) = self.state.list.take().filter(|from| *from < self.shape.normal.len()) {
-            self.shape.normal.truncate(from);
-            self.shape.normal.extend_from_slice(b"\0l ");
+        if let Some((from, slot)) = self.state.list.take().filter(|(from, _)| *from < self.shape.normal.len())
+        {
+            self.list_ends(from, slot);
         }
         let depth = self.state.depth;
         self.state.rows.take_if(|rows| rows.depth > depth);
@@ -438,25 +463,45 @@ impl Pass<'_> {
         if rows.depth < depth {
             return;
         }
-        let Some(begins) = rows.begins.take() else { return };
+        let Some((begins, mark, slot)) = rows.begins.take() else { return };
         let here = begins..self.shape.normal.len();
         match &rows.last {
             // Up to the parenthesis that is put next: of equal rows one is enough.
-            Some(last) if self.shape.normal[last.clone()] == self.shape.normal[here.clone()] => {
+            Some((last, first)) if self.shape.normal[last.clone()] == self.shape.normal[here.clone()] => {
                 self.shape.normal.truncate(last.end);
+                let shift = mark - first;
+                for slot in self.shape.slots[slot..].iter_mut().filter(|slot| slot.mark != PARAM) {
+                    slot.mark -= shift;
+                }
+                self.state.marks -= shift;
             }
-            _ => rows.last = Some(here),
+            _ => rows.last = Some((here, mark)),
         }
     }
 
+    /// A list of nothing but constants: one mark stands for all.
+    fn list_ends(&mut self, from: usize, slot: usize) {
+        let slots = &mut self.shape.slots[slot..];
+        let lifted = slots.iter().filter(|slot| slot.mark != PARAM).count() as u32;
+        let mark = self.state.marks - lifted;
+        slots.iter_mut().for_each(|slot| slot.mark = mark);
+        self.state.marks = mark + 1;
+        self.shape.normal.truncate(from);
+        self.shape.normal.extend_from_slice(b"\0l ");
+    }
+
     fn statement_ends(&mut self, at: usize) {
-        if let Some(begins) = self.state.begins.take().filter(|begins| *begins < at) {
+        if let Some((begins, normal, mark)) = self.state.begins.take().filter(|(begins, ..)| *begins < at) {
             let text = &self.text[begins..at];
             let end = begins + text.trim_ascii_end().len();
-            self.shape.statements.push(begins as u32..end as u32);
+            self.shape.statements.push(Statement {
+                text: begins as u32..end as u32,
+                normal: normal as u32..self.shape.normal.len() as u32,
+                mark,
+            });
             self.put(b";");
         }
-        self.state = State::default();
+        self.state = State { marks: self.state.marks, ..State::default() };
     }
 }
 
@@ -530,12 +575,26 @@ mod tests {
     }
 
     #[test]
+    fn every_value_has_its_mark() {
+        let marks = |sql: &str| shape(sql).slots.iter().map(|s| s.mark).collect::<Vec<_>>();
+        assert_eq!(marks("SELECT 1, 'a', $1, 2"), [0, 1, PARAM, 2]);
+        assert_eq!(marks("SELECT 1 WHERE a IN (1, $1, 3) AND b = 5"), [0, 1, 1, 1, 2]);
+        assert_eq!(marks("INSERT INTO t VALUES (1, 'a'), ($1, NULL) RETURNING 7"), [0, 1, 0, 1, 2]);
+        assert_eq!(
+            marks("INSERT INTO t VALUES (1, 'a'), (2, f(3)), (2, f(4)) RETURNING 7"),
+            [0, 1, 2, 3, 2, 3, 4]
+        );
+        assert_eq!(marks("SELECT 'x'::regclass, 1; SELECT 2"), [0, 1]);
+        assert_eq!(marks("VALUES (1), (x IN (2, 3)), (x IN (4)), (5)"), [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
     fn statements_are_told_apart() {
         let texts = |sql: &str| {
             shape(sql)
                 .statements
                 .iter()
-                .map(|s| sql[s.start as usize..s.end as usize].to_string())
+                .map(|s| sql[s.text.start as usize..s.text.end as usize].to_string())
                 .collect::<Vec<_>>()
         };
         assert_eq!(texts(" SELECT 1 ; /* c */ SELECT ';' "), ["SELECT 1", "SELECT ';'"]);
@@ -598,6 +657,8 @@ mod tests {
         fn the_text_is_its_pieces_and_its_values(text in "[a-c'\"$/*\\-;,()0-9 \nEin]{0,60}", conforming: bool) {
             let mut shape = Shape::default();
             shape.read(text.as_bytes(), conforming);
+            let marks = shape.normal.iter().filter(|b| **b == 0).count() as u32;
+            prop_assert!(shape.slots.iter().all(|s| s.mark < marks || s.mark == PARAM));
             let (mut back, mut at) = (String::new(), 0);
             for slot in &shape.slots {
                 let (start, end) = (slot.start as usize, slot.end as usize);
@@ -615,7 +676,8 @@ mod tests {
             let mut shape = Shape::default();
             shape.read(&text, conforming);
             for s in &shape.statements {
-                prop_assert!(s.start < s.end && s.end as usize <= text.len());
+                prop_assert!(s.text.start < s.text.end && s.text.end as usize <= text.len());
+                prop_assert!(s.normal.start < s.normal.end && s.normal.end as usize <= shape.normal.len());
             }
         }
 
