@@ -4,8 +4,9 @@
 use super::effect::{self, Traces};
 use super::facts::{Effect, Facts, Name};
 use super::lex::{Kind, identifier};
+use super::normal::{self, Tok};
 use super::parse::{self, Gap};
-use super::plain::{self, Tok};
+use super::plain;
 use super::shape::{Shape, Statement};
 use super::walk::{self, Named};
 use crate::sql::lex::Token;
@@ -18,8 +19,8 @@ pub fn facts(text: &[u8], shape: &Shape) -> Vec<Facts> {
 /// Longest text whose traces are looked for by words; they cannot be told of longer ones.
 fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
     let own = &text[statement.text.start as usize..statement.text.end as usize];
-    let normal = &shape.normal[statement.normal.start as usize..statement.normal.end as usize];
-    let tokens = plain::tokens(normal);
+    let own_normal = &shape.normal[statement.normal.start as usize..statement.normal.end as usize];
+    let tokens = normal::tokens(own_normal);
     let mut facts = Facts {
         effect: Effect::Unknown,
         verb: String::new(),
@@ -39,7 +40,7 @@ fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
         facts.gap = Some(Gap::Syntax);
     }
     if let Some(query) = lead.query {
-        understand(&tokens[query..], normal.len(), &mut facts, lead.is_run);
+        understand(&tokens[query..], own_normal.len(), &mut facts, lead.is_run);
     } else {
         named_after(&tokens, &lead, &mut facts);
     }
@@ -116,10 +117,15 @@ impl Lead {
         let found = tokens.iter().position(|t| t.is_any(QUERIES));
         let head = &tokens[..found.unwrap_or(tokens.len())];
         let runs = head.iter().any(|t| t.is_any(&["analyze", "analyse"]));
-        let other =
-            head.iter().any(|t| t.is_any(&["create", "execute", "declare", "refresh"])) || found.is_none();
-        if other {
-            let effect = if runs { Effect::Unknown } else { Effect::Utility };
+        let other = head.iter().find(|t| t.is_any(&["create", "execute", "declare", "refresh"]));
+        if other.is_some() || found.is_none() {
+            let effect = match other {
+                Some(_) if !runs => Effect::Utility,
+                Some(t) if t.is("execute") => Effect::Execute,
+                Some(t) if t.is("declare") => Effect::Cursor,
+                Some(_) => Effect::Ddl,
+                None => Effect::Unknown,
+            };
             return Lead { effect, query: None, is_run: runs, words: 1 };
         }
         let write = found.is_some_and(|i| tokens[i].is_any(&["insert", "update", "delete", "merge"]));
@@ -151,8 +157,9 @@ fn after_for(tokens: &[Tok<'_>]) -> Option<usize> {
 /// The query that a table or view is made from.
 fn made_from(tokens: &[Tok<'_>]) -> Option<usize> {
     let view = tokens.iter().take(6).any(|t| t.is_any(&["view", "table"]));
-    let found =
-        tokens.windows(2).position(|w| w[0].is("as") && (w[1].is_any(QUERIES) || w[1].is_punct(b'(')));
+    let begins =
+        |from: usize| tokens[from..].iter().find(|t| !t.is_punct(b'(')).is_some_and(|t| t.is_any(QUERIES));
+    let found = (0..tokens.len()).find(|i| tokens[*i].is("as") && begins(i + 1));
     found.filter(|_| view).map(|i| i + 1)
 }
 

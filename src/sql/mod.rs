@@ -3,13 +3,17 @@
 pub mod class;
 pub mod effect;
 pub mod facts;
+pub mod fingerprint;
 pub mod lex;
 pub mod listen;
 pub mod long;
+pub mod normal;
 pub mod parse;
+mod phrases;
 pub mod plain;
 pub mod prepare;
 pub mod setting;
 pub mod shape;
 pub mod traces;
 pub mod walk;
+pub mod words;

@@ -5,7 +5,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
-use super::plain::Tok;
+use super::normal::Tok;
 use crate::sql::lex::Kind;
 
 /// Longest normal form that is parsed, in bytes.

@@ -12,7 +12,7 @@ use sqlparser::ast::{
 };
 
 use super::facts::{Call, Facts, Name, Operand, Predicate, Roles};
-use super::plain::{INTEGER, MARK};
+use super::normal::{INTEGER, MARK};
 
 /// What a tree says beyond what its facts take: names that look like calls in the tokens and are none.
 #[derive(Debug, Default)]
