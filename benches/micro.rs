@@ -12,15 +12,18 @@ use turnpike::app::cluster::{Cluster, ClusterOptions};
 use turnpike::config::check;
 use turnpike::core::clock::Instant;
 use turnpike::core::stats::{Counter, Latency};
+use turnpike::plan::store::Scope;
+use turnpike::plan::{Planner, Reading};
 use turnpike::pool::Pools;
 use turnpike::pool::pool::Pool;
 use turnpike::pool::wish::Wish;
 use turnpike::session::expect::{Expect, Expected};
 use turnpike::sql::effect;
 use turnpike::sql::lex::Lexer;
+use turnpike::sql::shape::Shape;
 use turnpike::wire::frame;
 
-criterion_group!(benches, stats, framing, responses, statements, leases);
+criterion_group!(benches, stats, framing, responses, statements, plans, leases);
 criterion_main!(benches);
 
 /// What is counted once per statement.
@@ -76,7 +79,7 @@ fn responses(c: &mut Criterion) {
     let mut expected = Expected::default();
     group.bench_function("a result of a thousand rows", |b| {
         b.iter(|| {
-            expected.push(Expect::Query);
+            expected.push(Expect::Query(None));
             let mut rest = black_box(answer.as_slice());
             while let Ok(Some(header)) = frame::server(rest) {
                 match header.kind {
@@ -99,6 +102,49 @@ fn statements(c: &mut Criterion) {
     group.bench_function("effect::scan, select", |b| b.iter(|| effect::scan(black_box(select))));
     group.bench_function("effect::scan, insert", |b| b.iter(|| effect::scan(black_box(insert))));
     group.bench_function("lex::Lexer, insert", |b| b.iter(|| Lexer::new(black_box(insert), true).count()));
+    group.finish();
+}
+
+/// From a text to its plan.
+fn plans(c: &mut Criterion) {
+    let orm = b"SELECT orders.id AS orders_id, orders.customer_id AS orders_customer_id, orders.total AS orders_total \
+        FROM orders JOIN customers ON customers.id = orders.customer_id \
+        WHERE customers.region = 'north' AND orders.total > 100.50 ORDER BY orders.created_at DESC LIMIT 20";
+    let long = format!(
+        "INSERT INTO t (a, b) VALUES {}",
+        vec!["(1, 'some text that is not very short')"; 5_000].join(", ")
+    );
+    let mut group = c.benchmark_group("plan");
+    let mut shape = Shape::default();
+    group.throughput(Throughput::Bytes(orm.len() as u64));
+    group.bench_function("shape::read, an ORM's SELECT", |b| b.iter(|| shape.read(black_box(orm), true)));
+    group.throughput(Throughput::Bytes(long.len() as u64));
+    group.bench_function("shape::read, 5,000 rows", |b| {
+        b.iter(|| shape.read(black_box(long.as_bytes()), true))
+    });
+    let text = format!("INSERT INTO t (a) VALUES ('{}')", "x".repeat(1 << 20));
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("shape::read, one long value", |b| {
+        b.iter(|| shape.read(black_box(text.as_bytes()), true))
+    });
+    group.throughput(Throughput::Elements(1));
+    const READING: Reading = Reading { conforming: true, is_ambiguous: false };
+    let Ok(planner) = Planner::new(&Default::default()) else { return };
+    let scope = Scope { place: 1, generation: 0 };
+    group.bench_function("hit, an ORM's SELECT", |b| {
+        b.iter(|| planner.plan(black_box(orm), READING, scope, Default::default))
+    });
+    let select = b"SELECT abalance FROM pgbench_accounts WHERE aid = 1234567;";
+    group.bench_function("hit, pgbench's SELECT", |b| {
+        b.iter(|| planner.plan(black_box(select), READING, scope, Default::default))
+    });
+    let mut generation = 0;
+    group.bench_function("miss, an ORM's SELECT", |b| {
+        b.iter(|| {
+            generation += 1;
+            planner.plan(black_box(orm), READING, Scope { place: 1, generation }, Default::default)
+        });
+    });
     group.finish();
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod notify;
 mod operations;
+mod plans;
 mod pooling;
 mod protocol;
 mod rust_drivers;

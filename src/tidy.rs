@@ -12,11 +12,12 @@ const FLOORS: &[(&str, u8)] = &[
     ("wire", 1),
     ("sql", 1),
     ("pool", 2),
-    ("session", 3),
-    ("observe", 4),
-    ("admin", 5),
-    ("app", 6),
-    ("cli", 7),
+    ("plan", 3),
+    ("session", 4),
+    ("observe", 5),
+    ("admin", 6),
+    ("app", 7),
+    ("cli", 8),
 ];
 
 /// Imports on one floor, or upwards, each with its reason.

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod operate;
+pub mod plans;
 pub mod session;
 pub mod show;
 pub mod table;

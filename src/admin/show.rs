@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::plans;
 use super::table::{Cell, Table};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
@@ -32,6 +33,16 @@ pub const COMMANDS: &[Command] = &[
     Command { names: &["stats_averages"], help: "averages per second, per database", run: stats_averages },
     Command { names: &["lists"], help: "how many there are of each", run: lists },
     Command { names: &["config"], help: "the configuration, secrets left out", run: config },
+    Command {
+        names: &["plans"],
+        help: "shapes of statements: what was decided, what they did",
+        run: plans::plans,
+    },
+    Command {
+        names: &["fallbacks"],
+        help: "statements that are not understood, and why",
+        run: plans::fallbacks,
+    },
     Command { names: &["memory", "mem"], help: "memory, by what it is used for", run: memory },
     Command { names: &["version"], help: "the version", run: version },
     Command { names: &["help"], help: "this list", run: |_| help() },

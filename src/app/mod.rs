@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::Config;
+use crate::plan::Planner;
 use crate::pool::Pools;
 use crate::session::gate::Gate;
 use crate::session::shared::Shared;
@@ -100,7 +101,7 @@ async fn start(
     };
     let (offer, handed) = offer.map(Offer::split).unzip();
     let sockets = sockets::open(&config, inherited, handed.unwrap_or_default()).await?;
-    let shared = Shared::new(Pools::new(&config)?, Gate::new(&config)?, config);
+    let shared = Shared::new(Pools::new(&config)?, Planner::new(&config.plan)?, Gate::new(&config)?, config);
     let before = match offer {
         Some(offer) => offer.accept(&shared).await?,
         None => None,

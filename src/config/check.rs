@@ -15,7 +15,7 @@ pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
 use super::words::{FORMATS, MODES, SSL_MODES, nearest};
 use super::{
-    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, OwnPatience, Patience,
+    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, OwnPatience, Patience, Plan,
     PoolMode, PoolSettings, SslMode,
 };
 use crate::core::limits;
@@ -86,7 +86,8 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let admin = admin(&sections.table("admin"), &databases);
     let http = http(&sections.table("http"), &general);
     let log = log(&sections.table("log"));
-    Some(Config { general, tls, http, log, admin, auth, hba, backends, databases, users })
+    let plan = plan(&sections.table("plan"));
+    Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, databases, users })
 }
 
 /// Reports names that occur twice. Case counts, as it does to Postgres.
@@ -239,6 +240,17 @@ fn admin(section: &Section<'_>, databases: &[Database]) -> Admin {
         database,
         admins: section.texts("admins").unwrap_or_default(),
         readers: section.texts("readers").unwrap_or_default(),
+    }
+}
+
+fn plan(section: &Section<'_>) -> Plan {
+    let functions = |key: &str| section.texts(key).unwrap_or_default();
+    Plan {
+        max_memory: section
+            .size("max_memory", 1 << 20..=usize::MAX >> 1)
+            .map_or(super::PLAN_MEMORY, |size| size as u64),
+        read_functions: functions("read_functions"),
+        write_functions: functions("write_functions"),
     }
 }
 

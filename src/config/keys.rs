@@ -70,6 +70,7 @@ pub const SECTIONS: &[Spec] = &[
     Spec::one("http", HTTP),
     Spec::one("log", LOG),
     Spec::one("admin", ADMIN),
+    Spec::one("plan", PLAN),
     Spec::one("auth", AUTH),
     Spec::one("pool", POOL),
     Spec::many("backend", BACKEND, &[]),
@@ -105,6 +106,8 @@ const LOG: &[Key] = &[
 ];
 
 const ADMIN: &[Key] = &[live("database", "turnpike"), live("admins", ""), live("readers", "")];
+
+const PLAN: &[Key] = &[fixed("max_memory", "64MiB"), live("read_functions", ""), live("write_functions", "")];
 
 const AUTH: &[Key] = &[
     live("query", ""),

@@ -31,6 +31,8 @@ pub struct Config {
     pub log: Log,
     /// `[admin]`
     pub admin: Admin,
+    /// `[plan]`
+    pub plan: Plan,
     /// `[auth]`
     pub auth: Auth,
     /// `[[hba]]`, in order.
@@ -105,6 +107,26 @@ pub struct Admin {
     pub admins: Vec<String>,
     /// Users who may only SHOW.
     pub readers: Vec<String>,
+}
+
+/// Default of `plan.max_memory`, in bytes.
+pub const PLAN_MEMORY: u64 = 64 << 20;
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { max_memory: PLAN_MEMORY, read_functions: Vec::new(), write_functions: Vec::new() }
+    }
+}
+
+/// `[plan]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// About how much memory plans may take, in bytes.
+    pub max_memory: u64,
+    /// Functions that only read, whatever the catalog says: names, with or without schema.
+    pub read_functions: Vec<String>,
+    /// Functions that may write, whatever the catalog says.
+    pub write_functions: Vec<String>,
 }
 
 /// `[auth]`

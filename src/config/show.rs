@@ -60,6 +60,9 @@ impl Config {
         rows.add("admin", "database", &self.admin.database);
         rows.add("admin", "admins", joined(&self.admin.admins));
         rows.add("admin", "readers", joined(&self.admin.readers));
+        rows.add("plan", "max_memory", show_size(self.plan.max_memory));
+        rows.add("plan", "read_functions", joined(&self.plan.read_functions));
+        rows.add("plan", "write_functions", joined(&self.plan.write_functions));
         let query = self.auth.query.as_ref();
         rows.add("auth", "query", query.map_or("", |q| q.sql.as_str()));
         rows.add("auth", "user", query.map_or("", |q| q.user.as_str()));

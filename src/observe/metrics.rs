@@ -68,6 +68,7 @@ pub fn collect(shared: &Shared) -> Vec<Family> {
     families.extend(totals(shared, &shared.totals));
     families.push(limits(&shared.totals));
     families.push(pinned(shared));
+    families.extend(plans(shared));
     families.extend(pools(&shared.pools.pool_rows()));
     families.extend(process::families(shared.started));
     families
@@ -131,6 +132,21 @@ fn limits(t: &Totals) -> Family {
     ]
     .into_iter()
     .fold(family, |family, (limit, counter)| family.with(&[("limit", limit)], counter.get() as f64))
+}
+
+/// Plans, and what was not understood. Shapes are no labels: there may be any number of them.
+fn plans(shared: &Shared) -> Vec<Family> {
+    let planner = &shared.planner;
+    let (count, memory) = planner.store.size();
+    let one = |name, kind, help, value: u64| Family::new(name, kind, help).with(&[], value as f64);
+    let help = "Statements run that were not understood, by reason.";
+    let gaps = Family::new("turnpike_statements_not_understood_total", Kind::Counter, help);
+    vec![
+        one("turnpike_plans", Kind::Gauge, "Plans kept.", count),
+        one("turnpike_plan_bytes", Kind::Gauge, "About how much memory they take.", memory),
+        one("turnpike_plans_built_total", Kind::Counter, "Plans built.", planner.store.built.get()),
+        planner.gaps().fold(gaps, |family, (gap, n)| family.with(&[("reason", gap.label())], n as f64)),
+    ]
 }
 
 /// Why clients keep their server connections.

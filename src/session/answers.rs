@@ -53,6 +53,9 @@ impl Batch<'_> {
                 self.unsettled();
             }
             if matches!(header.kind, b'D' | b'd') {
+                if self.running.is_some() && self.is_explaining() {
+                    self.explained_frame(header.kind, header.len);
+                }
                 if self.flow.expected.answer(header.kind) == Fate::Violation {
                     return Err(self.violation(header.kind));
                 }
@@ -115,6 +118,7 @@ impl Batch<'_> {
             }
             kind => {
                 if kind == b'C' && whole && !self.flow.expected.is_ours() {
+                    self.count_plan(len);
                     self.command_complete(len);
                     if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
                         let listen = Listen::clone(listen);
@@ -163,6 +167,7 @@ impl Batch<'_> {
             self.echoed = true;
             return Ok(());
         }
+        let explaining = self.running.is_some() && self.is_explaining();
         let about_state = self.asked.is_some() && self.is_inquiry();
         match (status, self.flow.expected.ready()) {
             (Some(status), Some(true)) => {
@@ -184,12 +189,36 @@ impl Batch<'_> {
                 if about_state {
                     self.settled();
                 }
+                if explaining {
+                    self.flow.down.omit_frame(len);
+                    self.client.status = status;
+                    self.explained();
+                    return Ok(());
+                }
                 self.client.status = status;
                 self.flow.down.omit_frame(len);
                 Ok(())
             }
             _ => Err(self.violation(b'Z')),
         }
+    }
+
+    /// What a plan's statement has done, by its tag.
+    #[inline]
+    fn count_plan(&mut self, len: usize) {
+        let Some(plan) = self.flow.expected.plan() else { return };
+        let window = self.flow.down.window();
+        let tag = command_tag(&window[..len.min(window.len())]);
+        let digits = tag.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let rows = tag[tag.len() - digits..]
+            .iter()
+            .fold(0u64, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0')));
+        plan.uses.calls.add(1);
+        plan.uses.rows.add(rows);
+        if let Some(gap) = plan.gap {
+            self.client.shared.planner.count_gap(gap);
+        }
+        self.done = Some(plan.clone());
     }
 
     /// Statements that take away what the session had.
@@ -213,6 +242,7 @@ impl Batch<'_> {
                 client.names.unnamed = None;
                 client.listening = None;
                 client.settings = client.initial.clone();
+                client.reading = None;
                 client.pins = client.pins.of(Traces::SESSION);
                 client.serial = false;
                 client.doubts = None;
@@ -255,6 +285,10 @@ impl Batch<'_> {
 
     fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
         self.client.pool.traffic.errors.add(1);
+        if let Some(plan) = self.flow.expected.plan() {
+            plan.uses.calls.add(1);
+            plan.uses.errors.add(1);
+        }
         let fields = ErrorFields::of(self.frame(len));
         let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
         if matches!(code, SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION)
@@ -279,6 +313,10 @@ impl Batch<'_> {
         let doomed = match self.flow.expected.front() {
             Some(Expect::OurQuery(Ours::Settings)) if !fatal => {
                 return Err(self.settings_refused(code, &text));
+            }
+            Some(Expect::OurQuery(Ours::Explained)) if !fatal => {
+                self.explained_error(len);
+                return Ok(());
             }
             Some(Expect::OurQuery(_)) if !fatal => return self.our_error(len, whole),
             Some(Expect::Doomed(by, error)) if whole && *by == code => Some(error.clone()),

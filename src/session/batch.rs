@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::entry::Doing;
 use super::expect::Expected;
+use super::explained::Running;
 use super::inquiry::Asked;
 use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Severity, SqlState};
+use crate::plan::Held;
 use crate::pool::hub::Channel;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
@@ -64,6 +66,12 @@ pub struct Batch<'a> {
     pub checking: bool,
     /// What parameters it has.
     pub params: Option<Vec<u8>>,
+    /// What is run for EXPLAIN (ROUTE, ANALYZE).
+    pub running: Option<Box<Running>>,
+    /// The plan of what was bound last, to the unnamed portal.
+    pub bound: Option<Held>,
+    /// The plan of what has been answered but for ReadyForQuery.
+    pub done: Option<Held>,
     /// What the server has been asked about the client's state.
     pub asked: Option<Box<Asked>>,
     /// An error of a statement of ours that explains the client's next one.
@@ -100,6 +108,9 @@ impl<'a> Batch<'a> {
             answered: false,
             held: false,
             checking: false,
+            running: None,
+            bound: None,
+            done: None,
             params: None,
             echoed: false,
             asked: None,
@@ -371,6 +382,9 @@ impl<'a> Batch<'a> {
         traffic.queries.add(1);
         if let Some(begun) = self.begun.replace(now) {
             let took = now.micros_since(begun);
+            if let Some(plan) = self.done.take() {
+                plan.uses.latency.record_us(took);
+            }
             traffic.query_time_us.add(took);
             traffic.query_latency.record_us(took);
         }

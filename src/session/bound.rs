@@ -48,6 +48,7 @@ impl Batch<'_> {
         let client = self.client.entry.id;
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
+            self.bound = self.client.current(mine.plan.clone(), mine.body.as_deref().unwrap_or_default());
             self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
         }
         let here = self.server()?.unnamed;
@@ -78,7 +79,7 @@ impl Batch<'_> {
             return Ok(Resolved::Same);
         }
         match self.client.names.get(name).cloned() {
-            Some(Named::Shared(statement)) => {
+            Some(Named::Shared(statement, plan)) => {
                 if statement.is_changed() {
                     // What a connection of its own would say (plancache.c, `RevalidateCachedQuery`).
                     let reason = "cached plan must not change result type";
@@ -87,6 +88,7 @@ impl Batch<'_> {
                 if self.ensure(&statement)? {
                     return Ok(Resolved::Later);
                 }
+                self.bound = self.client.current(plan, &statement.body);
                 self.use_statement(statement.pins, &statement.body)?;
                 Ok(Resolved::Renamed(statement.name.clone()))
             }
@@ -214,7 +216,7 @@ impl Batch<'_> {
             return Ok(());
         }
         match self.client.names.get(&name) {
-            Some(Named::Shared(_)) => {
+            Some(Named::Shared(..)) => {
                 let undo = self.client.names.set(&name, None);
                 self.flow.up.omit_frame(len);
                 self.flow.expected.push(Expect::ReplyClose(Some(undo)));

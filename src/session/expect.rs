@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::names::{Names, Undo, UnnamedText};
 use crate::core::error::{Error, SqlState};
+use crate::plan::Held;
 use crate::pool::statement::Prepared;
 use crate::sql::listen::Listen;
 
 /// One thing that a server owes, or that the client is owed by us in that place.
 #[derive(Debug)]
 pub enum Expect {
-    /// Everything up to ReadyForQuery: simple Query, FunctionCall.
-    Query,
+    /// Everything up to ReadyForQuery: simple Query with its plan, FunctionCall.
+    Query(Option<Held>),
     /// ParseComplete for a named statement, under our name.
     Parse(Arc<Prepared>, Box<Undo>),
     /// ParseComplete for a named statement that the server knows under the client's own name.
@@ -26,8 +27,8 @@ pub enum Expect {
     DescribeStatement,
     /// RowDescription or NoData.
     DescribePortal,
-    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
-    Execute,
+    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended; with the plan of what is run.
+    Execute(Option<Held>),
     /// CommandComplete of the statement that stands for this one.
     Listen(Box<Listen>),
     /// CloseComplete of a portal, or of a statement that the server knows under the client's own name.
@@ -71,6 +72,8 @@ pub enum Ours {
     Sequences,
     /// LISTEN or NOTIFY on the client's behalf.
     Echo,
+    /// Runs what EXPLAIN (ROUTE, ANALYZE) is about.
+    Explained,
 }
 
 /// What to do with a frame from the server.
@@ -127,13 +130,13 @@ impl Expected {
     /// Notes that a message was sent.
     #[inline]
     pub fn push(&mut self, expect: Expect) {
-        if matches!(expect, Expect::Query | Expect::Sync | Expect::OurQuery(_)) {
+        if matches!(expect, Expect::Query(_) | Expect::Sync | Expect::OurQuery(_)) {
             self.ready += 1;
         }
         match expect {
             Expect::Sync => (self.skipping, self.open) = (false, false),
             // A simple Query ends the transaction that messages before it have begun.
-            Expect::Query | Expect::OurQuery(_) => self.open = false,
+            Expect::Query(_) | Expect::OurQuery(_) => self.open = false,
             // No message was sent.
             Expect::ReplyParse(_) | Expect::ReplyClose(_) => {}
             _ => self.open = true,
@@ -217,6 +220,14 @@ impl Expected {
         )
     }
 
+    /// What comes next is the client's to see, though the statement was sent by us.
+    pub fn no_longer_ours(&mut self) {
+        self.front();
+        if let Some(first @ Expect::OurQuery(_)) = self.queue.front_mut() {
+            *first = Expect::Query(None);
+        }
+    }
+
     /// Forgets everything; keeps the memory.
     pub fn clear(&mut self) {
         self.queue.clear();
@@ -272,17 +283,26 @@ impl Expected {
         self.queue.front()
     }
 
+    /// The plan of the statement that the next frame answers.
+    #[inline]
+    pub fn plan(&mut self) -> Option<&Held> {
+        match self.front()? {
+            Expect::Query(plan) | Expect::Execute(plan) => plan.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Takes a frame of this kind as an answer; everything but errors, ReadyForQuery, and what may come at any time.
     #[inline]
     pub fn answer(&mut self, kind: u8) -> Fate {
         let Some(front) = self.front() else { return Fate::Violation };
         let (done, fate) = match (kind, front) {
-            (b'D' | b'd', Expect::Query | Expect::Execute) => (false, Fate::Forward),
-            (b'C', Expect::Execute | Expect::Listen(_)) => (true, Fate::Forward),
-            (b'T' | b'C' | b'I' | b'H' | b'c' | b'V', Expect::Query) => (false, Fate::Forward),
-            (b'G', Expect::Query | Expect::Execute) => (false, Fate::Forward),
-            (b'H' | b'c', Expect::Execute) => (false, Fate::Forward),
-            (b'I' | b's', Expect::Execute) => (true, Fate::Forward),
+            (b'D' | b'd', Expect::Query(_) | Expect::Execute(_)) => (false, Fate::Forward),
+            (b'C', Expect::Execute(_) | Expect::Listen(_)) => (true, Fate::Forward),
+            (b'T' | b'C' | b'I' | b'H' | b'c' | b'V', Expect::Query(_)) => (false, Fate::Forward),
+            (b'G', Expect::Query(_) | Expect::Execute(_)) => (false, Fate::Forward),
+            (b'H' | b'c', Expect::Execute(_)) => (false, Fate::Forward),
+            (b'I' | b's', Expect::Execute(_)) => (true, Fate::Forward),
             (b'1', Expect::Parse(..) | Expect::ParseRaw(_) | Expect::ParseUnnamed(_)) => {
                 (true, Fate::Forward)
             }
@@ -294,7 +314,7 @@ impl Expected {
             (b't', Expect::OurDescribe(_)) => (false, Fate::Swallow),
             (b'T' | b'n', Expect::OurDescribe(_)) => (true, Fate::Swallow),
             (b'3', Expect::OurClose(_)) => (true, Fate::Swallow),
-            (b'T' | b'D' | b'C', Expect::OurQuery(_)) => (false, Fate::Swallow),
+            (b'T' | b'D' | b'C' | b'I', Expect::OurQuery(_)) => (false, Fate::Swallow),
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),
         };
@@ -317,7 +337,7 @@ impl Expected {
             self.ready -= 1;
         }
         let synced = self.queue.iter().any(|e| matches!(e, Expect::Sync));
-        self.open |= matches!(self.queue.front(), Some(Expect::Execute)) && !synced;
+        self.open |= matches!(self.queue.front(), Some(Expect::Execute(_))) && !synced;
         if matches!(self.queue.get(1), Some(Expect::CopyEnd)) {
             self.copy_in = false;
             self.queue.remove(1);
@@ -329,7 +349,7 @@ impl Expected {
     pub fn ready(&mut self) -> Option<bool> {
         self.front();
         let ours = match self.pop()? {
-            Expect::Query | Expect::Sync => false,
+            Expect::Query(_) | Expect::Sync => false,
             Expect::OurQuery(_) => true,
             _ => return None,
         };
@@ -343,7 +363,7 @@ impl Expected {
     pub fn error(&mut self, mut dropped: impl FnMut(Expect)) {
         self.copy_in = false;
         match self.front() {
-            Some(Expect::Query | Expect::OurQuery(_)) => return,
+            Some(Expect::Query(_) | Expect::OurQuery(_)) => return,
             // An error between Sync and ReadyForQuery: deferred constraints, say. ReadyForQuery follows.
             Some(Expect::Sync) | None => return,
             _ => {}
@@ -352,7 +372,7 @@ impl Expected {
             match entry {
                 Expect::Sync => return self.queue.push_front(entry),
                 // A simple Query is skipped like everything else.
-                Expect::Query | Expect::OurQuery(_) => self.ready -= 1,
+                Expect::Query(_) | Expect::OurQuery(_) => self.ready -= 1,
                 _ => {}
             }
             dropped(entry);
@@ -381,7 +401,7 @@ mod tests {
             Expect::ParseUnnamed(None),
             Expect::Bind,
             Expect::DescribePortal,
-            Expect::Execute,
+            Expect::Execute(None),
             Expect::Sync,
         ]);
         assert!(answers(&mut e, b"12TDDC").iter().all(|f| *f == Fate::Forward));
@@ -391,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_not_over_without_its_sync() {
-        let mut e = queue([Expect::ParseUnnamed(None), Expect::Bind, Expect::Execute]);
+        let mut e = queue([Expect::ParseUnnamed(None), Expect::Bind, Expect::Execute(None)]);
         answers(&mut e, b"12C");
         assert!(e.is_answered() && !e.is_empty() && e.needs_sync());
         e.push(Expect::Sync);
@@ -408,12 +428,13 @@ mod tests {
     fn an_answer_out_of_place_is_a_violation() {
         assert_eq!(queue([Expect::Bind]).answer(b'1'), Fate::Violation);
         assert_eq!(queue([]).answer(b'D'), Fate::Violation);
-        assert_eq!(queue([Expect::Execute]).ready(), None);
+        assert_eq!(queue([Expect::Execute(None)]).ready(), None);
     }
 
     #[test]
     fn an_error_skips_to_the_sync() {
-        let mut e = queue([Expect::OurUnnamed, Expect::Bind, Expect::Execute, Expect::Sync, Expect::Bind]);
+        let mut e =
+            queue([Expect::OurUnnamed, Expect::Bind, Expect::Execute(None), Expect::Sync, Expect::Bind]);
         let mut dropped = 0;
         e.error(|_| dropped += 1);
         assert_eq!((dropped, e.is_skipping()), (3, false));
@@ -426,7 +447,7 @@ mod tests {
 
     #[test]
     fn an_error_skips_a_simple_query_before_the_sync() {
-        let mut e = queue([Expect::Bind, Expect::Query, Expect::Sync]);
+        let mut e = queue([Expect::Bind, Expect::Query(None), Expect::Sync]);
         e.error(|_| {});
         assert_eq!(e.ready_owed(), 1);
         assert_eq!(e.ready(), Some(true));
@@ -435,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_simple_query_goes_on_to_ready_after_an_error() {
-        let mut e = queue([Expect::Query, Expect::Query]);
+        let mut e = queue([Expect::Query(None), Expect::Query(None)]);
         e.error(|_| panic!("nothing is dropped"));
         assert_eq!(e.ready(), Some(true));
         assert_eq!(e.ready_owed(), 1);
@@ -443,7 +464,7 @@ mod tests {
 
     #[test]
     fn copy_in_swallows_the_syncs_before_its_data() {
-        let mut e = queue([Expect::Execute, Expect::Sync]);
+        let mut e = queue([Expect::Execute(None), Expect::Sync]);
         assert_eq!(e.answer(b'G'), Fate::Forward);
         assert!(e.is_copying_in() && e.ready_owed() == 0 && e.needs_sync());
         e.copy_ended();
@@ -455,7 +476,7 @@ mod tests {
 
     #[test]
     fn copy_data_sent_ahead_keeps_its_sync() {
-        let mut e = queue([Expect::Execute]);
+        let mut e = queue([Expect::Execute(None)]);
         e.copy_ended();
         e.push(Expect::Sync);
         assert_eq!(e.answer(b'G'), Fate::Forward);
@@ -466,7 +487,7 @@ mod tests {
 
     #[test]
     fn copy_that_fails_in_an_extended_batch_waits_for_a_sync() {
-        let mut e = queue([Expect::Execute, Expect::Sync]);
+        let mut e = queue([Expect::Execute(None), Expect::Sync]);
         e.answer(b'G');
         e.error(|_| {});
         assert!(e.is_skipping());

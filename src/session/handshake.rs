@@ -104,6 +104,7 @@ impl Seat {
             serial: false,
             messy: false,
             doubts: None,
+            reading: None,
             names: Names::default(),
             lease: None,
             leased_at: Instant::now(),

@@ -225,6 +225,7 @@ impl Client {
 
     /// The session's settings are these from now on, and its server connection has them.
     pub fn adopt_settings(&mut self, settings: Settings) {
+        self.reading = None;
         self.settings = if settings.is_empty() {
             self.pool.neutral().clone()
         } else {

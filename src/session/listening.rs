@@ -11,6 +11,7 @@ use super::batch::{Batch, Next};
 use super::expect::{Expect, Ours};
 use super::run::{Client, End};
 use crate::core::limits::FRAME_HEADER;
+use crate::plan::Held;
 use crate::pool::hub::{Channel, Hub, Mailbox, quoted};
 use crate::sql::effect::Traces;
 use crate::sql::listen::{Listen, STANDS_FOR};
@@ -299,13 +300,13 @@ impl Batch<'_> {
     }
 
     /// What executing this portal answers.
-    pub fn executed(&mut self, portal: &[u8]) -> Expect {
+    pub fn executed(&mut self, portal: &[u8], plan: Option<Held>) -> Expect {
         match &self.client.listening {
             Some(l) => match &l.portal {
                 Some((name, listen)) if **name == *portal => Expect::Listen(Box::new(listen.clone())),
-                _ => Expect::Execute,
+                _ => Expect::Execute(plan),
             },
-            None => Expect::Execute,
+            None => Expect::Execute(plan),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::plan::Held;
 use crate::pool::statement::Prepared;
 use crate::sql::effect::Traces;
 
@@ -11,7 +12,7 @@ use crate::sql::effect::Traces;
 #[derive(Clone, Debug)]
 pub enum Named {
     /// A statement that can be prepared on any server.
-    Shared(Arc<Prepared>),
+    Shared(Arc<Prepared>, Option<Held>),
     /// A statement too long to be kept: it is on the client's pinned server under the client's own name.
     OnServer,
     /// Prepared by SQL, and prepared again by it on each server that the client gets, under its own name.
@@ -42,6 +43,8 @@ pub struct UnnamedText {
     pub body: Option<Box<[u8]>>,
     /// What executing it may leave behind.
     pub pins: Traces,
+    /// What was decided about it.
+    pub plan: Option<Held>,
     /// Which of the client's unnamed statements it is.
     pub generation: u32,
 }
@@ -77,7 +80,7 @@ impl Names {
             return self.unnamed.as_ref()?.body.as_deref();
         }
         match self.get(name)? {
-            Named::Shared(statement) => Some(&statement.body),
+            Named::Shared(statement, _) => Some(&statement.body),
             Named::OnServer | Named::Sql(_) => None,
         }
     }
@@ -97,7 +100,7 @@ impl Names {
 
     /// What the client calls the statement that servers know as `server_name`.
     pub fn called(&self, server_name: &[u8]) -> Option<&[u8]> {
-        let same = |meaning: &Named| matches!(meaning, Named::Shared(s) if *s.name == *server_name);
+        let same = |meaning: &Named| matches!(meaning, Named::Shared(s, _) if *s.name == *server_name);
         self.named.as_ref()?.iter().find(|(_, meaning)| same(meaning)).map(|(name, _)| &**name)
     }
 
@@ -123,9 +126,14 @@ impl Names {
     }
 
     /// Replaces the unnamed statement; returns the one before it.
-    pub fn set_unnamed(&mut self, body: Option<&[u8]>, pins: Traces) -> Option<Arc<UnnamedText>> {
+    pub fn set_unnamed(
+        &mut self,
+        body: Option<&[u8]>,
+        pins: Traces,
+        plan: Option<Held>,
+    ) -> Option<Arc<UnnamedText>> {
         self.generation = self.generation.wrapping_add(1);
-        let text = UnnamedText { body: body.map(Into::into), pins, generation: self.generation };
+        let text = UnnamedText { body: body.map(Into::into), pins, plan, generation: self.generation };
         self.unnamed.replace(Arc::new(text))
     }
 

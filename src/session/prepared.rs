@@ -33,7 +33,8 @@ impl Batch<'_> {
         let name = name.to_vec();
         self.may_prepare()?;
         self.client.pool.traffic.client_parses.add(1);
-        self.client.names.set(&name, Some(Named::Shared(statement)));
+        let plan = self.client.plan_of(&statement.body);
+        self.client.names.set(&name, Some(Named::Shared(statement, plan)));
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::PARSE_COMPLETE);
         Ok(true)
@@ -82,7 +83,7 @@ impl Batch<'_> {
     pub(super) fn ensure_own(&mut self, name: &[u8]) -> Result<(), End> {
         let id = self.client.entry.id;
         match self.client.names.get(name).cloned() {
-            Some(Named::Shared(statement)) => {
+            Some(Named::Shared(statement, _)) => {
                 let known = self.server()?.own_of(id).insert(name.into(), statement.id);
                 if known != Some(statement.id) {
                     reply::parse(self.flow.up.insert(), name, statement.to_parse());
@@ -124,7 +125,7 @@ impl Batch<'_> {
             return self.parse(len, true);
         }
         if name.is_empty() {
-            let before = self.client.names.set_unnamed(Some(body), Traces::NONE);
+            let before = self.client.names.set_unnamed(Some(body), Traces::NONE, None);
             let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
             self.own_unnamed(generation)?;
             self.flow.up.omit_frame(len);
@@ -141,16 +142,17 @@ impl Batch<'_> {
         let before = if kept {
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
-            let traces = effect::scan(text);
+            let plan = self.client.plan(text);
+            let traces = self.client.traces(&plan, text);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
             }
             let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
-            self.client.names.set_unnamed(Some(body), traces)
+            self.client.names.set_unnamed(Some(body), traces, Some(plan))
         } else {
             self.client.pins.add(Traces::LARGE);
-            self.client.names.set_unnamed(None, Traces::LARGE)
+            self.client.names.set_unnamed(None, Traces::LARGE, None)
         };
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
@@ -163,7 +165,7 @@ impl Batch<'_> {
     /// Parse of a named statement.
     pub(super) fn parse_named(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
         match self.client.names.get(name).cloned() {
-            Some(Named::Shared(known)) => return self.parse_duplicate(len, name, &known),
+            Some(Named::Shared(known, _)) => return self.parse_duplicate(len, name, &known),
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
@@ -181,7 +183,8 @@ impl Batch<'_> {
         statement: Arc<Prepared>,
     ) -> Result<(), End> {
         self.may_prepare()?;
-        let undo = self.client.names.set(name, Some(Named::Shared(statement.clone())));
+        let plan = self.client.plan_of(&statement.body);
+        let undo = self.client.names.set(name, Some(Named::Shared(statement.clone(), plan)));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {
             self.flow.expected.push(Expect::Parse(statement.clone(), undo));

@@ -8,7 +8,7 @@ use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED};
 use crate::pool::server::Unnamed;
-use crate::sql::effect::{self, Traces};
+use crate::sql::effect::Traces;
 use crate::sql::long;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::{TxStatus, cstr};
@@ -167,7 +167,8 @@ impl Batch<'_> {
         match header.kind {
             b'Q' => return self.query(len, whole).map(|()| true),
             b'P' => {
-                match self.listen_stand_in(header, whole) {
+                let stand_in = self.listen_stand_in(header, whole);
+                match stand_in.or_else(|| self.explain_stand_in(header, whole)) {
                     Some(body) => self.parse_stand_in(len, &body)?,
                     None => self.parse(len, whole)?,
                 }
@@ -176,13 +177,8 @@ impl Batch<'_> {
             b'B' => return self.bind(len),
             b'D' => return self.describe(len),
             b'C' => return self.close(len).map(|()| true),
-            b'E' if self.client.listening.is_some() => {
-                let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
-                let expect = self.executed(&portal);
-                self.flow.expected.push(expect);
-            }
-            b'E' => self.flow.expected.push(Expect::Execute),
-            b'F' => self.flow.expected.push(Expect::Query),
+            b'E' => self.execute(len),
+            b'F' => self.flow.expected.push(Expect::Query(None)),
             b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
             b'c' | b'f' => self.flow.expected.copy_ended(),
             // Flush, COPY data, and a Sync that the server ignores while it reads COPY data.
@@ -199,12 +195,21 @@ impl Batch<'_> {
     }
 
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        let mut plan = None;
         if whole {
             let Self { client, flow, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
-            let traces = effect::scan(text);
+            let held = client.plan(text);
+            if held.explains.is_some() && self.explain(len, &held)? {
+                return Ok(());
+            }
+            let Self { client, flow, .. } = self;
+            let body = &flow.up.window()[FRAME_HEADER..len];
+            let text = body.strip_suffix(b"\0").unwrap_or(body);
+            let traces = client.traces(&held, text);
             let traces = traces.and(client.suspect(traces, Some(text)));
+            plan = Some(held);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
@@ -220,9 +225,21 @@ impl Batch<'_> {
         // A simple Query drops the unnamed statement (protocol, "Extended Query").
         self.client.names.unnamed = None;
         self.server()?.unnamed = None;
-        self.flow.expected.push(Expect::Query);
+        self.flow.expected.push(Expect::Query(plan));
         self.flow.up.pass_frame(len);
         Ok(())
+    }
+
+    fn execute(&mut self, len: usize) {
+        let plan = self.bound.clone().filter(|_| self.body(len).first() == Some(&0));
+        let expect = match &self.client.listening {
+            None => Expect::Execute(plan),
+            Some(_) => {
+                let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
+                self.executed(&portal, plan)
+            }
+        };
+        self.flow.expected.push(expect);
     }
 }
 

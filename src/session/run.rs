@@ -10,6 +10,7 @@ use super::doubts::Doubts;
 use super::entry::{Entry, Verdict};
 use super::listening::Listening;
 use super::names::Names;
+use super::planned::Place;
 use super::shared::Shared;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -62,6 +63,8 @@ pub struct Client {
     pub messy: bool,
     /// What its statements may have left behind since the server was last asked.
     pub doubts: Option<Box<Doubts>>,
+    /// How its texts are read, where that is known.
+    pub reading: Option<Place>,
     /// Largest message it may send, in bytes.
     pub max_message: usize,
 }

@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::peers::Peers;
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
+use crate::plan::Planner;
 use crate::pool::{Pools, cancel};
 
 /// Shared by every session and observer; lives as long as the process.
@@ -25,6 +26,8 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// All pools.
     pub pools: Pools,
+    /// What is known of their statements.
+    pub planner: Planner,
     /// Who may come in.
     pub gate: Gate,
     /// Process-wide counters.
@@ -84,10 +87,11 @@ pub struct Totals {
 
 impl Shared {
     /// Everything that the configuration calls for, nothing of it connected yet.
-    pub fn new(pools: Pools, gate: Gate, config: Config) -> Arc<Shared> {
+    pub fn new(pools: Pools, planner: Planner, gate: Gate, config: Config) -> Arc<Shared> {
         Arc::new(Shared {
             config: ArcSwap::from_pointee(config),
             pools,
+            planner,
             gate,
             totals: Arc::default(),
             peers: Peers::default(),

@@ -33,6 +33,9 @@ pub enum Gap {
 }
 
 impl Gap {
+    /// All of them, in order.
+    pub const ALL: [Gap; 5] = [Gap::Long, Gap::Chain, Gap::Deep, Gap::Syntax, Gap::Encoding];
+
     /// A label for metrics and people.
     pub fn label(self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
         http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, http_port))),
         log: Log { level: "warn".into(), json: false, connections: false, disconnections: false },
         admin: Admin { database: "turnpike".into(), admins: vec![USER.into()], readers: Vec::new() },
+        plan: Default::default(),
         auth: Auth { query: None, failure_delay: Duration::from_millis(100), max_failures_per_minute: 1000 },
         hba: vec![HbaRule {
             kind: HbaType::Host,

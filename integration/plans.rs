@@ -1,0 +1,175 @@
+//! What statements are understood as, as clients and admins are told: EXPLAIN (ROUTE), SHOW PLANS, SHOW FALLBACKS.
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::harness::raw::{bind, describe, execute, parse, query, sync};
+use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
+
+fn bed() -> (Db, Proxy) {
+    let db = Db::new();
+    db.psql("CREATE TABLE orders (id int PRIMARY KEY, region text, total numeric); INSERT INTO orders VALUES (1, 'n', 5)");
+    db.psql(&format!("GRANT ALL ON orders TO {}", db.user));
+    let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 2".into(), ..Default::default() });
+    (db, proxy)
+}
+
+async fn explain(client: &tokio_postgres::Client, sql: &str) -> String {
+    rows(client, sql).await.into_iter().map(|row| row.join("|")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn explain_route_says_what_was_understood() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let said =
+        explain(&client, "EXPLAIN (ROUTE) SELECT o.total FROM orders o WHERE o.region = 'n' ORDER BY o.id")
+            .await;
+    for part in [
+        "Route: backend \"",
+        "Class: ",
+        "Fingerprint: ",
+        "Shape: select o . total from orders o where o . region = ? order by o . id",
+        "Table: orders, read; ",
+        "region (equal, read)",
+        "id (sort)",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said =
+        explain(&client, "EXPLAIN (ROUTE) WITH x AS (DELETE FROM orders RETURNING *) SELECT * FROM x").await;
+    assert!(
+        said.contains("Class: primary") && said.contains("Because: SELECT writes")
+            || said.contains("WITH writes"),
+        "{said}"
+    );
+    assert_eq!(value(&client, "SELECT count(*) FROM orders").await, "1", "nothing is run");
+    // A plain EXPLAIN is the server's.
+    assert!(explain(&client, "EXPLAIN SELECT 1").await.contains("Result"));
+    // And so is what Turnpike has no such option for.
+    let error =
+        client.simple_query("EXPLAIN (ROUTE, BUFFERS) SELECT 1").await.map(drop).expect_err("no such option");
+    assert_eq!(error.code().map(|c| c.code()), Some("42601"));
+}
+
+#[tokio::test]
+async fn explain_route_in_every_form() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let prepared = client.prepare("EXPLAIN (ROUTE) SELECT 1").await.expect("prepared");
+    assert_eq!(prepared.columns()[0].name(), "QUERY PLAN");
+    for _ in 0..3 {
+        let rows = client.query(&prepared, &[]).await.expect("rows");
+        assert!(rows[0].get::<_, &str>(0).starts_with("Route: "));
+    }
+    let json = value(&client, "EXPLAIN (ROUTE, FORMAT JSON) SELECT 1 FROM orders").await;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!(json[0]["Statements"][0]["Tables"][0]["Name"], "orders");
+    let mut raw = proxy.raw(&db);
+    raw.send(
+        [
+            parse("", "EXPLAIN (ROUTE) SELECT 1"),
+            bind("", "", &[]),
+            describe('P', ""),
+            execute("", 2),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    let kinds: String = raw.until_ready(1).iter().map(|f| f.kind as char).collect();
+    assert!(kinds.starts_with("12TDDsD") && kinds.ends_with("CZ"), "{kinds}");
+    // In a failed transaction it fails like any other statement.
+    raw.send(
+        [query("BEGIN"), query("SELECT 1/0"), query("EXPLAIN (ROUTE) SELECT 1"), query("ROLLBACK")].concat(),
+    );
+    let codes: Vec<String> =
+        raw.until_ready(4).iter().filter(|f| f.kind == b'E').map(|f| f.field(b'C')).collect();
+    assert_eq!(codes, ["22012", "25P02"]);
+}
+
+#[tokio::test]
+async fn explain_route_analyze_runs_it_and_says_where_the_time_went() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let said =
+        explain(&client, "EXPLAIN (ROUTE, ANALYZE) INSERT INTO orders SELECT 2, 's', 7 FROM pg_sleep(0.05)")
+            .await;
+    for part in ["Queue: ", "Connect: ", "Backend: ", "Transfer: "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let backend = said.lines().find_map(|l| l.trim().strip_prefix("Backend: ")).expect("a line");
+    assert!(backend.trim_end_matches(" ms").parse::<f64>().expect("a number") >= 50.0, "{said}");
+    assert_eq!(value(&client, "SELECT count(*) FROM orders").await, "2");
+    let said =
+        explain(&client, "EXPLAIN (ROUTE, ANALYZE) SELECT * FROM orders, generate_series(1, 5000)").await;
+    assert!(said.contains("10000 rows"), "{said}");
+    let error =
+        client.simple_query("EXPLAIN (ROUTE, ANALYZE) SELECT 1/0").await.map(drop).expect_err("it fails");
+    assert_eq!(error.code().map(|c| c.code()), Some("22012"));
+    // Nothing overtakes it.
+    let mut raw = proxy.raw(&db);
+    raw.send([query("EXPLAIN (ROUTE, ANALYZE) SELECT pg_sleep(0.1)"), query("SELECT 'next'")].concat());
+    let frames = raw.until_ready(2);
+    let first = frames.iter().find(|f| f.kind == b'D').expect("a row").column();
+    assert!(first.starts_with("Route: "), "{first}");
+    assert_eq!(frames.iter().rev().find(|f| f.kind == b'D').expect("a row").column(), "next");
+}
+
+#[tokio::test]
+async fn plans_and_fallbacks_are_shown() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    for n in 0..10 {
+        client
+            .batch_execute(&format!("SELECT * FROM orders WHERE id = {n} /* {n} */"))
+            .await
+            .expect("a query");
+        client.query("SELECT region FROM orders WHERE total > $1::int4", &[&n]).await.expect("a query");
+    }
+    client.batch_execute("SELECT * FROM nowhere").await.expect_err("no such table");
+    let deep = format!("SELECT {}1{}", "(".repeat(80), ")".repeat(80));
+    client.batch_execute(&deep).await.expect("deep");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let messages = admin.simple_query("SHOW PLANS").await.expect("plans");
+    let plan = |shape: &str| {
+        let row = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) if row.get("shape").is_some_and(|s| s.contains(shape)) => Some(row),
+            _ => None,
+        });
+        let row = row.unwrap_or_else(|| panic!("no plan of {shape}: {messages:?}"));
+        ["calls", "errors", "rows"].map(|name| row.get(name).unwrap_or_default().to_string())
+    };
+    assert_eq!(plan("from orders where id = ?"), ["10", "0", "1"]);
+    assert_eq!(plan("select region from orders")[0], "10");
+    assert_eq!(plan("from nowhere")[..2], ["1", "1"]);
+    let fallbacks = rows(&admin, "SHOW FALLBACKS").await;
+    assert!(fallbacks.iter().any(|row| row[0] == "nested too deep"), "{fallbacks:?}");
+}
+
+/// The same text is another statement under another search path, and anew when objects have changed.
+#[tokio::test]
+async fn plans_belong_to_what_names_mean() {
+    let (db, proxy) = bed();
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute(
+        "CREATE SCHEMA other; CREATE VIEW other.things AS SELECT 1 AS x; CREATE TABLE things (x int)",
+    )
+    .await
+    .expect("made");
+    b.batch_execute("SET search_path = other").await.expect("set");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let count = async || {
+        rows(&admin, "SHOW PLANS")
+            .await
+            .iter()
+            .filter(|row| row.iter().any(|c| c == "select x from things"))
+            .count()
+    };
+    for client in [&a, &b, &a, &b] {
+        client.batch_execute("SELECT x FROM things").await.expect("a query");
+    }
+    assert_eq!(count().await, 2);
+    a.batch_execute("ALTER TABLE things ADD y int").await.expect("altered");
+    b.batch_execute("SELECT x FROM things").await.expect("a query");
+    assert_eq!(count().await, 3);
+}

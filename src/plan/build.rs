@@ -1,0 +1,76 @@
+//! The one recipe for a plan: what the statements mean, what they may leave behind, who may serve them.
+
+use super::class::{self, Marks};
+use super::{Home, Plan, Reading, explain};
+use crate::core::clock::Instant;
+use crate::sql::class::facts;
+use crate::sql::effect::Traces;
+use crate::sql::fingerprint::fingerprint;
+use crate::sql::parse::Gap;
+use crate::sql::shape::Shape;
+
+/// What a plan is made under.
+#[derive(Clone, Debug)]
+pub struct Under<'a> {
+    /// Functions that the configuration speaks of.
+    pub marks: &'a Marks,
+    /// Generation of the database's objects.
+    pub generation: u64,
+    /// How the text is read.
+    pub reading: Reading,
+    /// Which database it is for.
+    pub home: Home,
+}
+
+/// Encodings in which the second byte of a character may look like a backslash or a letter (documentation, "Character
+/// Set Support": those that are no server encodings).
+pub fn is_ambiguous(encoding: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "big5",
+        "gb18030",
+        "gbk",
+        "johab",
+        "sjis",
+        "shiftjis",
+        "mskanji",
+        "win932",
+        "windows932",
+        "shiftjis2004",
+        "uhc",
+        "win949",
+        "windows949",
+        "win936",
+        "windows936",
+        "win950",
+        "windows950",
+    ];
+    let plain: String =
+        encoding.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    NAMES.contains(&plain.as_str())
+}
+
+/// Builds the plan of `text`, which `shape` was read from.
+pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
+    let began = Instant::now();
+    let mut statements = facts(text, shape);
+    if under.reading.is_ambiguous && !text.is_ascii() {
+        statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
+    }
+    let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
+    let (class, reasons) = class::judge(&statements, under.marks);
+    Plan {
+        normal: shape.normal.as_slice().into(),
+        fingerprint: fingerprint(&shape.normal),
+        explains: explain::wanted(text, shape),
+        home: under.home,
+        gap: statements.iter().find_map(|facts| facts.gap),
+        statements,
+        traces,
+        class,
+        reasons,
+        generation: under.generation,
+        built: began,
+        build_us: Instant::now().micros_since(began),
+        uses: Default::default(),
+    }
+}

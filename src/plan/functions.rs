@@ -1,0 +1,91 @@
+//! What is known of the system's own functions beyond what the catalog says: those that do more than their volatility
+//! tells, and those that do less.
+
+/// Volatile functions that any server may run: what they return differs from call to call anyway.
+const READS: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_uuid",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "random",
+    "random_normal",
+    "timeofday",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Functions that are not volatile and yet belong to the primary: they assign a transaction id, or speak of the server
+/// that runs them.
+const PRIMARY: &[&str] = &[
+    "inet_client_addr",
+    "inet_client_port",
+    "inet_server_addr",
+    "inet_server_port",
+    "pg_backend_pid",
+    "pg_blocking_pids",
+    "pg_conf_load_time",
+    "pg_current_snapshot",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_get_replication_slots",
+    "pg_is_other_temp_schema",
+    "pg_listening_channels",
+    "pg_lock_status",
+    "pg_my_temp_schema",
+    "pg_postmaster_start_time",
+    "pg_prepared_statement",
+    "pg_prepared_xact",
+    "pg_snapshot_xmax",
+    "pg_snapshot_xmin",
+    "txid_current",
+    "txid_current_if_assigned",
+    "txid_current_snapshot",
+    "pg_cursor",
+    "pg_show_all_settings",
+    "pg_trigger_depth",
+];
+
+/// Relations of the system that speak of the server that is asked.
+pub fn is_of_server(relation: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "pg_backend_memory_contexts",
+        "pg_cursors",
+        "pg_locks",
+        "pg_prepared_statements",
+        "pg_prepared_xacts",
+        "pg_replication_origin_status",
+        "pg_replication_slots",
+        "pg_settings",
+        "pg_shmem_allocations",
+        "pg_wait_events",
+        "pg_file_settings",
+        "pg_hba_file_rules",
+        "pg_ident_file_mappings",
+        "pg_aios",
+    ];
+    relation.starts_with("pg_stat_") || relation.starts_with("pg_statio_") || NAMES.contains(&relation)
+}
+
+/// What is known of a built-in function by its name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Any server may run it, whatever the catalog says.
+    Read,
+    /// Only the primary may.
+    Primary,
+}
+
+/// Looks a built-in function up.
+pub fn known(name: &str) -> Option<Known> {
+    if READS.contains(&name) {
+        Some(Known::Read)
+    } else if PRIMARY.contains(&name) {
+        Some(Known::Primary)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,213 @@
+//! What was decided about a shape, once, so that running a statement is looking that up.
+//!
+//! [`build`] is the one ordered recipe, [`class`] its judgement of who may serve a statement, [`store`] keeps what was
+//! built, [`explain`] says it to people.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::core::clock::Instant;
+use crate::core::stats::{Counter, Latency};
+use crate::sql::effect::Traces;
+use crate::sql::facts::Facts;
+use crate::sql::parse::Gap;
+
+pub mod build;
+pub mod class;
+pub mod explain;
+pub mod functions;
+pub mod store;
+
+/// Who may serve a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Any server that has the data: nothing but reading, for certain.
+    Read,
+    /// The primary.
+    Primary,
+}
+
+impl Class {
+    /// A label for metrics and people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Class::Read => "read",
+            Class::Primary => "primary",
+        }
+    }
+}
+
+/// Why a statement is of its class, or what speaks for another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Whether it keeps the statement on the primary.
+    pub against: bool,
+    /// In words.
+    pub text: String,
+}
+
+/// What was decided about a shape. Plain data but for its counters; immutable once built.
+#[derive(Debug)]
+pub struct Plan {
+    /// The normal form that it is for.
+    pub normal: Box<[u8]>,
+    /// What it is called by, everywhere ([`crate::sql::fingerprint::fingerprint`]).
+    pub fingerprint: u128,
+    /// Database and backend that it is for.
+    pub home: Home,
+    /// What each statement means.
+    pub statements: Vec<Facts>,
+    /// What keeps it from being understood, if anything.
+    pub gap: Option<Gap>,
+    /// What any of them may leave behind.
+    pub traces: Traces,
+    /// Who may serve it.
+    pub class: Class,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// EXPLAIN (ROUTE) of something: that is answered with the plan of what is explained.
+    pub explains: Option<explain::Wanted>,
+    /// Generation of the objects under which it was built.
+    pub generation: u64,
+    /// When it was built.
+    pub built: Instant,
+    /// How long that took, in microseconds.
+    pub build_us: u64,
+    /// What its statements have done.
+    pub uses: Uses,
+}
+
+/// The database that a plan is for, and where that is: for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// As clients name it.
+    pub database: String,
+    /// The backend's name.
+    pub backend: String,
+}
+
+/// What the statements of a shape have done.
+#[derive(Debug, Default)]
+pub struct Uses {
+    /// Statements answered.
+    pub calls: Counter,
+    /// Of those, with an error.
+    pub errors: Counter,
+    /// Rows that their tags spoke of.
+    pub rows: Counter,
+    /// From a statement's first byte to its ReadyForQuery.
+    pub latency: Latency,
+}
+
+impl Plan {
+    /// About how much memory it takes, in bytes.
+    pub fn weight(&self) -> u32 {
+        let facts = |f: &Facts| {
+            let columns: usize = f.relations.iter().map(|r| 96 + r.columns.len() * 40).sum();
+            256 + columns + f.calls.len() * 72 + f.predicates.len() * 64
+        };
+        let all: usize = self.statements.iter().map(facts).sum();
+        u32::try_from(size_of::<Plan>() + self.normal.len() + all + self.reasons.len() * 96)
+            .unwrap_or(u32::MAX)
+    }
+
+    /// Its leading words, for people: of several statements, all.
+    pub fn verb(&self) -> String {
+        let verbs: Vec<&str> = self.statements.iter().map(|f| f.verb.as_str()).collect();
+        if verbs.len() > 3 { format!("{}; ...", verbs[..3].join("; ")) } else { verbs.join("; ") }
+    }
+
+    /// The normal form, for people: values as question marks, at most this many characters.
+    pub fn shown(&self, most: usize) -> String {
+        let mut out = String::new();
+        let mut chars = String::from_utf8_lossy(&self.normal)
+            .trim_end_matches([' ', ';'])
+            .chars()
+            .collect::<Vec<_>>()
+            .into_iter();
+        while let Some(c) = chars.next() {
+            if c == '\0' {
+                // The letter after it tells the kind of a value.
+                out.push(if chars.next() == Some('l') { '\u{2026}' } else { '?' });
+            } else {
+                out.push(if c.is_control() { ' ' } else { c });
+            }
+            if out.chars().count() >= most {
+                out.push('\u{2026}');
+                break;
+            }
+        }
+        out
+    }
+}
+
+/// A plan that is held by whoever runs it.
+pub type Held = Arc<Plan>;
+
+/// How a session's texts are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// `standard_conforming_strings`
+    pub conforming: bool,
+    /// Whether its encoding has characters whose bytes look like others.
+    pub is_ambiguous: bool,
+}
+
+/// Makes plans and keeps them.
+#[derive(Debug)]
+pub struct Planner {
+    /// What it has made.
+    pub store: store::Store,
+    marks: ArcSwap<class::Marks>,
+    /// Statements run that were not understood, by reason in the order of [`Gap::ALL`].
+    gaps: [Counter; Gap::ALL.len()],
+}
+
+impl Planner {
+    /// A planner without plans.
+    ///
+    /// # Errors
+    /// The system gives no random key.
+    pub fn new(config: &crate::config::Plan) -> Result<Planner, String> {
+        let store = store::Store::new(config.max_memory).map_err(|e| format!("no random key: {e}"))?;
+        let marks = ArcSwap::from_pointee(class::Marks::new(config));
+        Ok(Planner { store, marks, gaps: Default::default() })
+    }
+
+    /// Puts a new configuration into use.
+    pub fn reload(&self, config: &crate::config::Plan) {
+        let marks = class::Marks::new(config);
+        if **self.marks.load() != marks {
+            self.marks.store(Arc::new(marks));
+            self.store.clear();
+        }
+    }
+
+    /// The plan of a text; `home` is asked where it has to be built.
+    #[inline]
+    pub fn plan(
+        &self,
+        text: &[u8],
+        reading: Reading,
+        scope: store::Scope,
+        home: impl FnOnce() -> Home,
+    ) -> Held {
+        self.store.plan(text, reading.conforming, scope, |shape| {
+            let marks = self.marks.load();
+            let generation = scope.generation;
+            build::build(text, shape, build::Under { marks: &marks, generation, reading, home: home() })
+        })
+    }
+
+    /// Notes that a statement has been run that was not understood.
+    #[cold]
+    pub fn count_gap(&self, gap: Gap) {
+        self.gaps[gap as usize].add(1);
+    }
+
+    /// How many there have been, by reason.
+    pub fn gaps(&self) -> impl Iterator<Item = (Gap, u64)> {
+        Gap::ALL.into_iter().zip(&self.gaps).map(|(gap, n)| (gap, n.get()))
+    }
+}

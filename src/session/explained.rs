@@ -1,0 +1,157 @@
+//! EXPLAIN (ROUTE): a statement that gives the answer as constants is sent in its place, so that it behaves like any
+//! other statement in every form of the protocol. With ANALYZE what is explained is run first, and its rows kept back.
+
+use super::batch::Batch;
+use super::expect::{Expect, Ours};
+use super::run::{Client, End};
+use crate::core::clock::Instant;
+use crate::plan::Held;
+use crate::plan::explain::{self, Place, Spent, Wanted};
+use crate::pool::settings::quote;
+use crate::wire::frame::Header;
+use crate::wire::message::cstr;
+use crate::wire::reply;
+
+/// A statement that is run for EXPLAIN (ROUTE, ANALYZE).
+#[derive(Debug)]
+pub struct Running {
+    plan: Held,
+    json: bool,
+    spent: Spent,
+    sent: Instant,
+    answered: Option<Instant>,
+}
+
+impl Client {
+    /// Where its statements go.
+    fn place(&self) -> Place {
+        let target = &self.pool.target;
+        Place {
+            pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
+            backend: format!("backend \"{}\" ({}:{})", target.name(), target.host(), target.port()),
+            pins: self.pins.labels(),
+            in_transaction: self.status != crate::wire::message::TxStatus::Idle,
+        }
+    }
+
+    /// The statement that gives the answer as constants.
+    fn answer(&self, plan: &Held, spent: Option<Spent>, json: bool) -> String {
+        let rows = explain::rows(plan, &self.place(), spent, json);
+        let kind = if json { "json" } else { "text" };
+        let mut sql = String::from("SELECT * FROM (VALUES ");
+        for (i, row) in rows.iter().enumerate() {
+            sql.push_str(if i == 0 { "(" } else { ", (" });
+            quote(&mut sql, row);
+            sql.push_str(&format!("::pg_catalog.{kind})"));
+        }
+        sql.push_str(") AS route (\"QUERY PLAN\")");
+        sql
+    }
+}
+
+impl Batch<'_> {
+    /// EXPLAIN (ROUTE) as a simple Query, with its text's plan. True when it has been taken.
+    pub fn explain(&mut self, len: usize, plan: &Held) -> Result<bool, End> {
+        let Some(wanted) = self.wanted(len, plan) else { return Ok(false) };
+        let text = self.body(len);
+        let inner = text.strip_suffix(b"\0").unwrap_or(text)[wanted.inner.clone()].to_vec();
+        let plan = self.client.plan(&inner);
+        self.flow.up.omit_frame(len);
+        if wanted.analyze && plan.statements.len() == 1 {
+            return self.run_explained(&inner, plan, &wanted).map(|()| true);
+        }
+        let sql = self.client.answer(&plan, None, wanted.json);
+        reply::query(self.flow.up.insert(), &sql);
+        self.flow.expected.push(Expect::Query(None));
+        Ok(true)
+    }
+
+    fn wanted(&self, len: usize, plan: &Held) -> Option<Wanted> {
+        let text = self.body(len);
+        plan.explains.as_ref().and_then(|_| explain::read(text.strip_suffix(b"\0").unwrap_or(text)))
+    }
+
+    /// The body of Parse, after the name, that stands for EXPLAIN (ROUTE) of the extended protocol. ANALYZE explains
+    /// without running: nothing is run by preparing.
+    pub fn explain_stand_in(&mut self, header: Header, whole: bool) -> Option<Vec<u8>> {
+        let (_, body) = cstr(self.body(header.len)).filter(|_| whole)?;
+        // Most texts are told by their first letter.
+        if !matches!(body.trim_ascii_start().first(), Some(b'e' | b'E' | b'/' | b'-')) {
+            return None;
+        }
+        let (text, types) = cstr(body)?;
+        let (text, types) = (text.to_vec(), types.to_vec());
+        let plan = self.client.plan(&text);
+        plan.explains.as_ref()?;
+        let wanted = explain::read(&text)?;
+        let plan = self.client.plan(&text[wanted.inner.clone()]);
+        let sql = self.client.answer(&plan, None, wanted.json);
+        Some([sql.as_bytes(), b"\0", &types].concat())
+    }
+
+    /// Runs what is explained; its answer is kept back.
+    fn run_explained(&mut self, inner: &[u8], plan: Held, wanted: &Wanted) -> Result<(), End> {
+        let traces = self.client.traces(&plan, inner);
+        let traces = traces.and(self.client.suspect(traces, Some(inner)));
+        self.prepare_for(traces, inner)?;
+        self.client.note(traces, inner);
+        let now = Instant::now();
+        let waited = self.begun.map_or(0, |begun| self.client.leased_at.micros_since(begun));
+        let new =
+            self.begun.is_some_and(|begun| self.client.lease.as_ref().is_some_and(|s| s.opened > begun));
+        let (queue_us, connect_us) = if new { (0, waited) } else { (waited, 0) };
+        self.running = Some(Box::new(Running {
+            plan,
+            json: wanted.json,
+            spent: Spent { queue_us, connect_us, ..Spent::default() },
+            sent: now,
+            answered: None,
+        }));
+        // Nothing may overtake the answer.
+        self.checking = true;
+        self.server()?.unnamed = None;
+        reply::query_bytes(self.flow.up.insert(), inner);
+        self.flow.expected.push(Expect::OurQuery(Ours::Explained));
+        Ok(())
+    }
+
+    /// A frame of what is run has come.
+    pub fn explained_frame(&mut self, kind: u8, len: usize) {
+        let Some(running) = &mut self.running else { return };
+        if running.answered.is_none() {
+            running.answered = Some(Instant::now());
+        }
+        running.spent.rows += u64::from(kind == b'D');
+        running.spent.bytes += len as u64;
+    }
+
+    /// What is explained has been run: now the answer can be asked for.
+    pub fn explained(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        let now = Instant::now();
+        let answered = running.answered.unwrap_or(now);
+        let spent = Spent {
+            backend_us: answered.micros_since(running.sent),
+            transfer_us: now.micros_since(answered),
+            ..running.spent
+        };
+        let sql = self.client.answer(&running.plan, Some(spent), running.json);
+        reply::query(self.flow.up.insert(), &sql);
+        self.flow.expected.push(Expect::Query(None));
+        self.checking = false;
+    }
+
+    /// Whether what comes next answers what is run.
+    pub fn is_explaining(&mut self) -> bool {
+        self.running.is_some()
+            && matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Explained)))
+    }
+
+    /// What is explained has failed: that is the answer.
+    pub fn explained_error(&mut self, len: usize) {
+        self.running = None;
+        self.checking = false;
+        self.flow.expected.no_longer_ours();
+        self.flow.down.pass_frame(len);
+    }
+}
