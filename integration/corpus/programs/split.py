@@ -1,4 +1,4 @@
-"""Splits psql scripts into the statements that psql would send, one record each (see README.md).
+"""Splits psql scripts into the statements that psql would send, one record each: it ends with a line that is just `;;`.
 
     split.py FILE...              records on standard output
     split.py --into DIR FILE...   a file of records for each, all of them without duplicates
@@ -141,7 +141,7 @@ def split(text):
             now.add(";")
         elif kind == "command":
             # Two backslashes end a command's arguments, but \copy takes the whole line.
-            both = piece.find("\\\\", 2)
+            both = re.sub(r"'[^']*'", lambda q: "_" * len(q[0]), piece).find("\\\\", 2)
             if piece.startswith("\\copy"):
                 at = after_copy_data(text, at) if COPY_IN.search(piece) else at
             elif both > 0:
