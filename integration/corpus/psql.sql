@@ -1,4 +1,4 @@
--- Sent by psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1) to PostgreSQL 15.18, as its log has it; see programs/psql.sql.
+-- Sent by psql (PostgreSQL) 15.18 to PostgreSQL 15.18, as its log has it; see programs/psql.sql.
 -- One statement per record, without duplicates; recorded by scripts/corpus psql.
 ;;
 SET search_path = shop, public;
@@ -4018,7 +4018,7 @@ COMMIT
 ;;
 show password_encryption
 ;;
-ALTER USER corpus_writer PASSWORD 'SCRAM-SHA-256$4096:fPAwFaWXkWalEDoqxJYajQ==$oceS5XxUtt2yjKzJtokd9lqwBsdICF+tqeaOrkJCmxk=:DzbqT4mUyZVKdizmmMFTPONLaYP2lsCRLNTz+hPOPPk='
+ALTER USER corpus_writer PASSWORD 'SCRAM-SHA-256$4096:5z5ukc6f1P/E66+gOyvvwA==$VRaVoumiRJcRubQfNwBvGLbAl4zcllrdKGOc/5Qkq4U=:Ah5qF6aSYOCtfLRjF5u1pYoCKsn05ishrmtAlI+Nj+0='
 ;;
 SELECT 1;
 ;;

@@ -130,7 +130,7 @@ def changes(publishers)
   Book.transaction { Book.transaction(requires_new: true) { Book.create!(title: "undone"); raise ActiveRecord::Rollback } }
   publishers[1].destroy!
   Publisher.destroy_by(name: "New")
-  Publisher.connection.truncate_tables("publishers", "books")
+  Publisher.connection.truncate_tables("publishers", "books", "books_tags")
   Publisher.connection.get_advisory_lock(5)
   Publisher.connection.release_advisory_lock(5)
   Publisher.connection.reset_pk_sequence!("publishers")

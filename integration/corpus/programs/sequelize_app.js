@@ -87,7 +87,7 @@ async function migrate() {
   const q = db.getQueryInterface();
   await q.createTable("extra", { id: { type: DataTypes.INTEGER, primaryKey: true, autoIncrement: true }, a: { type: DataTypes.STRING, defaultValue: "x" } });
   await q.addColumn("extra", "b", { type: DataTypes.ENUM("p", "q"), allowNull: true });
-  await q.changeColumn("extra", "a", { type: DataTypes.TEXT, allowNull: false, defaultValue: "y", unique: true });
+  await q.changeColumn("extra", "a", { type: DataTypes.TEXT, allowNull: false, defaultValue: "y" });
   await q.renameColumn("extra", "a", "aa");
   await q.addIndex("extra", ["aa", "b"], { name: "extra_both", unique: true, concurrently: true });
   await q.removeIndex("extra", "extra_both");
