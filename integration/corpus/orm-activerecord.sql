@@ -87,7 +87,7 @@ ORDER BY i.relname
 ;;
 SELECT a.attnum, a.attname
 FROM pg_attribute a
-WHERE a.attrelid = 16730
+WHERE a.attrelid = 17950
 AND a.attnum IN (2)
 ;;
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
@@ -144,7 +144,7 @@ ORDER BY i.relname
 ;;
 SELECT a.attnum, a.attname
 FROM pg_attribute a
-WHERE a.attrelid = 16766
+WHERE a.attrelid = 17986
 AND a.attnum IN (2)
 ;;
 DROP INDEX  "index_tags_on_name"
@@ -436,19 +436,19 @@ ORDER BY i.relname
 ;;
 SELECT a.attnum, a.attname
 FROM pg_attribute a
-WHERE a.attrelid = 16739
+WHERE a.attrelid = 17959
 AND a.attnum IN (6)
 ;;
 SELECT a.attnum, a.attname
 FROM pg_attribute a
-WHERE a.attrelid = 16739
+WHERE a.attrelid = 17959
 AND a.attnum IN (2)
 ;;
 INSERT INTO "books" ("title") VALUES ('i1'), ('i2') ON CONFLICT  DO NOTHING RETURNING "id","title"
 ;;
-INSERT INTO "publishers" ("name","created_at","updated_at") VALUES ('Ace', '2026-11-23 13:27:16.908668', '2026-11-23 13:27:16.908670') ON CONFLICT ("name") DO UPDATE SET "created_at"=excluded."created_at","updated_at"=excluded."updated_at" RETURNING "id"
+INSERT INTO "publishers" ("name","created_at","updated_at") VALUES ('Ace', '2026-11-23 13:33:47.008461', '2026-11-23 13:33:47.008463') ON CONFLICT ("name") DO UPDATE SET "created_at"=excluded."created_at","updated_at"=excluded."updated_at" RETURNING "id"
 ;;
-INSERT INTO "publishers" ("name","created_at","updated_at") VALUES ('Ace', '2026-11-23 13:27:16.911101', '2026-11-23 13:27:16.911102') ON CONFLICT  DO NOTHING RETURNING "id"
+INSERT INTO "publishers" ("name","created_at","updated_at") VALUES ('Ace', '2026-11-23 13:33:47.011055', '2026-11-23 13:33:47.011056') ON CONFLICT  DO NOTHING RETURNING "id"
 ;;
 SELECT "publishers".* FROM "publishers" WHERE "publishers"."name" = $1 LIMIT $2
 ;;
@@ -737,7 +737,7 @@ ORDER BY i.relname
 ;;
 SELECT a.attnum, a.attname
 FROM pg_attribute a
-WHERE a.attrelid = 16762
+WHERE a.attrelid = 17982
 AND a.attnum IN (1)
 ;;
             SELECT conname, pg_get_constraintdef(c.oid) AS constraintdef, c.convalidated AS valid

@@ -103,9 +103,9 @@ lock table "person" in share mode
 ;;
 truncate "copy" restart identity
 ;;
-select sum("total") as "s" from "shop"."order" group by "person_id" having sum(total) > $1
-;;
 select * from "person" where "name" = $1 and "mood" = $2 or "id" > $3 order by "name" desc nulls last
+;;
+select sum("total") as "s" from "shop"."order" group by "person_id" having sum(total) > $1
 ;;
 select * from "person" where "id" in ($1, $2) and "name" is not null and "id" between $3 and $4 limit $5 offset $6
 ;;

@@ -71,9 +71,9 @@ ALTER TABLE "public"."Users" ALTER COLUMN "version" SET NOT NULL;ALTER TABLE "pu
 ;;
 ALTER TABLE "public"."Users"  ADD FOREIGN KEY ("bossId") REFERENCES "public"."Users" ("id") ON DELETE SET NULL ON UPDATE CASCADE;
 ;;
-SELECT pk.constraint_type as "Constraint",c.column_name as "Field", c.column_default as "Default",c.is_nullable as "Null", (CASE WHEN c.udt_name = 'hstore' THEN c.udt_name ELSE c.data_type END) || (CASE WHEN c.character_maximum_length IS NOT NULL THEN '(' || c.character_maximum_length || ')' ELSE '' END) as "Type", (SELECT array_agg(e.enumlabel) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_enum e ON t.oid=e.enumtypid WHERE t.typname=c.udt_name) AS "special", (SELECT pgd.description FROM pg_catalog.pg_statio_all_tables AS st INNER JOIN pg_catalog.pg_description pgd on (pgd.objoid=st.relid) WHERE c.ordinal_position=pgd.objsubid AND c.table_name=st.relname) AS "Comment" FROM information_schema.columns c LEFT JOIN (SELECT tc.table_schema, tc.table_name, cu.column_name, tc.constraint_type FROM information_schema.TABLE_CONSTRAINTS tc JOIN information_schema.KEY_COLUMN_USAGE  cu ON tc.table_schema=cu.table_schema and tc.table_name=cu.table_name and tc.constraint_name=cu.constraint_name and tc.constraint_type='PRIMARY KEY') pk ON pk.table_schema=c.table_schema AND pk.table_name=c.table_name AND pk.column_name=c.column_name WHERE c.table_name = 'posts' AND c.table_schema = 'blog'
-;;
 SELECT DISTINCT tc.constraint_name as constraint_name, tc.constraint_schema as constraint_schema, tc.constraint_catalog as constraint_catalog, tc.table_name as table_name,tc.table_schema as table_schema,tc.table_catalog as table_catalog,tc.initially_deferred as initially_deferred,tc.is_deferrable as is_deferrable,kcu.column_name as column_name,ccu.table_schema  AS referenced_table_schema,ccu.table_catalog  AS referenced_table_catalog,ccu.table_name  AS referenced_table_name,ccu.column_name AS referenced_column_name FROM information_schema.table_constraints AS tc JOIN information_schema.key_column_usage AS kcu ON tc.constraint_name = kcu.constraint_name JOIN information_schema.constraint_column_usage AS ccu ON ccu.constraint_name = tc.constraint_name WHERE constraint_type = 'FOREIGN KEY' AND tc.table_name = 'posts' AND tc.table_catalog = 'sequelize' AND tc.table_schema = 'blog'
+;;
+SELECT pk.constraint_type as "Constraint",c.column_name as "Field", c.column_default as "Default",c.is_nullable as "Null", (CASE WHEN c.udt_name = 'hstore' THEN c.udt_name ELSE c.data_type END) || (CASE WHEN c.character_maximum_length IS NOT NULL THEN '(' || c.character_maximum_length || ')' ELSE '' END) as "Type", (SELECT array_agg(e.enumlabel) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_enum e ON t.oid=e.enumtypid WHERE t.typname=c.udt_name) AS "special", (SELECT pgd.description FROM pg_catalog.pg_statio_all_tables AS st INNER JOIN pg_catalog.pg_description pgd on (pgd.objoid=st.relid) WHERE c.ordinal_position=pgd.objsubid AND c.table_name=st.relname) AS "Comment" FROM information_schema.columns c LEFT JOIN (SELECT tc.table_schema, tc.table_name, cu.column_name, tc.constraint_type FROM information_schema.TABLE_CONSTRAINTS tc JOIN information_schema.KEY_COLUMN_USAGE  cu ON tc.table_schema=cu.table_schema and tc.table_name=cu.table_name and tc.constraint_name=cu.constraint_name and tc.constraint_type='PRIMARY KEY') pk ON pk.table_schema=c.table_schema AND pk.table_name=c.table_name AND pk.column_name=c.column_name WHERE c.table_name = 'posts' AND c.table_schema = 'blog'
 ;;
 ALTER TABLE "blog"."posts" ALTER COLUMN "title" DROP NOT NULL;ALTER TABLE "blog"."posts" ALTER COLUMN "title" DROP DEFAULT;ALTER TABLE "blog"."posts" ALTER COLUMN "title" TYPE VARCHAR(255);
 ;;
@@ -103,11 +103,11 @@ ALTER TABLE "blog"."post_tags" ALTER COLUMN "created_at" SET NOT NULL;ALTER TABL
 ;;
 ALTER TABLE "blog"."post_tags" ALTER COLUMN "updated_at" SET NOT NULL;ALTER TABLE "blog"."post_tags" ALTER COLUMN "updated_at" DROP DEFAULT;ALTER TABLE "blog"."post_tags" ALTER COLUMN "updated_at" TYPE TIMESTAMP WITH TIME ZONE;
 ;;
-INSERT INTO "public"."Users" ("id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{"n":0,"deep":{"a":[1]}}',ARRAY['t','Ada']::TEXT[],'a23d6b2a-d774-4c6e-9082-84f167fa0f98','[1,2)',0,'2026-11-23 13:27:14.864 +00:00','2026-11-23 13:27:14.864 +00:00',0),(DEFAULT,'O''Hara','happy','{"n":1,"deep":{"a":[1]}}',ARRAY['t','O''Hara']::TEXT[],'0c105378-c960-438a-a8ac-763c993f8877','[1,3)',1,'2026-11-23 13:27:14.864 +00:00','2026-11-23 13:27:14.864 +00:00',0),(DEFAULT,'back\slash','happy','{"n":2,"deep":{"a":[1]}}',ARRAY['t','back\slash']::TEXT[],'afbd96a4-1cd5-4058-a7c7-b94d16cee4c3','[1,4)',2,'2026-11-23 13:27:14.864 +00:00','2026-11-23 13:27:14.864 +00:00',0),(DEFAULT,'q"','happy','{"n":3,"deep":{"a":[1]}}',ARRAY['t','q"']::TEXT[],'e937d023-4eb6-43f6-b9e1-0c8ef15af46c','[1,5)',3,'2026-11-23 13:27:14.864 +00:00','2026-11-23 13:27:14.864 +00:00',0),(DEFAULT,'$1 ? :x','happy','{"n":4,"deep":{"a":[1]}}',ARRAY['t','$1 ? :x']::TEXT[],'e5b2f351-99bb-4296-ad6c-0c209df60891','[1,6)',4,'2026-11-23 13:27:14.864 +00:00','2026-11-23 13:27:14.864 +00:00',0) RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
+INSERT INTO "public"."Users" ("id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{"n":0,"deep":{"a":[1]}}',ARRAY['t','Ada']::TEXT[],'70b6bf6f-1ea1-4f90-839e-d210c053ad40','[1,2)',0,'2026-11-23 13:33:43.385 +00:00','2026-11-23 13:33:43.385 +00:00',0),(DEFAULT,'O''Hara','happy','{"n":1,"deep":{"a":[1]}}',ARRAY['t','O''Hara']::TEXT[],'db82a060-ea16-440d-bd86-3edd71b527db','[1,3)',1,'2026-11-23 13:33:43.385 +00:00','2026-11-23 13:33:43.385 +00:00',0),(DEFAULT,'back\slash','happy','{"n":2,"deep":{"a":[1]}}',ARRAY['t','back\slash']::TEXT[],'8306300f-32ee-42ae-8ae0-3e7f93bfff39','[1,4)',2,'2026-11-23 13:33:43.385 +00:00','2026-11-23 13:33:43.385 +00:00',0),(DEFAULT,'q"','happy','{"n":3,"deep":{"a":[1]}}',ARRAY['t','q"']::TEXT[],'8ce5978d-6dee-4057-ab46-108fc61a5652','[1,5)',3,'2026-11-23 13:33:43.385 +00:00','2026-11-23 13:33:43.385 +00:00',0),(DEFAULT,'$1 ? :x','happy','{"n":4,"deep":{"a":[1]}}',ARRAY['t','$1 ? :x']::TEXT[],'63500644-6207-4740-96c4-c0575404d764','[1,6)',4,'2026-11-23 13:33:43.385 +00:00','2026-11-23 13:33:43.385 +00:00',0) RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
 ;;
-INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{}','26db7d7e-0217-40d3-a054-8d3f4858d451',5,'2026-11-23 13:27:14.875 +00:00','2026-11-23 13:27:14.875 +00:00',0) ON CONFLICT ("name") DO UPDATE SET "score"=EXCLUDED."score" RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
+INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{}','65843d24-d68b-484a-aecd-51ef697f9931',5,'2026-11-23 13:33:43.395 +00:00','2026-11-23 13:33:43.395 +00:00',0) ON CONFLICT ("name") DO UPDATE SET "score"=EXCLUDED."score" RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
 ;;
-INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{}','2827810b-005c-4423-8ec0-bf6d55bc9e92',0,'2026-11-23 13:27:14.877 +00:00','2026-11-23 13:27:14.877 +00:00',0) ON CONFLICT DO NOTHING RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
+INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'Ada','happy','{}','ba40cae3-2700-42f2-9bd2-cc91f60ff30a',0,'2026-11-23 13:33:43.397 +00:00','2026-11-23 13:33:43.397 +00:00',0) ON CONFLICT DO NOTHING RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId";
 ;;
 INSERT INTO "blog"."posts" ("id","title","body","at","raw","created_at","updated_at","author_id") VALUES (DEFAULT,$1,$2,$3,$4,$5,$6,$7) RETURNING "id","title","body","at","raw","created_at","updated_at","author_id";
 ;;
@@ -115,13 +115,13 @@ INSERT INTO "blog"."tags" ("id","name") VALUES (DEFAULT,$1) RETURNING "id","name
 ;;
 SELECT "created_at" AS "createdAt", "updated_at" AS "updatedAt", "post_id" AS "postId", "tag_id" AS "tagId" FROM "blog"."post_tags" AS "post_tags" WHERE "post_tags"."post_id" = 1 AND "post_tags"."tag_id" IN ('1');
 ;;
-INSERT INTO "blog"."post_tags" ("created_at","updated_at","post_id","tag_id") VALUES ('2026-11-23 13:27:14.892 +00:00','2026-11-23 13:27:14.892 +00:00',1,'1') RETURNING "created_at","updated_at","post_id","tag_id";
+INSERT INTO "blog"."post_tags" ("created_at","updated_at","post_id","tag_id") VALUES ('2026-11-23 13:33:43.410 +00:00','2026-11-23 13:33:43.410 +00:00',1,'1') RETURNING "created_at","updated_at","post_id","tag_id";
 ;;
 INSERT INTO "blog"."tags" ("id","name") VALUES (DEFAULT,'x'),(DEFAULT,'y') RETURNING "id","name";
 ;;
 SELECT "created_at" AS "createdAt", "updated_at" AS "updatedAt", "post_id" AS "postId", "tag_id" AS "tagId" FROM "blog"."post_tags" AS "post_tags" WHERE "post_tags"."post_id" = 1 AND "post_tags"."tag_id" IN ('2', '3');
 ;;
-INSERT INTO "blog"."post_tags" ("created_at","updated_at","post_id","tag_id") VALUES ('2026-11-23 13:27:14.898 +00:00','2026-11-23 13:27:14.898 +00:00',1,'2'),('2026-11-23 13:27:14.898 +00:00','2026-11-23 13:27:14.898 +00:00',1,'3') RETURNING "created_at","updated_at","post_id","tag_id";
+INSERT INTO "blog"."post_tags" ("created_at","updated_at","post_id","tag_id") VALUES ('2026-11-23 13:33:43.414 +00:00','2026-11-23 13:33:43.414 +00:00',1,'2'),('2026-11-23 13:33:43.414 +00:00','2026-11-23 13:33:43.414 +00:00',1,'3') RETURNING "created_at","updated_at","post_id","tag_id";
 ;;
 SELECT "created_at" AS "createdAt", "updated_at" AS "updatedAt", "post_id" AS "postId", "tag_id" AS "tagId" FROM "blog"."post_tags" AS "post_tags" WHERE "post_tags"."post_id" = 1;
 ;;
@@ -179,9 +179,9 @@ SELECT i.relname AS name, ix.indisprimary AS primary, ix.indisunique AS unique, 
 ;;
 UPDATE "public"."Users" SET "score"=score + 1,"updatedAt"=$1 WHERE ("deletedAt" IS NULL AND "name" = $2) RETURNING "id","name","mood","data","tags","key","spans","score","createdAt","updatedAt","deletedAt","version","bossId"
 ;;
-UPDATE "public"."Users" SET "score"="score"+ 2,"version"="version"+ 1,"updatedAt"='2026-11-23 13:27:14.980 +00:00' WHERE "id" = 1 RETURNING *
+UPDATE "public"."Users" SET "score"="score"+ 2,"version"="version"+ 1,"updatedAt"='2026-11-23 13:33:43.482 +00:00' WHERE "id" = 1 RETURNING *
 ;;
-UPDATE "public"."Users" SET "score"="score"- 1,"version"="version"- -1,"updatedAt"='2026-11-23 13:27:14.982 +00:00' WHERE "id" = 1 RETURNING *
+UPDATE "public"."Users" SET "score"="score"- 1,"version"="version"- -1,"updatedAt"='2026-11-23 13:33:43.483 +00:00' WHERE "id" = 1 RETURNING *
 ;;
 UPDATE "public"."Users" SET "data"=$1,"tags"=$2,"updatedAt"=$3,"version"=$4 WHERE "id" = $5 AND "version" = $6
 ;;
@@ -191,7 +191,7 @@ START TRANSACTION;
 ;;
 SELECT "id", "name", "mood", "data", "tags", "key", "spans", "score", "createdAt", "updatedAt", "deletedAt", "version", "bossId" FROM "public"."Users" AS "User" WHERE ("User"."deletedAt" IS NULL AND "User"."name" = 'New');
 ;;
-CREATE OR REPLACE FUNCTION pg_temp.testfunc(OUT response "public"."Users", OUT sequelize_caught_exception text) RETURNS RECORD AS $func_96ed05e4fd7145f994628fcb68fd2b3b$ BEGIN INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'New','happy','{}','c07fac10-67cb-4938-9e7c-c8db0f3b2ae8',1,'2026-11-23 13:27:14.992 +00:00','2026-11-23 13:27:14.992 +00:00',0) RETURNING * INTO response; EXCEPTION WHEN unique_violation THEN GET STACKED DIAGNOSTICS sequelize_caught_exception = PG_EXCEPTION_DETAIL; END $func_96ed05e4fd7145f994628fcb68fd2b3b$ LANGUAGE plpgsql; SELECT (testfunc.response)."id", (testfunc.response)."name", (testfunc.response)."mood", (testfunc.response)."data", (testfunc.response)."tags", (testfunc.response)."key", (testfunc.response)."spans", (testfunc.response)."score", (testfunc.response)."createdAt", (testfunc.response)."updatedAt", (testfunc.response)."deletedAt", (testfunc.response)."version", (testfunc.response)."bossId", testfunc.sequelize_caught_exception FROM pg_temp.testfunc(); DROP FUNCTION IF EXISTS pg_temp.testfunc();
+CREATE OR REPLACE FUNCTION pg_temp.testfunc(OUT response "public"."Users", OUT sequelize_caught_exception text) RETURNS RECORD AS $func_9376acff681443238aaca5db3b2f0c59$ BEGIN INSERT INTO "public"."Users" ("id","name","mood","data","key","score","createdAt","updatedAt","version") VALUES (DEFAULT,'New','happy','{}','97023f82-81fd-47dc-9496-5b0b3ff86df7',1,'2026-11-23 13:33:43.493 +00:00','2026-11-23 13:33:43.493 +00:00',0) RETURNING * INTO response; EXCEPTION WHEN unique_violation THEN GET STACKED DIAGNOSTICS sequelize_caught_exception = PG_EXCEPTION_DETAIL; END $func_9376acff681443238aaca5db3b2f0c59$ LANGUAGE plpgsql; SELECT (testfunc.response)."id", (testfunc.response)."name", (testfunc.response)."mood", (testfunc.response)."data", (testfunc.response)."tags", (testfunc.response)."key", (testfunc.response)."spans", (testfunc.response)."score", (testfunc.response)."createdAt", (testfunc.response)."updatedAt", (testfunc.response)."deletedAt", (testfunc.response)."version", (testfunc.response)."bossId", testfunc.sequelize_caught_exception FROM pg_temp.testfunc(); DROP FUNCTION IF EXISTS pg_temp.testfunc();
 ;;
 COMMIT;
 ;;
@@ -217,9 +217,9 @@ SELECT "id", "name", "mood", "data", "tags", "key", "spans", "score", "createdAt
 ;;
 SELECT "User"."id", "User"."name", "User"."mood", "User"."data", "User"."tags", "User"."key", "User"."spans", "User"."score", "User"."createdAt", "User"."updatedAt", "User"."deletedAt", "User"."version", "User"."bossId", "posts"."id" AS "posts.id", "posts"."title" AS "posts.title", "posts"."body" AS "posts.body", "posts"."at" AS "posts.at", "posts"."raw" AS "posts.raw", "posts"."created_at" AS "posts.createdAt", "posts"."updated_at" AS "posts.updatedAt", "posts"."author_id" AS "posts.author_id" FROM "public"."Users" AS "User" INNER JOIN "blog"."posts" AS "posts" ON "User"."id" = "posts"."author_id" WHERE ("User"."deletedAt" IS NULL) FOR UPDATE SKIP LOCKED;
 ;;
-SAVEPOINT "8ecfb82a-0b06-48f0-8106-13c22be30562-sp-1";
+SAVEPOINT "e4a9b962-f84c-4546-a926-5de2cb8b7a64-sp-1";
 ;;
-ROLLBACK TO SAVEPOINT "8ecfb82a-0b06-48f0-8106-13c22be30562-sp-1";
+ROLLBACK TO SAVEPOINT "e4a9b962-f84c-4546-a926-5de2cb8b7a64-sp-1";
 ;;
 TRUNCATE "blog"."tags" RESTART IDENTITY CASCADE
 ;;

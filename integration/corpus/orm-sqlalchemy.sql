@@ -96,9 +96,9 @@ CREATE TABLE billing.invoice (
 	FOREIGN KEY(customer_id) REFERENCES customer (id)
 )
 ;;
-CREATE INDEX invoice_open ON billing.invoice (customer_id) WHERE state <> 'paid'
-;;
 CREATE INDEX invoice_note ON billing.invoice (lower(note) text_pattern_ops)
+;;
+CREATE INDEX invoice_open ON billing.invoice (customer_id) WHERE state <> 'paid'
 ;;
 COMMENT ON TABLE billing.invoice IS 'what customers owe'
 ;;
@@ -132,13 +132,13 @@ CREATE TABLE billing.line (
 	FOREIGN KEY(invoice_id) REFERENCES billing.invoice (id)
 )
 ;;
-INSERT INTO customer (name, born, data, emails, parent_id) SELECT p0::VARCHAR, p1::DATE, p2::JSONB, p3::TEXT[], p4::INTEGER FROM (VALUES ($1::VARCHAR, $2::DATE, $3::JSONB, $4::TEXT[], $5::INTEGER, 0), ($6::VARCHAR, $7::DATE, $8::JSONB, $9::TEXT[], $10::INTEGER, 1), ($11::VARCHAR, $12::DATE, $13::JSONB, $14::TEXT[], $15::INTEGER, 2), ($16::VARCHAR, $17::DATE, $18::JSONB, $19::TEXT[], $20::INTEGER, 3), ($21::VARCHAR, $22::DATE, $23::JSONB, $24::TEXT[], $25::INTEGER, 4), ($26::VARCHAR, $27::DATE, $28::JSONB, $29::TEXT[], $30::INTEGER, 5), ($31::VARCHAR, $32::DATE, $33::JSONB, $34::TEXT[], $35::INTEGER, 6)) AS imp_sen(p0, p1, p2, p3, p4, sen_counter) ORDER BY sen_counter RETURNING customer.id, customer.key, customer.id AS id__1
-;;
 INSERT INTO item (id, kind, title) VALUES (nextval('item_number'), $1::VARCHAR, $2::VARCHAR) RETURNING item.id
 ;;
 INSERT INTO item (id, kind, title, minutes) VALUES (nextval('item_number'), $1::VARCHAR, $2::VARCHAR, $3::INTEGER) RETURNING item.id
 ;;
 INSERT INTO book (id, pages) VALUES ($1::INTEGER, $2::INTEGER)
+;;
+INSERT INTO customer (name, born, data, emails, parent_id) SELECT p0::VARCHAR, p1::DATE, p2::JSONB, p3::TEXT[], p4::INTEGER FROM (VALUES ($1::VARCHAR, $2::DATE, $3::JSONB, $4::TEXT[], $5::INTEGER, 0), ($6::VARCHAR, $7::DATE, $8::JSONB, $9::TEXT[], $10::INTEGER, 1), ($11::VARCHAR, $12::DATE, $13::JSONB, $14::TEXT[], $15::INTEGER, 2), ($16::VARCHAR, $17::DATE, $18::JSONB, $19::TEXT[], $20::INTEGER, 3), ($21::VARCHAR, $22::DATE, $23::JSONB, $24::TEXT[], $25::INTEGER, 4), ($26::VARCHAR, $27::DATE, $28::JSONB, $29::TEXT[], $30::INTEGER, 5), ($31::VARCHAR, $32::DATE, $33::JSONB, $34::TEXT[], $35::INTEGER, 6)) AS imp_sen(p0, p1, p2, p3, p4, sen_counter) ORDER BY sen_counter RETURNING customer.id, customer.key, customer.id AS id__1
 ;;
 INSERT INTO tag (name) SELECT p0::VARCHAR FROM (VALUES ($1::VARCHAR, 0), ($2::VARCHAR, 1), ($3::VARCHAR, 2)) AS imp_sen(p0, sen_counter) ORDER BY sen_counter RETURNING tag.id, tag.id AS id__1
 ;;
@@ -453,14 +453,14 @@ SET LOCAL statement_timeout = '5s'
 ;;
 CALL billing.nothing($1)
 ;;
-DECLARE "c_7f05811c3810_1" CURSOR FOR SELECT tag.id, tag.name 
+DECLARE "c_7fa5c9b9cd90_1" CURSOR FOR SELECT tag.id, tag.name 
 FROM tag
 ;;
-FETCH FORWARD 1 FROM "c_7f05811c3810_1"
+FETCH FORWARD 1 FROM "c_7fa5c9b9cd90_1"
 ;;
-FETCH FORWARD 2 FROM "c_7f05811c3810_1"
+FETCH FORWARD 2 FROM "c_7fa5c9b9cd90_1"
 ;;
-CLOSE "c_7f05811c3810_1"
+CLOSE "c_7fa5c9b9cd90_1"
 ;;
 BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY
 ;;
@@ -526,9 +526,9 @@ ALTER TYPE state ADD VALUE IF NOT EXISTS 'void'
 ;;
 INSERT INTO tag (name) VALUES ($1::VARCHAR) RETURNING tag.id
 ;;
-PREPARE TRANSACTION '_sa_fb4121008f0526a3f86880d0ea5f1f56'
+PREPARE TRANSACTION '_sa_114ae0ff713ea286d13bc02fb4f26b05'
 ;;
-COMMIT PREPARED '_sa_fb4121008f0526a3f86880d0ea5f1f56'
+COMMIT PREPARED '_sa_114ae0ff713ea286d13bc02fb4f26b05'
 ;;
 SELECT pg_catalog.pg_class.relname 
 FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_catalog.pg_namespace.oid = pg_catalog.pg_class.relnamespace 

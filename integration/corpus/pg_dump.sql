@@ -1019,11 +1019,11 @@ CREATE EVENT TRIGGER watch ON ddl_command_end
 ;;
 ALTER EVENT TRIGGER watch OWNER TO postgres
 ;;
-INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (100, 'Ada', 'happy', 12.50, '"a"=>"1", "b"=>NULL', '{"a": [1, 2]}', '2026-11-23 13:31:27.746427+00')
+INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (100, 'Ada', 'happy', 12.50, '"a"=>"1", "b"=>NULL', '{"a": [1, 2]}', '2026-11-23 13:33:33.619334+00')
 ;;
-INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (101, 'O''Hara; --', 'happy', 0.00, NULL, '{"a": [1, 2]}', '2026-11-23 13:31:27.746427+00')
+INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (101, 'O''Hara; --', 'happy', 0.00, NULL, '{"a": [1, 2]}', '2026-11-23 13:33:33.619334+00')
 ;;
-INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (102, 'back\slash	tab', 'happy', 1.00, '', '{"a": [1, 2]}', '2026-11-23 13:31:27.746427+00')
+INSERT INTO shop.customer (id, name, mood, worth, facts, data, changed) OVERRIDING SYSTEM VALUE VALUES (102, 'back\slash	tab', 'happy', 1.00, '', '{"a": [1, 2]}', '2026-11-23 13:33:33.619334+00')
 ;;
 INSERT INTO "Odd Schema"."Odd ""Table""" ("select", "a b", customer_id) VALUES (1, '{"p,q","\"r\""}', 100)
 ;;
@@ -1043,7 +1043,7 @@ INSERT INTO shop.hashed_0 (k) VALUES (4)
 ;;
 INSERT INTO shop.hashed_0 (k) VALUES (5)
 ;;
-INSERT INTO shop.quick (a, f, d, i, m, p, x, u, net, v) VALUES (1, 'NaN', 'infinity', '1 year 2 days', '$5.00', '(1,2)', '<a b="c">&amp;</a>', 'dd02bb10-3379-4bca-8841-b14736ab043d', '10.0.0.0/8', '''cat'':3 ''fat'':2')
+INSERT INTO shop.quick (a, f, d, i, m, p, x, u, net, v) VALUES (1, 'NaN', 'infinity', '1 year 2 days', '$5.00', '(1,2)', '<a b="c">&amp;</a>', '697a47e9-501c-4493-b7b0-35673133bfc9', '10.0.0.0/8', '''cat'':3 ''fat'':2')
 ;;
 SELECT pg_catalog.setval('"Odd Schema"."Odd ""Table""_select_seq"', 2, true)
 ;;
@@ -1056,9 +1056,9 @@ INSERT INTO "Odd Schema"."Odd ""Table""" VALUES
 	(2, NULL, NULL) ON CONFLICT DO NOTHING
 ;;
 INSERT INTO shop.customer OVERRIDING SYSTEM VALUE VALUES
-	(100, 'Ada', 'happy', 12.50, '"a"=>"1", "b"=>NULL', '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:31:27.746427+00'),
-	(101, 'O''Hara; --', 'happy', 0.00, NULL, '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:31:27.746427+00'),
-	(102, 'back\slash	tab', 'happy', 1.00, '', '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:31:27.746427+00') ON CONFLICT DO NOTHING
+	(100, 'Ada', 'happy', 12.50, '"a"=>"1", "b"=>NULL', '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:33:33.619334+00'),
+	(101, 'O''Hara; --', 'happy', 0.00, NULL, '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:33:33.619334+00'),
+	(102, 'back\slash	tab', 'happy', 1.00, '', '{"a": [1, 2]}', DEFAULT, '2026-11-23 13:33:33.619334+00') ON CONFLICT DO NOTHING
 ;;
 INSERT INTO shop.event_2023_a VALUES
 	('2023-05-05 00:00:00+00', 'a', 1, '\x00ff', B'101') ON CONFLICT DO NOTHING
@@ -1074,7 +1074,7 @@ INSERT INTO shop.hashed_0 VALUES
 	(5) ON CONFLICT DO NOTHING
 ;;
 INSERT INTO shop.quick VALUES
-	(1, 'NaN', 'infinity', '1 year 2 days', '$5.00', '(1,2)', '<a b="c">&amp;</a>', 'dd02bb10-3379-4bca-8841-b14736ab043d', '10.0.0.0/8', '''cat'':3 ''fat'':2') ON CONFLICT DO NOTHING
+	(1, 'NaN', 'infinity', '1 year 2 days', '$5.00', '(1,2)', '<a b="c">&amp;</a>', '697a47e9-501c-4493-b7b0-35673133bfc9', '10.0.0.0/8', '''cat'':3 ''fat'':2') ON CONFLICT DO NOTHING
 ;;
 REFRESH MATERIALIZED VIEW shop.sums
 ;;

@@ -4018,7 +4018,7 @@ COMMIT
 ;;
 show password_encryption
 ;;
-ALTER USER corpus_writer PASSWORD 'SCRAM-SHA-256$4096:5z5ukc6f1P/E66+gOyvvwA==$VRaVoumiRJcRubQfNwBvGLbAl4zcllrdKGOc/5Qkq4U=:Ah5qF6aSYOCtfLRjF5u1pYoCKsn05ishrmtAlI+Nj+0='
+ALTER USER corpus_writer PASSWORD 'SCRAM-SHA-256$4096:rnSt+LzG7VymNrMIOTQ8EA==$6PtJhtBlw4zpz6scb6n2Q0JQv3WbNenrfStK16kkQU8=:XDTNLsX6Gwl/aCg2RckRvkeFhEguDQ+3RHFDBPq1uwI='
 ;;
 SELECT 1;
 ;;

@@ -35,22 +35,39 @@ settings.configure(
 )
 
 # The application is this file: the package that Django wants is made as it runs.
-place = tempfile.mkdtemp()
-sys.path.insert(0, place)
+place = tempfile.TemporaryDirectory()
+sys.path.insert(0, place.name)
 for package in ("shop", "shop_migrations"):
-    os.mkdir(os.path.join(place, package))
-    open(os.path.join(place, package, "__init__.py"), "w").close()
+    os.mkdir(os.path.join(place.name, package))
+    open(os.path.join(place.name, package, "__init__.py"), "w").close()
 django.setup()
 
-from django.contrib.auth.models import Group, Permission, User  # noqa: E402
-from django.contrib.contenttypes.models import ContentType  # noqa: E402
-from django.contrib.postgres import aggregates as pga, fields as pgf, indexes as pgi, search as pgs  # noqa: E402
-from django.contrib.postgres.operations import CryptoExtension, TrigramExtension  # noqa: E402
-from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.db import connection, migrations, models, transaction  # noqa: E402
-from django.db.models import Avg, Case, Count, Exists, F, FilteredRelation, Max, Min, OuterRef, Prefetch, Q, Subquery, Sum, Value, When, Window  # noqa: E402, E501
-from django.db.models import functions as fn  # noqa: E402
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.postgres import aggregates as pga, fields as pgf, indexes as pgi, search as pgs
+from django.contrib.postgres.operations import CryptoExtension, TrigramExtension
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+from django.db import connection, migrations, models, transaction
+from django.db.models import (
+    Avg,
+    Case,
+    Count,
+    Exists,
+    F,
+    FilteredRelation,
+    Max,
+    Min,
+    OuterRef,
+    Prefetch,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
+    Window,
+)
+from django.db.models import functions as fn
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, tzinfo=datetime.timezone.utc)
 
@@ -73,7 +90,10 @@ class Author(models.Model):
     class Meta:
         app_label = "shop"
         ordering = ["name"]
-        indexes = [pgi.GinIndex(fields=["data"], name="author_data"), models.Index(fn.Lower("name").desc(), name="author_lower")]
+        indexes = [
+            pgi.GinIndex(fields=["data"], name="author_data"),
+            models.Index(fn.Lower("name").desc(), name="author_lower"),
+        ]
 
 
 class Book(models.Model):
@@ -88,14 +108,18 @@ class Book(models.Model):
     authors = models.ManyToManyField(Author, through="Credit", related_name="books")
     similar = models.ManyToManyField("self", blank=True)
     span = pgf.IntegerRangeField(null=True)
-    cents = models.GeneratedField(expression=F("price") * 100, output_field=models.DecimalField(max_digits=12, decimal_places=2), db_persist=True)
+    cents = models.GeneratedField(
+        expression=F("price") * 100, output_field=models.DecimalField(max_digits=12, decimal_places=2), db_persist=True
+    )
 
     class Meta:
         app_label = "shop"
         db_table_comment = "books, mostly"
         constraints = [
             models.CheckConstraint(condition=Q(price__gte=0), name="price_positive"),
-            models.UniqueConstraint(fields=["title", "publisher"], condition=Q(pages__gt=0), include=["price"], name="one_title"),
+            models.UniqueConstraint(
+                fields=["title", "publisher"], condition=Q(pages__gt=0), include=["price"], name="one_title"
+            ),
             models.UniqueConstraint(fn.Upper("title"), "pages", name="upper_title"),
         ]
 
@@ -135,11 +159,17 @@ def migrate():
         migrations.AlterField("book", "more", models.IntegerField(default=5, db_comment="a number")),
         migrations.AddIndex("book", models.Index(fields=["more", "-pages"], name="more_pages")),
         migrations.AddIndex("book", pgi.BrinIndex(fields=["published"], name="book_brin", pages_per_range=4)),
-        migrations.AddConstraint("book", models.CheckConstraint(condition=Q(pages__lt=F("more") * 1000) | Q(more=None), name="few")),
+        migrations.AddConstraint(
+            "book", models.CheckConstraint(condition=Q(pages__lt=F("more") * 1000) | Q(more=None), name="few")
+        ),
         migrations.RenameIndex("book", new_name="pages_more", old_name="more_pages"),
         migrations.RemoveConstraint("book", "few"),
         migrations.RemoveIndex("book", "pages_more"),
-        migrations.CreateModel("Note", [("id", models.AutoField(primary_key=True)), ("on", models.ForeignKey("shop.Book", models.CASCADE))], options={"db_table": "Odd Name"}),
+        migrations.CreateModel(
+            "Note",
+            [("id", models.AutoField(primary_key=True)), ("on", models.ForeignKey("shop.Book", models.CASCADE))],
+            options={"db_table": "Odd Name"},
+        ),
         migrations.AlterModelTable("note", "notes"),
         migrations.RunSQL("INSERT INTO notes (on_id) SELECT id FROM shop_book; UPDATE notes SET on_id = on_id"),
         migrations.DeleteModel("Note"),
@@ -155,18 +185,31 @@ def migrate():
 
 
 def fill():
-    publishers = Publisher.objects.bulk_create([Publisher(name=n, rating=r) for n, r in (("Ace", 1.5), ("O'Reilly", None), ("100%", 4))])
-    authors = [Author.objects.create(name=n, age=30 + i, data={"n": i, "deep": {"list": [i]}}, tags=["t", n[:5]]) for i, n in enumerate(("Ada", "Ünï", "back\\slash", 'q"uote', "-- x; y"))]
+    publishers = Publisher.objects.bulk_create(
+        [Publisher(name=n, rating=r) for n, r in (("Ace", 1.5), ("O'Reilly", None), ("100%", 4))]
+    )
+    authors = [
+        Author.objects.create(name=n, age=30 + i, data={"n": i, "deep": {"list": [i]}}, tags=["t", n[:5]])
+        for i, n in enumerate(("Ada", "Ünï", "back\\slash", 'q"uote', "-- x; y"))
+    ]
     authors[1].mentor = authors[0]
     authors[1].save(update_fields=["mentor"])
     books = []
     for i in range(6):
-        book = Book.objects.create(title=f"Book {i}", price=i * 3, pages=i * 50, publisher=publishers[i % 3], span=(i, i + 5))
+        book = Book.objects.create(
+            title=f"Book {i}", price=i * 3, pages=i * 50, publisher=publishers[i % 3], span=(i, i + 5)
+        )
         book.authors.add(authors[i % 5], through_defaults={"role": "e"})
         books.append(book)
     books[0].similar.set(books[1:3])
     books[0].similar.remove(books[1])
-    Special.objects.create(title="Special", price=1, publisher=publishers[0], why="because", signer=User.objects.create_user("ann", "ann@example.org"))
+    Special.objects.create(
+        title="Special",
+        price=1,
+        publisher=publishers[0],
+        why="because",
+        signer=User.objects.create_user("ann", "ann@example.org"),
+    )
     group = Group.objects.create(name="staff")
     group.permissions.set(Permission.objects.filter(content_type=ContentType.objects.get_for_model(Book)))
     User.objects.get().groups.add(group)
@@ -187,16 +230,48 @@ def queries():
     yield b.filter(authors__name="Ada").distinct()
     yield b.filter(authors__students__isnull=False).select_related("publisher")
     yield b.prefetch_related("authors", Prefetch("similar", queryset=Book.objects.only("title"))).defer("cover")
-    yield b.values("publisher__name").annotate(n=Count("id"), s=Sum("price"), m=Max("pages")).filter(n__gt=1).order_by("-s")
+    yield b.values("publisher__name").annotate(n=Count("id"), s=Sum("price"), m=Max("pages")).filter(n__gt=1).order_by(
+        "-s"
+    )
     yield b.annotate(n=Count("authors", distinct=True, filter=Q(authors__age__gt=31))).filter(n__gte=0)
-    yield b.annotate(same=Exists(Book.objects.filter(pages=OuterRef("pages")).exclude(pk=OuterRef("pk")))).filter(same=False)
-    yield Publisher.objects.annotate(newest=Subquery(newest.values("title")[:1]), best=FilteredRelation("books", condition=Q(books__price__gt=3))).filter(best__isnull=False)
-    yield b.annotate(r=Window(fn.RowNumber(), **by), p=Window(fn.Lag("price", offset=1), **by), t=Window(Sum("price"), order_by="id", frame=models.RowRange(start=-1, end=0)))
+    yield b.annotate(same=Exists(Book.objects.filter(pages=OuterRef("pages")).exclude(pk=OuterRef("pk")))).filter(
+        same=False
+    )
+    yield Publisher.objects.annotate(
+        newest=Subquery(newest.values("title")[:1]), best=FilteredRelation("books", condition=Q(books__price__gt=3))
+    ).filter(best__isnull=False)
+    yield b.annotate(
+        r=Window(fn.RowNumber(), **by),
+        p=Window(fn.Lag("price", offset=1), **by),
+        t=Window(Sum("price"), order_by="id", frame=models.RowRange(start=-1, end=0)),
+    )
     yield b.annotate(r=Window(fn.Rank(), order_by=F("price").desc())).filter(r__lte=2)
-    yield b.annotate(size=Case(When(pages__lt=100, then=Value("thin")), When(Q(pages__lt=200), then=fn.Lower("title")), default=Value("thick")))
-    yield b.annotate(x=fn.Coalesce("publisher__rating", 0.0), y=fn.Concat("title", Value(" "), "publisher__name"), z=fn.Cast("price", models.IntegerField()))
-    yield b.annotate(m=fn.TruncMonth("published"), w=fn.ExtractWeek("published"), n=fn.Now() - F("published"), h=F("published") + F("duration"))
-    yield b.annotate(u=fn.Greatest("pages", 10), v=fn.Mod("pages", 7), s=fn.Substr("title", 2, 3), h=fn.SHA256("title"), r=fn.Random(), p=fn.StrIndex("title", Value("o")))
+    yield b.annotate(
+        size=Case(
+            When(pages__lt=100, then=Value("thin")),
+            When(Q(pages__lt=200), then=fn.Lower("title")),
+            default=Value("thick"),
+        )
+    )
+    yield b.annotate(
+        x=fn.Coalesce("publisher__rating", 0.0),
+        y=fn.Concat("title", Value(" "), "publisher__name"),
+        z=fn.Cast("price", models.IntegerField()),
+    )
+    yield b.annotate(
+        m=fn.TruncMonth("published"),
+        w=fn.ExtractWeek("published"),
+        n=fn.Now() - F("published"),
+        h=F("published") + F("duration"),
+    )
+    yield b.annotate(
+        u=fn.Greatest("pages", 10),
+        v=fn.Mod("pages", 7),
+        s=fn.Substr("title", 2, 3),
+        h=fn.SHA256("title"),
+        r=fn.Random(),
+        p=fn.StrIndex("title", Value("o")),
+    )
     yield b.order_by(F("publisher__rating").asc(nulls_last=True), "?").reverse()
     yield b.union(Book.objects.filter(pages=0), all=True).order_by("title")
     yield b.values_list("id").intersection(Special.objects.values_list("id")).difference(Book.objects.none())
@@ -213,7 +288,10 @@ def queries():
     yield a.filter(tags__contains=["t"], tags__len__gt=1, tags__0="t").filter(tags__overlap=["Ada"])
     yield a.annotate(k=fn.JSONObject(name=F("name"), old=F("age") + 1), n=models.F("data__n"))
     yield a.annotate(sim=pgs.TrigramSimilarity("name", "ada")).filter(sim__gt=0.1).order_by("-sim")
-    yield a.annotate(v=pgs.SearchVector("name", config="english"), r=pgs.SearchRank("v", pgs.SearchQuery("ada | x", search_type="raw"))).filter(v=pgs.SearchQuery("ada"))
+    yield a.annotate(
+        v=pgs.SearchVector("name", config="english"),
+        r=pgs.SearchRank("v", pgs.SearchQuery("ada | x", search_type="raw")),
+    ).filter(v=pgs.SearchQuery("ada"))
     yield a.filter(mentor__mentor__name=None).select_related("mentor__mentor")
     yield a.raw("SELECT *, age + %s AS older FROM shop_author WHERE name <> %s", [1, "x"])
     yield a.filter(name__trigram_similar="Ada")
@@ -222,7 +300,13 @@ def queries():
 
 def aggregates():
     Book.objects.aggregate(Avg("price"), Min("pages"), spread=Max("price") - Min("price"), n=Count("*"))
-    Book.objects.aggregate(a=pga.ArrayAgg("title", distinct=True, order_by="title"), s=pga.StringAgg("title", ", ", order_by="-title"), j=pga.JSONBAgg("pages"), b=pga.BoolOr(Q(pages__gt=1)), c=pga.Corr("pages", "price"))
+    Book.objects.aggregate(
+        a=pga.ArrayAgg("title", distinct=True, order_by="title"),
+        s=pga.StringAgg("title", ", ", order_by="-title"),
+        j=pga.JSONBAgg("pages"),
+        b=pga.BoolOr(Q(pages__gt=1)),
+        c=pga.Corr("pages", "price"),
+    )
     Book.objects.annotate(n=Count("authors")).aggregate(Avg("n"))
     Book.objects.filter(pages=0).exists(), Book.objects.count(), Book.objects.distinct().values("publisher").count()
     Book.objects.first(), Book.objects.last(), Book.objects.latest("published"), Book.objects.in_bulk([1, 2])
@@ -238,12 +322,16 @@ def changes(publishers, authors, books):
     Publisher.objects.update_or_create(name="Zed", defaults={"rating": F("rating") + 1})
     Publisher.objects.update_or_create(name="Yes", defaults={"rating": 1}, create_defaults={"rating": 9})
     Publisher.objects.bulk_create([Publisher(name="Zed"), Publisher(name="Bulk")], ignore_conflicts=True)
-    Publisher.objects.bulk_create([Publisher(name="Zed", rating=7)], update_conflicts=True, update_fields=["rating"], unique_fields=["name"])
+    Publisher.objects.bulk_create(
+        [Publisher(name="Zed", rating=7)], update_conflicts=True, update_fields=["rating"], unique_fields=["name"]
+    )
     for i, author in enumerate(authors):
         author.age = 40 + i
     Author.objects.bulk_update(authors, ["age", "name"], batch_size=3)
     Book.objects.filter(pages__gt=10).update(price=F("price") + 1, title=fn.Concat("title", Value("!")))
-    Book.objects.filter(publisher__name="Ace").update(pages=Subquery(Book.objects.filter(pk=OuterRef("pk")).values("pages")[:1]))
+    Book.objects.filter(publisher__name="Ace").update(
+        pages=Subquery(Book.objects.filter(pk=OuterRef("pk")).values("pages")[:1])
+    )
     Special.objects.update(why="bulk", pages=3)
     Author.objects.update(data=Value({"all": 1}, models.JSONField()))
     with transaction.atomic():

@@ -36,9 +36,13 @@ TOKEN = re.compile(
 SENDING = re.compile(r"\\(g|gset|gexec|gdesc|gx|crosstabview|watch|bind)\b")
 # The grammar takes STDOUT for the same.
 COPY_IN = re.compile(r"\bcopy\b[^;]*\bfrom\s+std(?:in|out)\b", re.I)
-CONFORMING = re.compile(r"(set|reset)\s+(?:local\s+|session\s+)?standard_conforming_strings\b(?:\s*(?:=|to)\s*(\w+))?", re.I)
+CONFORMING = re.compile(
+    r"(set|reset)\s+(?:local\s+|session\s+)?standard_conforming_strings\b(?:\s*(?:=|to)\s*(\w+))?", re.I
+)
 BACKSLASHES = re.compile(r"'(?:[^'\\]|\\.|'')*(?:'|\Z)", re.S)
-SQL_LINE = re.compile(r"\s*(--|(copy|select|create|insert|drop|alter|begin|commit|rollback|set|delete|update)\b.*;\s*$)", re.I)
+SQL_LINE = re.compile(
+    r"\s*(--|(copy|select|create|insert|drop|alter|begin|commit|rollback|set|delete|update)\b.*;\s*$)", re.I
+)
 
 
 def end_of_comment(text, at):

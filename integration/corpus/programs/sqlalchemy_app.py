@@ -141,7 +141,9 @@ Customer.owes = column_property(
 
 def fill(session):
     names = ["Ada", "Grace", "O'Hara", 'Quote"s', "Ünïcode", "back\\slash", "semi;colon", "-- dash", "100%"]
-    people = [Customer(name=n, data={"rank": i, "tags": ["a", n]}, emails=[f"{i}@example.org"]) for i, n in enumerate(names)]
+    people = [
+        Customer(name=n, data={"rank": i, "tags": ["a", n]}, emails=[f"{i}@example.org"]) for i, n in enumerate(names)
+    ]
     people[1].parent = people[0]
     people[2].parent = people[1]
     tags = [Tag(name=n) for n in ("new", "late", "big")]
@@ -160,7 +162,9 @@ def queries(session):
     newest = sa.select(i).where(i.customer_id == c.id).order_by(i.made.desc()).limit(2).lateral("newest")
     top = sa.select(Customer.id, Customer.parent_id, sa.literal(0).label("depth")).where(Customer.parent_id.is_(None))
     tree = top.cte("tree", recursive=True)
-    tree = tree.union_all(sa.select(Customer.id, Customer.parent_id, tree.c.depth + 1).join(tree, Customer.parent_id == tree.c.id))
+    tree = tree.union_all(
+        sa.select(Customer.id, Customer.parent_id, tree.c.depth + 1).join(tree, Customer.parent_id == tree.c.id)
+    )
     sums = sa.select(i.customer_id, total).group_by(i.customer_id).cte("sums")
     window = {"partition_by": i.customer_id, "order_by": i.made.desc()}
     values = sa.values(sa.column("a", sa.Integer), sa.column("b", sa.String), name="v").data([(1, "x"), (2, "y")])
@@ -168,13 +172,17 @@ def queries(session):
     yield sa.select(Customer)
     yield sa.select(Customer.id, Customer.name).order_by(Customer.name.desc().nulls_last()).limit(5).offset(2)
     yield sa.select(Customer).where(Customer.name.in_(["Ada", "Grace"]), Customer.born.is_(None))
-    yield sa.select(Customer).where(sa.or_(Customer.name.ilike("%a%"), sa.not_(Customer.name.startswith("G", autoescape=True))))
+    yield sa.select(Customer).where(
+        sa.or_(Customer.name.ilike("%a%"), sa.not_(Customer.name.startswith("G", autoescape=True)))
+    )
     yield sa.select(Customer.name).where(Customer.name.like("100\\%%", escape="\\"))
     yield sa.select(Customer.name).where(Customer.name.regexp_match("^[A-G]", "i"))
     yield sa.select(Customer.shout).where(Customer.shout == "ADA").distinct()
     yield sa.select(Customer.name, Customer.owes)
     yield sa.select(func.count()).select_from(Customer)
-    yield sa.select(func.count(sa.distinct(i.state)), func.max(i.total), func.avg(i.total).filter(i.state == State.draft))
+    yield sa.select(
+        func.count(sa.distinct(i.state)), func.max(i.total), func.avg(i.total).filter(i.state == State.draft)
+    )
     yield sa.select(i.customer_id, total).group_by(i.customer_id).having(total > 10).order_by(sa.desc("total"))
     yield sa.select(i.state, i.customer_id, total).group_by(func.rollup(i.state, i.customer_id))
     yield sa.select(i.state, total).group_by(func.grouping_sets(sa.tuple_(i.state), sa.tuple_(i.customer_id)))
@@ -182,16 +190,29 @@ def queries(session):
     yield sa.select(tree).order_by(tree.c.depth)
     yield sa.select(Customer.name, sums.c.total).join_from(Customer, sums, Customer.id == sums.c.customer_id)
     yield sa.select(func.row_number().over(**window), func.lag(i.total, 1).over(**window), i.id)
-    yield sa.select(func.sum(i.total).over(order_by=i.id, rows=(-2, 0)), func.rank().over(order_by=i.total, range_=(None, 0)))
+    yield sa.select(
+        func.sum(i.total).over(order_by=i.id, rows=(-2, 0)), func.rank().over(order_by=i.total, range_=(None, 0))
+    )
     yield sa.select(func.percentile_cont(0.5).within_group(i.total.desc()), func.mode().within_group(i.state))
-    yield sa.select(sa.case((i.total > 50, "much"), (i.total > 10, "some"), else_="little"), sa.cast(i.total, sa.Integer))
+    yield sa.select(
+        sa.case((i.total > 50, "much"), (i.total > 10, "some"), else_="little"), sa.cast(i.total, sa.Integer)
+    )
     yield sa.select(sa.extract("year", i.made), func.date_trunc("month", i.made), i.made + datetime.timedelta(days=1))
-    yield sa.select(Customer.data["rank"].as_integer(), Customer.data[("tags", 0)].astext).where(Customer.data.contains({"rank": 1}))
-    yield sa.select(Customer).where(Customer.data.has_key("rank"), Customer.data.path_exists("$.tags[*] ? (@ == \"a\")"))
+    yield sa.select(Customer.data["rank"].as_integer(), Customer.data[("tags", 0)].astext).where(
+        Customer.data.contains({"rank": 1})
+    )
+    yield sa.select(Customer).where(Customer.data.has_key("rank"), Customer.data.path_exists('$.tags[*] ? (@ == "a")'))
     yield sa.select(Customer.emails[1], Customer.emails[1:2]).where(Customer.emails.any("1@example.org"))
-    yield sa.select(Customer.emails).where(Customer.emails.overlap(["2@example.org"]), func.cardinality(Customer.emails) > 0)
-    yield sa.select(func.array_agg(pg.aggregate_order_by(Customer.name, Customer.id.desc())), func.string_agg(Customer.name, ", "))
-    yield sa.select(func.jsonb_build_object("id", Customer.id), func.to_tsvector("english", Customer.name).bool_op("@@")(func.to_tsquery("english", "ada")))
+    yield sa.select(Customer.emails).where(
+        Customer.emails.overlap(["2@example.org"]), func.cardinality(Customer.emails) > 0
+    )
+    yield sa.select(
+        func.array_agg(pg.aggregate_order_by(Customer.name, Customer.id.desc())), func.string_agg(Customer.name, ", ")
+    )
+    yield sa.select(
+        func.jsonb_build_object("id", Customer.id),
+        func.to_tsvector("english", Customer.name).bool_op("@@")(func.to_tsquery("english", "ada")),
+    )
     yield sa.select(sa.exists().where(i.customer_id == Customer.id)).select_from(Customer)
     yield sa.select(Customer).where(~Customer.invoices.any(i.total > 5), Customer.parent.has(name="Ada"))
     yield sa.select(Customer).where(Customer.id.in_(sa.select(i.customer_id).where(i.total > 5)))
@@ -207,15 +228,31 @@ def queries(session):
     yield sa.select(Customer).where(Customer.id == 1).with_for_update(read=True, key_share=True)
     yield sa.select(sa.tablesample(Customer, func.bernoulli(50), name="sampled", seed=func.pi()).c.name)
     yield sa.select(sa.func.current_setting("search_path"), func.pg_backend_pid(), func.nextval("item_number"))
-    yield sa.select(sa.text("now() AT TIME ZONE 'UTC'"), sa.literal_column("'it''s'"), sa.null(), sa.true(), sa.literal("x").collate("C"))
+    yield sa.select(
+        sa.text("now() AT TIME ZONE 'UTC'"),
+        sa.literal_column("'it''s'"),
+        sa.null(),
+        sa.true(),
+        sa.literal("x").collate("C"),
+    )
     yield sa.select(func.pg_advisory_xact_lock(42))
-    yield sa.select(Customer).options(joinedload(Customer.invoices).selectinload(Invoice.lines), subqueryload(Customer.children))
-    yield sa.select(Customer).join(Customer.invoices).options(contains_eager(Customer.invoices)).where(i.state == State.draft)
+    yield sa.select(Customer).options(
+        joinedload(Customer.invoices).selectinload(Invoice.lines), subqueryload(Customer.children)
+    )
+    yield sa.select(Customer).join(Customer.invoices).options(contains_eager(Customer.invoices)).where(
+        i.state == State.draft
+    )
     yield sa.select(Customer).options(selectinload(Customer.children), with_loader_criteria(Invoice, Invoice.total > 0))
     yield sa.select(with_polymorphic(Item, "*"))
     yield sa.select(Book).where(Book.pages.between(50, 150))
     yield sa.select(Film).where(Film.minutes.is_distinct_from(None))
-    yield sa.select(sa.type_coerce(Customer.key, sa.Uuid), Customer.name + " & co", -Customer.id, Customer.id % 2, Customer.id.op("<<")(2))
+    yield sa.select(
+        sa.type_coerce(Customer.key, sa.Uuid),
+        Customer.name + " & co",
+        -Customer.id,
+        Customer.id % 2,
+        Customer.id.op("<<")(2),
+    )
     yield sa.select(i.id).where(sa.tuple_(i.id, i.total) > sa.tuple_(1, 2))
 
 
@@ -223,21 +260,47 @@ def changes(session, people):
     insert = pg.insert(Tag).values([{"name": "new"}, {"name": "odd"}])
     session.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
     again = pg.insert(Tag).values(name="odd")
-    session.execute(again.on_conflict_do_update(index_elements=[Tag.name], set_={"name": again.excluded.name + "!"}, where=Tag.name != "x").returning(Tag.id))
+    session.execute(
+        again.on_conflict_do_update(
+            index_elements=[Tag.name], set_={"name": again.excluded.name + "!"}, where=Tag.name != "x"
+        ).returning(Tag.id)
+    )
     session.execute(sa.insert(Tag), [{"name": f"bulk {n}"} for n in range(50)])
-    session.scalars(sa.insert(Tag).returning(Tag, sort_by_parameter_order=True), [{"name": f"back {n}"} for n in range(5)]).all()
+    session.scalars(
+        sa.insert(Tag).returning(Tag, sort_by_parameter_order=True), [{"name": f"back {n}"} for n in range(5)]
+    ).all()
     session.execute(sa.insert(Tag).from_select(["name"], sa.select(Customer.name + " (tag)")))
-    session.execute(sa.update(Invoice).where(Invoice.total > 50).values(state=State.sent, note=func.concat(Invoice.note, "!")))
-    session.execute(sa.update(Invoice).where(Invoice.customer_id == Customer.id, Customer.name == "Ada").values(total=Customer.id).execution_options(synchronize_session=False))
-    session.execute(sa.update(Customer).values(data=Customer.data.op("||")(sa.cast({"seen": True}, pg.JSONB))).returning(Customer.id))
+    session.execute(
+        sa.update(Invoice).where(Invoice.total > 50).values(state=State.sent, note=func.concat(Invoice.note, "!"))
+    )
+    session.execute(
+        sa.update(Invoice)
+        .where(Invoice.customer_id == Customer.id, Customer.name == "Ada")
+        .values(total=Customer.id)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        sa.update(Customer)
+        .values(data=Customer.data.op("||")(sa.cast({"seen": True}, pg.JSONB)))
+        .returning(Customer.id)
+    )
     session.execute(sa.update(Customer), [{"id": people[0].id, "born": DAY.date()}, {"id": people[1].id, "born": None}])
     session.execute(sa.delete(Tag).where(Tag.name.like("bulk%")).returning(Tag.name))
-    session.execute(sa.delete(Line).where(Line.invoice_id == Invoice.id, Invoice.state == State.paid).execution_options(synchronize_session=False))
+    session.execute(
+        sa.delete(Line)
+        .where(Line.invoice_id == Invoice.id, Invoice.state == State.paid)
+        .execution_options(synchronize_session=False)
+    )
     gone = sa.delete(Tag).where(Tag.name.startswith("back")).returning(Tag.id, Tag.name).cte("gone")
     session.execute(sa.select(func.count()).select_from(gone))
     moved = sa.insert(Tag).values(name="from a cte").returning(Tag.id).cte("moved")
     session.execute(sa.select(Customer.id).where(Customer.id.in_(sa.select(moved.c.id))))
-    session.execute(sa.select(Customer).join(Invoice).add_cte(sa.update(Tag).values(name=Tag.name).returning(Tag.id).cte("touched")).limit(1))
+    session.execute(
+        sa.select(Customer)
+        .join(Invoice)
+        .add_cte(sa.update(Tag).values(name=Tag.name).returning(Tag.id).cte("touched"))
+        .limit(1)
+    )
     people[3].name, people[3].invoices[0].note = "Renamed", "changed"
     session.flush()
     people[4].invoices[0].tags.clear()
@@ -257,17 +320,26 @@ def changes(session, people):
 def migrate(connection):
     """What Alembic's operations send."""
     op = Operations(MigrationContext.configure(connection))
-    op.create_table("extra", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.String(5), server_default="x"))
+    op.create_table(
+        "extra", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.String(5), server_default="x")
+    )
     op.add_column("extra", sa.Column("b", sa.Integer, server_default=sa.text("floor(random() * 10)"), nullable=False))
     op.add_column("extra", sa.Column("owner_id", sa.Integer))
     op.alter_column("extra", "a", new_column_name="aa", type_=sa.Text, nullable=False, comment="longer")
     op.alter_column("extra", "b", server_default=None, type_=sa.BigInteger, postgresql_using="b::bigint")
-    op.create_foreign_key("extra_owner", "extra", "customer", ["owner_id"], ["id"], ondelete="SET NULL", deferrable=True)
+    op.create_foreign_key(
+        "extra_owner", "extra", "customer", ["owner_id"], ["id"], ondelete="SET NULL", deferrable=True
+    )
     op.create_index("extra_aa", "extra", ["aa"], unique=True, postgresql_include=["b"])
-    op.create_index("extra_gin", "customer", ["data"], postgresql_using="gin", postgresql_ops={"data": "jsonb_path_ops"})
+    op.create_index(
+        "extra_gin", "customer", ["data"], postgresql_using="gin", postgresql_ops={"data": "jsonb_path_ops"}
+    )
     op.create_unique_constraint("extra_pair", "extra", ["aa", "b"])
     op.create_check_constraint("extra_small", "extra", "b < 1000")
-    op.bulk_insert(sa.table("extra", sa.column("aa", sa.Text), sa.column("b", sa.Integer)), [{"aa": "1", "b": 1}, {"aa": "2", "b": 2}])
+    op.bulk_insert(
+        sa.table("extra", sa.column("aa", sa.Text), sa.column("b", sa.Integer)),
+        [{"aa": "1", "b": 1}, {"aa": "2", "b": 2}],
+    )
     op.execute("UPDATE extra SET b = b + 1 WHERE aa <> ''")
     op.drop_constraint("extra_pair", "extra")
     op.drop_index("extra_aa", table_name="extra", if_exists=True)
@@ -295,7 +367,9 @@ def main():
     engine = sa.create_engine("postgresql+psycopg://")
     with engine.begin() as connection:
         connection.execute(sa.schema.CreateSchema("billing", if_not_exists=True))
-        connection.execute(sa.text("CREATE PROCEDURE billing.nothing(n int) LANGUAGE plpgsql AS $$ BEGIN PERFORM n; END $$"))
+        connection.execute(
+            sa.text("CREATE PROCEDURE billing.nothing(n int) LANGUAGE plpgsql AS $$ BEGIN PERFORM n; END $$")
+        )
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         people = fill(session)

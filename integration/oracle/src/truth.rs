@@ -175,6 +175,12 @@ impl Walk<'_> {
                 self.any(field(body, "inh_relations"), false);
                 self.fields(body, &["inh_relations"], true);
             }
+            // Names of the same form that are a constraint's and a type's.
+            "ConstraintsSetStmt" => {}
+            "CompositeTypeStmt" => {
+                self.found.writes = true;
+                self.fields(body, &["typevar"], true);
+            }
             "LockStmt" => {
                 self.found.locks = true;
                 self.fields(body, &[], false);
@@ -184,6 +190,7 @@ impl Walk<'_> {
                 self.objects(kind, body);
                 self.fields(body, &[], true);
             }
+            // All others; what is within is a query, or what they define.
             _ if kind.ends_with("Stmt") => {
                 let writes = utility::writes(kind, body);
                 self.found.writes |= writes;

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 const HARMLESS: &[&str] = &[
     "CheckPointStmt",
     "ClosePortalStmt",
-    "ConstraintsSetStmt",
     "DeallocateStmt",
     "DeclareCursorStmt",
     "DiscardStmt",

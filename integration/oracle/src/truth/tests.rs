@@ -98,6 +98,12 @@ fn definitions_write_what_they_name() {
         ("DROP TRIGGER x ON s.a", "DropStmt writes w=s.a"),
         ("DROP FUNCTION f(int)", "DropStmt writes"),
         ("COMMENT ON COLUMN a.b IS ''", "CommentStmt writes w=a"),
+        ("CREATE TYPE p AS (a int)", "CompositeTypeStmt writes"),
+        ("SET CONSTRAINTS a, s.b DEFERRED", "ConstraintsSetStmt"),
+        (
+            "CREATE SCHEMA s CREATE TABLE t (a int) CREATE VIEW v AS TABLE u",
+            "CreateSchemaStmt writes r=u w=t,v",
+        ),
         ("TRUNCATE a, b", "TruncateStmt writes w=a,b"),
         ("GRANT SELECT ON a TO b", "GrantStmt writes w=a"),
     ]);
