@@ -38,8 +38,8 @@ pub fn writes(kind: &str, body: &Map<String, Value>) -> bool {
 /// Whether a yes-or-no option of a statement's `options` is on. The last one counts.
 pub fn option(body: &Map<String, Value>, wanted: &str) -> bool {
     let options = body.get("options").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let found = options.iter().filter_map(|o| o.get("node")?.get("DefElem"));
-    let last = found.filter(|o| o.get("defname").and_then(Value::as_str) == Some(wanted)).next_back();
+    let mut found = options.iter().filter_map(|o| o.get("node")?.get("DefElem"));
+    let last = found.rfind(|o| o.get("defname").and_then(Value::as_str) == Some(wanted));
     let Some(last) = last else { return false };
     let value = last.pointer("/arg/node").and_then(Value::as_object).and_then(|n| n.iter().next());
     match value {
