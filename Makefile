@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: help demo test bench regress soak setup fmt lint fuzz clean
+.PHONY: help demo test bench regress soak setup fmt lint fuzz oracle clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -42,6 +42,10 @@ lint: ## the lints that must be silent
 
 fuzz: ## fuzz each target for a minute (SECONDS_EACH=n)
 	@scripts/fuzz
+
+oracle: ## statements beside PostgreSQL's own parser (ARGS=--list-fallbacks)
+	@scripts/setup server
+	@scripts/oracle $(ARGS)
 
 clean: ## remove what was built
 	cargo clean

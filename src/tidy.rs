@@ -57,7 +57,8 @@ fn sources(dir: &str) -> Vec<(String, String)> {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let path: PathBuf = entry.path();
             if path.is_dir() {
-                dirs.push(path);
+                // What separate crates were built into is not ours.
+                dirs.extend((!path.ends_with("target")).then_some(path));
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
                 files.push((name, fs::read_to_string(&path).unwrap_or_default()));
