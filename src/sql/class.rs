@@ -43,6 +43,7 @@ fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
         understand(&tokens[query..], own_normal.len(), &mut facts, lead.is_run);
     } else {
         named_after(&tokens, &lead, &mut facts);
+        calls(&tokens, &Named::default(), &mut facts);
     }
     marks_from(&mut facts, statement.mark);
     facts
@@ -246,8 +247,9 @@ fn named_after(tokens: &[Tok<'_>], lead: &Lead, facts: &mut Facts) {
         Effect::Write => 1 + usize::from(tokens.get(1).is_some_and(|t| t.is("table"))),
         _ => return,
     };
-    let mut at = first + usize::from(tokens.get(first).is_some_and(|t| t.is("only")));
-    while let Some((name, next)) = qualified(tokens, at) {
+    let after_only = |at: usize| at + usize::from(tokens.get(at).is_some_and(|t| t.is("only")));
+    let mut at = first;
+    while let Some((name, next)) = qualified(tokens, after_only(at)) {
         let relation = facts.relation(&name);
         facts.relations[relation].written |= lead.effect != Effect::CopyOut;
         facts.relations[relation].read |= lead.effect == Effect::CopyOut;
@@ -322,7 +324,6 @@ const NO_CALLS: &[&str] = &[
     "join",
     "lateral",
     "least",
-    "left",
     "like",
     "limit",
     "materialized",
@@ -343,7 +344,6 @@ const NO_CALLS: &[&str] = &[
     "range",
     "references",
     "returning",
-    "right",
     "rollup",
     "row",
     "select",
