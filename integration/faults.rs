@@ -33,7 +33,7 @@ impl Bed {
     /// What the server says of the database's sessions.
     fn sessions(&self, condition: &str) -> usize {
         let sql = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND {condition}",
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND application_name <> 'turnpike catalog' AND {condition}",
             self.db.user
         );
         self.db.psql(&sql).parse().expect("a count")

@@ -7,6 +7,7 @@ mod harness;
 
 mod admin;
 mod auth;
+mod catalog;
 mod cluster;
 mod demo;
 mod drivers;

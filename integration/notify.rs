@@ -29,7 +29,10 @@ fn tag(frames: &[Frame]) -> String {
 }
 
 fn connections(db: &Db) -> usize {
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user);
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND application_name <> 'turnpike catalog'",
+        db.user
+    );
     db.psql(&sql).parse().expect("a count")
 }
 

@@ -18,7 +18,7 @@ async fn code(client: &Client, sql: &str) -> String {
 }
 
 fn connections(db: &Db) -> usize {
-    db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user))
+    db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND application_name <> 'turnpike catalog'", db.user))
         .parse()
         .expect("a count")
 }

@@ -173,3 +173,101 @@ async fn plans_belong_to_what_names_mean() {
     b.batch_execute("SELECT x FROM things").await.expect("a query");
     assert_eq!(count().await, 3);
 }
+
+/// The class of a statement, and why, by EXPLAIN (ROUTE).
+async fn class(client: &tokio_postgres::Client, sql: &str) -> (String, String) {
+    let said = explain(client, &format!("EXPLAIN (ROUTE) {sql}")).await;
+    let line =
+        said.lines().find_map(|l| l.trim().strip_prefix("Class: ")).unwrap_or_else(|| panic!("{said}"));
+    (line.split(' ').next().unwrap_or_default().to_string(), said)
+}
+
+#[tokio::test]
+async fn a_read_is_one_only_when_certain() {
+    let (db, proxy) = bed();
+    db.psql(
+        "CREATE SEQUENCE s; CREATE VIEW plain AS SELECT region, count(*) FROM orders GROUP BY region;
+         CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO orders VALUES (9); RETURN 1; END';
+         CREATE FUNCTION reads(r text) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM orders WHERE region = r';
+         CREATE FUNCTION sneaks() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT nextval(''s'')';
+         CREATE VIEW hides AS SELECT writes() AS x; CREATE VIEW deeper AS SELECT * FROM hides;
+         CREATE TABLE secret (a int); ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON secret USING (writes() = 1); CREATE UNLOGGED TABLE unlogged (a int);
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT ALL ON s TO PUBLIC",
+    );
+    let client = pg(&proxy.url(&db)).await;
+    for sql in [
+        "SELECT * FROM orders WHERE id = 1",
+        "SELECT region, sum(total), random(), now(), gen_random_uuid() FROM orders GROUP BY region",
+        "SELECT * FROM plain",
+        "SELECT reads('n')",
+        "WITH x AS (SELECT * FROM orders) SELECT upper(region), current_user FROM x",
+        "SELECT relname::text FROM pg_class WHERE relname LIKE 'o%'",
+        "SELECT extract(epoch FROM now()), trim(' x '), position('a' IN 'b'), 1 BETWEEN 0 AND 2",
+        "SELECT o.* FROM orders o JOIN LATERAL generate_series(1, 3) g ON true ORDER BY 1",
+        "EXPLAIN SELECT * FROM orders",
+    ] {
+        let (class, said) = class(&client, sql).await;
+        assert_eq!(class, "read", "{sql}: {said}");
+    }
+    for (sql, because) in [
+        ("SELECT writes()", "writes is volatile"),
+        ("SELECT nextval('s')", "nextval is volatile"),
+        ("SELECT * FROM hides", "hides: public.writes is volatile"),
+        ("SELECT * FROM deeper", "hides: public.writes is volatile"),
+        ("SELECT sneaks()", "function sneaks: nextval is volatile"),
+        ("SELECT * FROM secret", "policy p of secret: "),
+        ("SELECT * FROM unlogged", "temporary or unlogged"),
+        ("SELECT txid_current()", "belongs to the primary"),
+        ("SELECT * FROM pg_stat_activity", "speaks of the server"),
+        ("SELECT * FROM nowhere", "what nowhere is is not known"),
+        ("SELECT nothing(1)", "what nothing is is not known"),
+        ("SELECT * FROM orders FOR UPDATE", "locks rows"),
+        ("INSERT INTO orders VALUES (5)", "INSERT writes"),
+        ("SELECT pg_advisory_lock(1)", "advisory lock"),
+        ("SELECT o.writes FROM orders o", "it may be a function"),
+        ("BEGIN", "BEGIN is no query"),
+    ] {
+        let (class, said) = class(&client, sql).await;
+        assert!(class == "primary" && said.contains(because), "{sql}: {said}");
+    }
+}
+
+/// What was decided goes when objects change; what someone else has not committed yet is nobody's business but theirs.
+#[tokio::test]
+async fn classes_follow_the_catalog() {
+    let (db, proxy) = bed();
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    a.batch_execute("CREATE VIEW v AS SELECT 1 AS x").await.expect("made");
+    assert_eq!(class(&a, "SELECT * FROM v").await.0, "read");
+    a.batch_execute("BEGIN; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE VIEW v AS SELECT f() AS x")
+        .await
+        .expect("changed");
+    assert_eq!(class(&a, "SELECT * FROM v").await.0, "primary", "its own changes are not in the catalog yet");
+    // What is being altered is not known to others either, but nobody waits for it.
+    assert!(!class(&b, "SELECT * FROM v").await.1.contains("f is volatile"));
+    assert_eq!(class(&b, "SELECT * FROM orders").await.0, "read");
+    a.batch_execute("COMMIT").await.expect("committed");
+    for client in [&a, &b] {
+        let (class, said) = class(client, "SELECT * FROM v").await;
+        assert!(class == "primary" && said.contains("f is volatile"), "{said}");
+    }
+    db.psql(&format!("ALTER FUNCTION f() OWNER TO {}", db.user));
+    a.batch_execute("ALTER FUNCTION f() STABLE").await.expect("altered");
+    assert_eq!(class(&b, "SELECT * FROM v").await.0, "read");
+}
+
+#[tokio::test]
+async fn two_roles_and_two_paths_are_two_meanings() {
+    let (db, proxy) = bed();
+    db.psql("CREATE SCHEMA x; CREATE SCHEMA y; CREATE VIEW x.v AS SELECT 1 AS a; CREATE SEQUENCE public.q; CREATE VIEW y.v AS SELECT nextval('public.q') AS a");
+    db.psql("GRANT USAGE ON SCHEMA x, y TO PUBLIC; GRANT SELECT ON x.v, y.v TO PUBLIC");
+    let client = pg(&proxy.url(&db)).await;
+    for (path, want) in [("x", "read"), ("y", "primary"), ("x, y", "read"), ("y, x", "primary")] {
+        client.batch_execute(&format!("SET search_path = {path}")).await.expect("set");
+        assert_eq!(class(&client, "SELECT a FROM v").await.0, want, "{path}");
+    }
+    client.batch_execute("RESET search_path").await.expect("reset");
+    assert!(class(&client, "SELECT a FROM v").await.1.contains("what v is is not known"));
+    assert_eq!(class(&client, "SELECT a FROM x.v").await.0, "read");
+}

@@ -10,7 +10,7 @@ fn pool(settings: &str) -> ProxyOptions {
 }
 
 fn connections(db: &Db) -> String {
-    db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", db.user))
+    db.psql(&format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND application_name <> 'turnpike catalog'", db.user))
 }
 
 #[tokio::test]

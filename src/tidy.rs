@@ -11,13 +11,14 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 1),
     ("wire", 1),
     ("sql", 1),
-    ("pool", 2),
-    ("plan", 3),
-    ("session", 4),
-    ("observe", 5),
-    ("admin", 6),
-    ("app", 7),
-    ("cli", 8),
+    ("catalog", 2),
+    ("pool", 3),
+    ("plan", 4),
+    ("session", 5),
+    ("observe", 6),
+    ("admin", 7),
+    ("app", 8),
+    ("cli", 9),
 ];
 
 /// Imports on one floor, or upwards, each with its reason.

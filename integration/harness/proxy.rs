@@ -158,7 +158,7 @@ impl Proxy {
         Self::with_config(&[], |port, http_port| {
             format!(
                 "[general]\nlisten = [\"127.0.0.1:{port}\"]\n{general}\n\
-                 [http]\nlisten = \"127.0.0.1:{http_port}\"\n[pool]\n{pool}\n\
+                 [http]\nlisten = \"127.0.0.1:{http_port}\"\n[plan]\ncatalog = false\n[pool]\n{pool}\n\
                  [[database]]\nname = \"db\"\nbackend = \"fake\"\n\
                  [[backend]]\nname = \"fake\"\nhost = \"127.0.0.1\"\nport = {backend}\nsslmode = \"disable\"\n\
                  [[user]]\nname = \"u\"\n{TRUST}"

@@ -13,6 +13,7 @@ use crate::config::check::load;
 mod check;
 mod demo;
 mod health;
+mod plan;
 mod run;
 
 #[derive(Parser)]
@@ -38,6 +39,18 @@ enum Command {
         #[arg(short, long, default_value = "turnpike.toml")]
         config: PathBuf,
     },
+    /// Say what would be decided about a statement, without a server; `-` reads it from standard input.
+    Plan {
+        /// The statement.
+        #[arg(value_name = "SQL")]
+        sql: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(short, long, default_value = "turnpike.toml")]
+        config: PathBuf,
+    },
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -52,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check { config } => with(&config, |read| check::run(&config, read)),
         Command::Health { config } => with(&config, health::run),
+        Command::Plan { sql, json, config } => with(&config, |read| plan::run(read, &sql, json)),
         Command::Run { config } => with(&config, |read| run::run(&config, read)),
     }
 }

@@ -249,6 +249,7 @@ fn plan(section: &Section<'_>) -> Plan {
         max_memory: section
             .size("max_memory", 1 << 20..=usize::MAX >> 1)
             .map_or(super::PLAN_MEMORY, |size| size as u64),
+        catalog: section.flag("catalog").unwrap_or(true),
         read_functions: functions("read_functions"),
         write_functions: functions("write_functions"),
     }

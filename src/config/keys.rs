@@ -107,7 +107,12 @@ const LOG: &[Key] = &[
 
 const ADMIN: &[Key] = &[live("database", "turnpike"), live("admins", ""), live("readers", "")];
 
-const PLAN: &[Key] = &[fixed("max_memory", "64MiB"), live("read_functions", ""), live("write_functions", "")];
+const PLAN: &[Key] = &[
+    fixed("max_memory", "64MiB"),
+    live("catalog", "true"),
+    live("read_functions", ""),
+    live("write_functions", ""),
+];
 
 const AUTH: &[Key] = &[
     live("query", ""),

@@ -114,7 +114,12 @@ pub const PLAN_MEMORY: u64 = 64 << 20;
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { max_memory: PLAN_MEMORY, read_functions: Vec::new(), write_functions: Vec::new() }
+        Plan {
+            max_memory: PLAN_MEMORY,
+            catalog: true,
+            read_functions: Vec::new(),
+            write_functions: Vec::new(),
+        }
     }
 }
 
@@ -123,6 +128,8 @@ impl Default for Plan {
 pub struct Plan {
     /// About how much memory plans may take, in bytes.
     pub max_memory: u64,
+    /// Whether the catalogs of databases are read.
+    pub catalog: bool,
     /// Functions that only read, whatever the catalog says: names, with or without schema.
     pub read_functions: Vec<String>,
     /// Functions that may write, whatever the catalog says.

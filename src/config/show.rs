@@ -61,6 +61,7 @@ impl Config {
         rows.add("admin", "admins", joined(&self.admin.admins));
         rows.add("admin", "readers", joined(&self.admin.readers));
         rows.add("plan", "max_memory", show_size(self.plan.max_memory));
+        rows.add("plan", "catalog", self.plan.catalog);
         rows.add("plan", "read_functions", joined(&self.plan.read_functions));
         rows.add("plan", "write_functions", joined(&self.plan.write_functions));
         let query = self.auth.query.as_ref();

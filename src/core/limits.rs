@@ -29,6 +29,10 @@ pub const CANCEL_KEY: usize = 32;
 pub const MAX_SCRAM_ITERATIONS: u32 = 1_000_000;
 /// Startup settings of a client (names and values together), in bytes.
 pub const MAX_SETTINGS: usize = MAX_STARTUP_PACKET;
+/// Longest text of a function, view or rule that a catalog keeps, in bytes; longer ones count as unknown.
+pub const MAX_KEPT_CODE: usize = 64 * 1024;
+/// Most pairs of a role and a schema that a catalog asks about; beyond that, who may use a schema is unknown.
+pub const MAX_SCHEMA_USES: usize = 200_000;
 /// Longest path of a Unix socket that is first made beside its place under a longer name (`sun_path` holds 107 bytes
 /// and a zero; a process id and a dot take 11).
 pub const MAX_SOCKET_PATH: usize = 96;

@@ -1,7 +1,7 @@
 //! The one recipe for a plan: what the statements mean, what they may leave behind, who may serve them.
 
-use super::class::{self, Marks};
-use super::{Home, Plan, Reading, explain};
+use super::class::{self, Knowledge};
+use super::{Names, Plan, Reading, explain};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
@@ -12,14 +12,14 @@ use crate::sql::shape::Shape;
 /// What a plan is made under.
 #[derive(Clone, Debug)]
 pub struct Under<'a> {
-    /// Functions that the configuration speaks of.
-    pub marks: &'a Marks,
+    /// What it is judged by.
+    pub known: Knowledge<'a>,
     /// Generation of the database's objects.
     pub generation: u64,
     /// How the text is read.
     pub reading: Reading,
     /// Which database it is for.
-    pub home: Home,
+    pub names: Names,
 }
 
 /// Encodings in which the second byte of a character may look like a backslash or a letter (documentation, "Character
@@ -57,12 +57,12 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
     }
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let (class, reasons) = class::judge(&statements, under.marks);
+    let (class, reasons) = class::judge(&statements, under.known);
     Plan {
         normal: shape.normal.as_slice().into(),
         fingerprint: fingerprint(&shape.normal),
         explains: explain::wanted(text, shape),
-        home: under.home,
+        home: under.names,
         gap: statements.iter().find_map(|facts| facts.gap),
         statements,
         traces,

@@ -1,11 +1,17 @@
-//! Who may serve a statement, and why: any server only where nothing is left to doubt.
+//! Who may serve a statement, and why: any server only where nothing is left to doubt. What views, policies and SQL
+//! functions hide is looked into as if the statement said it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::functions::{self, Known};
 use super::{Class, Reason};
+use crate::catalog::function::{Function, FunctionKind};
+use crate::catalog::relation::{Command, Persistence, Relation, RelationKind};
+use crate::catalog::{Catalog, Oid, Resolved, SearchPath, Volatility};
+use crate::sql::class::facts;
 use crate::sql::effect::Traces;
-use crate::sql::facts::{Call, Effect, Facts, Name};
+use crate::sql::facts::{self as sql, Call, Effect, Facts, Name};
+use crate::sql::shape::Shape;
 
 /// Functions that the configuration speaks of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,21 +35,57 @@ impl Marks {
     }
 }
 
-/// What speaks for and against, as it is found.
-#[derive(Default)]
-struct Case {
-    reasons: Vec<Reason>,
+/// What a statement is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge<'a> {
+    /// Functions that the configuration speaks of.
+    pub marks: &'a Marks,
+    /// What the database contains, where that is known.
+    pub catalog: Option<&'a Catalog>,
+    /// The session's schema search path.
+    pub path: Option<&'a SearchPath>,
 }
 
 /// Reasons above which more say nothing new.
 const MOST: usize = 16;
+/// Views in views, functions in functions.
+const DEEPEST: usize = 16;
+/// Columns that every table has without the catalog's saying so.
+const SYSTEM_COLUMNS: &[&str] = &["cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin", "excluded"];
 
-impl Case {
+/// A statement before the judge: what is known, and what has been found.
+struct Case<'a> {
+    known: Knowledge<'a>,
+    reasons: Vec<Reason>,
+    /// Relations and functions that have been looked into.
+    seen: HashSet<Oid>,
+    depth: usize,
+}
+
+/// Judges what a string of statements does.
+pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> (Class, Vec<Reason>) {
+    let mut case = Case { known, reasons: Vec::new(), seen: HashSet::new(), depth: 0 };
+    match statements {
+        [] => case.against("there is no statement"),
+        [one] => case.statement(one),
+        several => {
+            case.against(format!("{} statements in one string run as one transaction", several.len()));
+            several.iter().for_each(|one| case.statement(one));
+        }
+    }
+    let class = if case.reasons.iter().any(|r| r.against) { Class::Primary } else { Class::Read };
+    if class == Class::Read {
+        case.noted("it reads, and so does everything that it calls");
+    }
+    (class, case.reasons)
+}
+
+impl<'a> Case<'a> {
     fn against(&mut self, text: impl Into<String>) {
         self.note(true, text.into());
     }
 
-    fn for_read(&mut self, text: impl Into<String>) {
+    fn noted(&mut self, text: impl Into<String>) {
         self.note(false, text.into());
     }
 
@@ -53,67 +95,234 @@ impl Case {
             self.reasons.push(reason);
         }
     }
-}
 
-/// Judges what a string of statements does.
-pub fn judge(statements: &[Facts], marks: &Marks) -> (Class, Vec<Reason>) {
-    let mut case = Case::default();
-    match statements {
-        [] => case.against("there is no statement"),
-        [one] => judge_one(one, marks, &mut case),
-        several => {
-            case.against(format!("{} statements in one string run as one transaction", several.len()));
-            several.iter().for_each(|one| judge_one(one, marks, &mut case));
+    fn statement(&mut self, facts: &Facts) {
+        if facts.effect != Effect::Read {
+            let verb = if facts.verb.is_empty() { "an unknown statement" } else { &facts.verb };
+            return self.against(match facts.effect {
+                Effect::Write if facts.locks => format!("{verb} locks rows"),
+                Effect::Write => format!("{verb} writes"),
+                other => format!("{verb} is no query ({})", other.label()),
+            });
+        }
+        if facts.cursor {
+            self.against("it works at a cursor's position");
+        }
+        for label in facts.traces.of(Traces::ASKABLE.and(Traces::CERTAIN)).labels() {
+            self.against(format!("it may leave something in its session: {label}"));
+        }
+        self.query(facts);
+    }
+
+    /// What a query reads and calls, wherever it stands.
+    fn query(&mut self, facts: &Facts) {
+        if let Some(gap) = facts.gap {
+            return self.against(format!("it is not understood ({})", gap.label()));
+        }
+        let Some(catalog) = self.known.catalog else { return self.against("the catalog is not known") };
+        facts.calls.iter().for_each(|call| self.call(catalog, call));
+        facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
+        self.operators(catalog, facts);
+    }
+
+    fn path(&self) -> Option<&'a SearchPath> {
+        self.known.path
+    }
+
+    fn call(&mut self, catalog: &'a Catalog, call: &Call) {
+        let name = &call.name;
+        match self.known.marks.of(name) {
+            Some(true) => return self.noted(format!("the configuration says that {name} only reads")),
+            Some(false) => return self.against(format!("the configuration says that {name} may write")),
+            None => {}
+        }
+        let Some(path) = self.path() else { return self.against("the schema search path is not known") };
+        let counts = call.arguments.map_or(0..=32, |n| usize::from(n)..=usize::from(n));
+        let mut found: Vec<&Function> = Vec::new();
+        for count in counts {
+            let candidates = catalog.functions(path, name.schema.as_deref(), &name.name, count);
+            if candidates.cast == Some(Volatility::Volatile) {
+                self.against(format!("{name} may be a volatile cast"));
+            }
+            for function in candidates.functions {
+                if !found.iter().any(|f| f.oid == function.oid) {
+                    found.push(function);
+                }
+            }
+        }
+        if found.is_empty() {
+            return self.bare(catalog, name);
+        }
+        found.into_iter().for_each(|function| self.function(catalog, name, function));
+    }
+
+    /// A name that no function has: key words that are called without parentheses, or something unknown.
+    fn bare(&mut self, catalog: &Catalog, name: &Name) {
+        const WORDS: &[&str] = &[
+            "current_catalog",
+            "current_date",
+            "current_role",
+            "current_schema",
+            "current_time",
+            "current_timestamp",
+            "current_user",
+            "localtime",
+            "localtimestamp",
+            "session_user",
+            "user",
+            "extract",
+            "overlay",
+            "position",
+            "substring",
+            "trim",
+            "grouping",
+            "normalize",
+            "collation_for",
+            "xml",
+        ];
+        let type_name = !catalog.types_named(&name.name).is_empty();
+        if name.schema.is_some() || !WORDS.contains(&&*name.name) && !type_name {
+            self.against(format!("what {name} is is not known"));
         }
     }
-    let class = if case.reasons.iter().any(|r| r.against) { Class::Primary } else { Class::Read };
-    if class == Class::Read {
-        case.for_read("it reads, and everything that it calls only reads");
-    }
-    (class, case.reasons)
-}
 
-fn judge_one(facts: &Facts, marks: &Marks, case: &mut Case) {
-    if facts.effect != Effect::Read {
-        let verb = if facts.verb.is_empty() { "an unknown statement" } else { &facts.verb };
-        return case.against(match facts.effect {
-            Effect::Write if facts.locks => format!("{verb} locks rows"),
-            Effect::Write => format!("{verb} writes"),
-            other => format!("{verb} is no query ({})", other.label()),
-        });
-    }
-    if let Some(gap) = facts.gap {
-        return case.against(format!("it is not understood ({})", gap.label()));
-    }
-    if facts.cursor {
-        case.against("it works at a cursor's position");
-    }
-    for label in facts.traces.of(Traces::ASKABLE.and(Traces::CERTAIN)).labels() {
-        case.against(format!("it may leave something in its session: {label}"));
-    }
-    for call in &facts.calls {
-        judge_call(call, marks, case);
-    }
-    for relation in &facts.relations {
-        let system = relation.name.schema.as_deref().is_none_or(|s| s == "pg_catalog");
-        if system && functions::is_of_server(&relation.name.name) {
-            case.against(format!("{} speaks of the server that is asked", relation.name));
-        } else {
-            case.against(format!("what {} is is not known without the catalog", relation.name));
+    fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
+        let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
+        let in_c = matches!(&*function.language, "c" | "internal");
+        match functions::known(&function.name) {
+            Some(Known::Primary) if built_in => {
+                return self.against(format!("{name} belongs to the primary"));
+            }
+            Some(Known::Read) if built_in || in_c => {
+                return self.noted(format!("{name} differs from call to call anyway"));
+            }
+            _ => {}
+        }
+        if function.kind == FunctionKind::Procedure {
+            return self.against(format!("{name} is a procedure"));
+        }
+        if function.volatility == Volatility::Volatile {
+            return self.against(format!("{name} is volatile"));
+        }
+        if !self.seen.insert(function.oid) {
+            return;
+        }
+        for part in &function.support {
+            if catalog.function_by_oid(*part).is_none_or(|f| f.volatility == Volatility::Volatile) {
+                self.against(format!("{name} is made of a volatile function"));
+            }
+        }
+        if !built_in && &*function.language == "sql" {
+            match &function.body {
+                Some(body) => self.inside(body, &format!("function {name}")),
+                None => self.against(format!("what function {name} does is not known")),
+            }
+        }
+        if let Some(defaults) = function.default_texts.as_deref().filter(|_| !built_in) {
+            self.inside(&format!("SELECT {defaults}"), &format!("defaults of {name}"));
         }
     }
-}
 
-fn judge_call(call: &Call, marks: &Marks, case: &mut Case) {
-    let name = &call.name;
-    match marks.of(name) {
-        Some(true) => return case.for_read(format!("the configuration says that {name} only reads")),
-        Some(false) => return case.against(format!("the configuration says that {name} may write")),
-        None => {}
+    fn relation(&mut self, catalog: &'a Catalog, relation: &sql::Relation) {
+        let name = &relation.name;
+        let Some(path) = self.path() else { return self.against("the schema search path is not known") };
+        let known = match catalog.relation(path, name.schema.as_deref(), &name.name, false) {
+            Resolved::Known(known) => known,
+            Resolved::Temporary => return self.against(format!("{name} is temporary")),
+            Resolved::Unknown => return self.against(format!("what {name} is is not known")),
+        };
+        // `t.f` may call a function of that name.
+        for (column, _) in &relation.columns {
+            let is_column = known.column(column).is_some() || SYSTEM_COLUMNS.contains(&&**column);
+            let whole_row = **column == *known.name;
+            if !is_column && !whole_row && !catalog.functions_named(column).is_empty() {
+                self.against(format!("{name} has no column {column}: it may be a function"));
+            }
+        }
+        self.reads(catalog, name, known);
     }
-    match functions::known(&name.name) {
-        Some(Known::Primary) => case.against(format!("{name} belongs to the primary")),
-        Some(Known::Read) => case.for_read(format!("{name} differs from call to call anyway")),
-        None => case.against(format!("what {name} does is not known without the catalog")),
+
+    fn reads(&mut self, catalog: &'a Catalog, name: &Name, relation: &'a Relation) {
+        let system = catalog.schema("pg_catalog").is_some_and(|s| s.oid == relation.schema);
+        if system && functions::is_of_server(&relation.name) {
+            return self.against(format!("{name} speaks of the server that is asked"));
+        }
+        if relation.persistence != Persistence::Permanent {
+            return self.against(format!("{name} is temporary or unlogged"));
+        }
+        match relation.kind {
+            RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
+            RelationKind::View if system => {}
+            RelationKind::View => return self.view(name, relation),
+            RelationKind::ForeignTable => return self.against(format!("{name} is on a foreign server")),
+            RelationKind::Sequence => return self.against(format!("{name} is a sequence")),
+            _ => return self.against(format!("{name} is no table")),
+        }
+        if relation.incomplete {
+            return self.against(format!("not all of {name} could be read"));
+        }
+        let children = relation.children.iter().filter_map(|oid| catalog.relation_by_oid(*oid));
+        let foreign: Vec<_> =
+            children.filter(|c| c.kind == RelationKind::ForeignTable).map(|c| c.name.clone()).collect();
+        for child in foreign {
+            self.against(format!("{child}, a part of {name}, is on a foreign server"));
+        }
+        if relation.row_security && self.seen.insert(relation.oid) {
+            for policy in
+                relation.policies.iter().filter(|p| matches!(p.command, Command::All | Command::Select))
+            {
+                if let Some(using) = &policy.using {
+                    self.inside(&format!("SELECT {using}"), &format!("policy {} of {name}", policy.name));
+                }
+            }
+        }
+    }
+
+    fn view(&mut self, name: &Name, relation: &'a Relation) {
+        if !self.seen.insert(relation.oid) {
+            return;
+        }
+        match relation.view.as_ref().and_then(|view| view.definition.as_deref()) {
+            Some(definition) => self.inside(definition, &format!("view {name}")),
+            None => self.against(format!("what view {name} says is not known")),
+        }
+    }
+
+    /// Looks into a text that stands behind a name.
+    fn inside(&mut self, text: &str, what: &str) {
+        if self.depth >= DEEPEST {
+            return self.against(format!("{what} is nested too deep"));
+        }
+        self.depth += 1;
+        let before = self.reasons.len();
+        let mut shape = Shape::default();
+        shape.read(text.as_bytes(), true);
+        for facts in facts(text.as_bytes(), &shape) {
+            if facts.effect == Effect::Read {
+                self.query(&facts);
+            } else {
+                self.against(format!("{} is no plain query", facts.verb));
+            }
+        }
+        for reason in &mut self.reasons[before..] {
+            reason.text = format!("{what}: {}", reason.text);
+        }
+        self.depth -= 1;
+    }
+
+    /// Operators and casts have functions, too; hardly any is volatile.
+    fn operators(&mut self, catalog: &Catalog, facts: &Facts) {
+        let (Some(operators), Some(casts)) = (catalog.operators(), catalog.casts()) else {
+            return self.against("operators and casts are not known");
+        };
+        const PLAIN: &[&str] = &["=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/", "%", "||"];
+        for operator in operators.iter().filter(|o| o.volatility == Volatility::Volatile) {
+            if PLAIN.contains(&&*operator.name) || facts.operators.iter().any(|o| **o == *operator.name) {
+                self.against(format!("operator {} is volatile for some types", operator.name));
+            }
+        }
+        if casts.iter().any(|cast| cast.volatility == Volatility::Volatile) {
+            self.against("a cast between some types is volatile");
+        }
     }
 }

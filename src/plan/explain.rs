@@ -148,7 +148,10 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
     if as_json {
         return vec![serde_json::to_string_pretty(&json!([report])).unwrap_or_default()];
     }
-    let mut lines = vec![format!("Route: {}", place.backend), format!("  Pool: {}", place.pool)];
+    let mut lines = vec![format!("Route: {}", place.backend)];
+    if !place.pool.is_empty() {
+        lines.push(format!("  Pool: {}", place.pool));
+    }
     let mut say = |indent: usize, label: &str, text: String| {
         if !text.is_empty() {
             lines.push(format!("{}{label}: {text}", " ".repeat(indent)));

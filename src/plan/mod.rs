@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::catalog::{Catalog, SearchPath};
 use crate::core::clock::Instant;
 use crate::core::stats::{Counter, Latency};
 use crate::sql::effect::Traces;
@@ -55,7 +56,7 @@ pub struct Plan {
     /// What it is called by, everywhere ([`crate::sql::fingerprint::fingerprint`]).
     pub fingerprint: u128,
     /// Database and backend that it is for.
-    pub home: Home,
+    pub home: Names,
     /// What each statement means.
     pub statements: Vec<Facts>,
     /// What keeps it from being understood, if anything.
@@ -80,11 +81,22 @@ pub struct Plan {
 
 /// The database that a plan is for, and where that is: for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Home {
+pub struct Names {
     /// As clients name it.
     pub database: String,
     /// The backend's name.
     pub backend: String,
+}
+
+/// What a plan is made from besides its text.
+#[derive(Clone, Debug, Default)]
+pub struct Home {
+    /// For people.
+    pub names: Names,
+    /// What the database contains, where that is known.
+    pub catalog: Option<Arc<Catalog>>,
+    /// The session's schema search path, where that is known.
+    pub path: Option<SearchPath>,
 }
 
 /// What the statements of a shape have done.
@@ -194,9 +206,11 @@ impl Planner {
         home: impl FnOnce() -> Home,
     ) -> Held {
         self.store.plan(text, reading.conforming, scope, |shape| {
-            let marks = self.marks.load();
+            let (marks, home) = (self.marks.load(), home());
+            let (catalog, path) = (home.catalog.as_deref(), home.path.as_ref());
+            let known = class::Knowledge { marks: &marks, catalog, path };
             let generation = scope.generation;
-            build::build(text, shape, build::Under { marks: &marks, generation, reading, home: home() })
+            build::build(text, shape, build::Under { known, generation, reading, names: home.names.clone() })
         })
     }
 

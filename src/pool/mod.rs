@@ -21,6 +21,7 @@ pub mod cap;
 pub mod connect;
 mod curiosity;
 pub mod defaults;
+pub mod driver;
 pub mod hub;
 mod operate;
 #[allow(clippy::module_inception)]
@@ -29,6 +30,7 @@ pub mod purpose;
 pub mod reset;
 mod rows;
 pub use rows::mode_name;
+pub mod schema;
 pub mod server;
 pub mod settings;
 pub mod statement;
@@ -39,7 +41,8 @@ pub mod wish;
 use cap::Cap;
 use connect::{Change, Credential, Target};
 use pool::Pool;
-use purpose::{Common, Purpose, Schema};
+use purpose::{Common, Purpose};
+use schema::Schema;
 
 /// A backend and a database on it: what pools of different users and names have in common.
 type Place = (String, String);

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
-use super::purpose::{Common, Purpose, Schema};
+use super::purpose::{Common, Purpose};
+use super::schema::Schema;
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
@@ -487,6 +488,7 @@ impl Pool {
         surplus.into_iter().for_each(retire);
         self.serve_with_others();
         self.ask_around();
+        self.schema.look_after(self, now);
         let used = {
             let state = self.state.lock();
             state.total > 0 || !state.waiters.is_empty()

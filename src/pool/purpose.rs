@@ -1,12 +1,11 @@
 //! Who a pool is for, and what it shares with others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use tokio::sync::Notify;
 
 use super::cap::Cap;
-use super::suspects::Functions;
+use super::schema::Schema;
 
 /// Who a pool is for, and where its connections go.
 #[derive(Debug)]
@@ -19,26 +18,6 @@ pub struct Purpose {
     pub dbname: String,
     /// User on the backend.
     pub server_user: String,
-}
-
-/// What the pools of one database know of its objects.
-#[derive(Debug, Default)]
-pub struct Schema {
-    /// What its functions do.
-    pub functions: Functions,
-    generation: AtomicU64,
-}
-
-impl Schema {
-    /// Notes that objects have been changed, or may be about to.
-    pub fn changed(&self) {
-        self.generation.fetch_add(1, AcqRel);
-    }
-
-    /// Counts such changes.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Acquire)
-    }
 }
 
 /// What a pool has in common with others.

@@ -66,6 +66,8 @@ pub struct Batch<'a> {
     pub checking: bool,
     /// What parameters it has.
     pub params: Option<Vec<u8>>,
+    /// The request at hand has been made to wait for the catalog.
+    pub waited: bool,
     /// What is run for EXPLAIN (ROUTE, ANALYZE).
     pub running: Option<Box<Running>>,
     /// The plan of what was bound last, to the unnamed portal.
@@ -90,6 +92,8 @@ pub enum Next {
     Lease,
     /// That the hub listens to this channel.
     Subscribe(Channel),
+    /// That the catalog has been read.
+    Catalog,
 }
 
 impl<'a> Batch<'a> {
@@ -108,6 +112,7 @@ impl<'a> Batch<'a> {
             answered: false,
             held: false,
             checking: false,
+            waited: false,
             running: None,
             bound: None,
             done: None,
@@ -175,6 +180,7 @@ impl<'a> Batch<'a> {
                 Next::Lease => self.lease().await?,
                 // Boxed: rare.
                 Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
+                Next::Catalog => self.await_catalog().await,
             }
         }
         let before = self.flow.expected.len();
@@ -359,6 +365,9 @@ impl<'a> Batch<'a> {
             return;
         }
         let client = &mut *self.client;
+        if client.blurred && client.doubts.is_none() {
+            (client.blurred, client.reading) = (false, None);
+        }
         if !client.pins.is_empty() {
             return;
         }

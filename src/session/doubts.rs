@@ -154,6 +154,9 @@ impl Client {
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
         self.wish.sticky |= traces.any(Traces::STATEFUL);
+        if traces.contains(Traces::MEANING) {
+            (self.blurred, self.reading) = (true, None);
+        }
         if traces.contains(Traces::NOTIFIES) {
             self.notifies();
         }

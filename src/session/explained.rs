@@ -1,7 +1,9 @@
 //! EXPLAIN (ROUTE): a statement that gives the answer as constants is sent in its place, so that it behaves like any
 //! other statement in every form of the protocol. With ANALYZE what is explained is run first, and its rows kept back.
 
-use super::batch::Batch;
+use std::time::Duration;
+
+use super::batch::{Batch, Next};
 use super::expect::{Expect, Ours};
 use super::run::{Client, End};
 use crate::core::clock::Instant;
@@ -49,7 +51,42 @@ impl Client {
     }
 }
 
+/// Longest that EXPLAIN (ROUTE) waits for the catalog.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Batch<'_> {
+    /// What EXPLAIN (ROUTE) has to wait for, where the request is that: an answer about the client's settings, the
+    /// catalog.
+    pub fn wants_to_know(&mut self, header: Header, whole: bool) -> Option<Next> {
+        let body = self.body(header.len);
+        let text = match header.kind {
+            b'Q' => Some(body),
+            b'P' => cstr(body).map(|(_, rest)| rest),
+            _ => None,
+        };
+        // Nearly every text is told by its first letters.
+        let text = text.filter(|text| whole && matches!(text, [b'e' | b'E', b'x' | b'X', ..]))?;
+        let text = cstr(text).map_or(text, |(text, _)| text);
+        let inner = text[explain::read(text)?.inner].to_vec();
+        if self.asked.is_some() {
+            return Some(Next::Io);
+        }
+        if std::mem::take(&mut self.waited) {
+            return None;
+        }
+        // Has it read.
+        self.client.plan(&inner);
+        self.waited = self.client.pool.schema.is_awaited();
+        self.waited.then_some(Next::Catalog)
+    }
+
+    /// Waits until it is known, or cannot be had soon.
+    pub async fn await_catalog(&mut self) {
+        let schema = self.client.pool.schema.clone();
+        // Boxed, since it is rare. Without it less can be said.
+        let _ = Box::pin(tokio::time::timeout(PATIENCE, schema.settled())).await;
+    }
+
     /// EXPLAIN (ROUTE) as a simple Query, with its text's plan. True when it has been taken.
     pub fn explain(&mut self, len: usize, plan: &Held) -> Result<bool, End> {
         let Some(wanted) = self.wanted(len, plan) else { return Ok(false) };

@@ -104,6 +104,7 @@ impl Seat {
             serial: false,
             messy: false,
             doubts: None,
+            blurred: false,
             reading: None,
             names: Names::default(),
             lease: None,

@@ -1,9 +1,11 @@
 //! Plans as a session sees them: looked up under what its texts mean to it, and again when that has changed.
 
 use super::run::Client;
+use crate::catalog::SearchPath;
+use crate::core::clock::Instant;
 use crate::plan::build::is_ambiguous;
 use crate::plan::store::Scope;
-use crate::plan::{Held, Home, Reading};
+use crate::plan::{Held, Home, Names, Reading};
 use crate::sql::effect::{self, Traces};
 use crate::wire::message::cstr;
 
@@ -19,13 +21,11 @@ impl Client {
         if let Some(known) = self.reading {
             return known;
         }
-        let own = |name: &str| {
-            let set = self.settings.get(name).or_else(|| self.wish.class.get(name)).map(str::to_string);
-            set.or_else(|| self.pool.welcomes.reports(name)).unwrap_or_default()
-        };
+        let own = |name: &str| self.own(name).unwrap_or_default();
         let (path, role) = (own("search_path"), own("role"));
         let purpose = &self.pool.purpose;
-        let parts = [self.pool.target.name(), &purpose.dbname, &purpose.server_user, &path, &role];
+        let (path, role) = if self.blurred { ("\0", "") } else { (path.as_str(), role.as_str()) };
+        let parts = [self.pool.target.name(), &purpose.dbname, &purpose.server_user, path, role];
         let reading = Reading {
             conforming: own("standard_conforming_strings") != "off",
             is_ambiguous: is_ambiguous(&own("client_encoding")),
@@ -33,13 +33,35 @@ impl Client {
         *self.reading.insert(Place { place: self.shared.planner.store.place(&parts), reading })
     }
 
-    /// The plan of a text.
+    /// The plan of a text. Behind changes of objects that have not been committed, the catalog is not true for the
+    /// session that has made them: it knows nothing then.
     pub fn plan(&mut self, text: &[u8]) -> Held {
         let Place { place, reading } = self.reading();
+        let view = self.pool.schema.view();
+        let alone = self.doubts.as_ref().is_some_and(|doubts| doubts.objects);
+        let scope = Scope { place, generation: if alone { !view } else { view } };
         let pool = &self.pool;
-        let scope = Scope { place, generation: pool.schema.generation() };
-        let home = || Home { database: pool.purpose.database.clone(), backend: pool.target.name().into() };
+        let home = || {
+            let path = self.own("search_path");
+            let path = path.or_else(|| pool.default("search_path").map(str::to_string));
+            let role =
+                self.own("role").filter(|role| role != "none").unwrap_or(pool.purpose.server_user.clone());
+            if self.shared.config.load().plan.catalog {
+                pool.schema.want(pool, Instant::now());
+            }
+            let catalog = pool.schema.catalog(view).filter(|_| !alone);
+            let path = path.or_else(|| catalog.as_ref().map(|c| c.settings().search_path.to_string()));
+            let names = Names { database: pool.purpose.database.clone(), backend: pool.target.name().into() };
+            let path = path.filter(|_| !self.blurred);
+            Home { names, catalog, path: path.and_then(|path| SearchPath::parse(&path, &role).ok()) }
+        };
         self.shared.planner.plan(text, reading, scope, home)
+    }
+
+    /// What the session has for a setting, as far as it or the server has said.
+    fn own(&self, name: &str) -> Option<String> {
+        let set = self.settings.get(name).or_else(|| self.wish.class.get(name)).map(str::to_string);
+        set.or_else(|| self.pool.welcomes.reports(name))
     }
 
     /// The plan of the body of a Parse.
@@ -51,7 +73,7 @@ impl Client {
     #[inline]
     pub fn current(&mut self, plan: Option<Held>, body: &[u8]) -> Option<Held> {
         match plan {
-            Some(plan) if plan.generation == self.pool.schema.generation() => Some(plan),
+            Some(plan) if plan.generation == self.pool.schema.view() => Some(plan),
             Some(_) => self.plan_of(body),
             None => None,
         }

@@ -47,6 +47,14 @@ impl Batch<'_> {
                     continue;
                 }
             }
+            match self.wants_to_know(header, whole) {
+                Some(Next::Io) => {
+                    self.held = true;
+                    return Ok(Next::Io);
+                }
+                Some(next) => return Ok(next),
+                None => {}
+            }
             if self.begun.is_none() || std::mem::take(&mut self.answered) {
                 let now = Instant::now();
                 self.begun = Some(now);

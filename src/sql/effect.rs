@@ -204,7 +204,7 @@ impl Lead {
         let mut next = after.clone().map(|t: Token| &sql[t.start..t.end]);
         let mut first = || next.next().unwrap_or_default();
         match self {
-            Lead::Set | Lead::Reset => self.setting(sql, after),
+            Lead::Set | Lead::Reset => self.setting(sql, after).and(meaning(sql)),
             Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE.and(Traces::ENDS),
             Lead::Listen => Traces::LISTEN,
             Lead::Commit => Traces::COMMITS,
@@ -214,12 +214,19 @@ impl Lead {
             Lead::End => Traces::ENDS,
             Lead::Drop => Traces::ENDS.and(Traces::DDL),
             Lead::Create | Lead::Alter => Traces::DDL,
-            Lead::Discard => Traces::ENDS.and(Traces::RESETS),
+            Lead::Discard => Traces::ENDS.and(Traces::RESETS).and(Traces::MEANING),
             Lead::Execute => Traces::EXECUTES.and(Traces::ADVANCES),
             Lead::Write => Traces::ADVANCES,
             _ => Traces::NONE,
         }
     }
+}
+
+/// Whether a SET or RESET, be it for the transaction, may change what names mean.
+fn meaning(sql: &[u8]) -> Traces {
+    const WORDS: &[&[u8]] = &[b"search_path", b"role", b"schema", b"authorization", b"all"];
+    let any = |word: &[u8]| sql.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+    if WORDS.iter().any(|word| any(word)) { Traces::MEANING } else { Traces::NONE }
 }
 
 impl Lead {
@@ -294,7 +301,7 @@ fn changed(text: &[u8]) -> Traces {
 const fn names(first: u8) -> &'static [(&'static str, Traces)] {
     const SERIAL: Traces = Traces::of_all(&[Traces::ADVANCES, Traces::SERIAL]);
     const VALUE: Traces = Traces::of_all(&[Traces::SEQUENCE, Traces::SERIAL]);
-    const SETS: Traces = Traces::of_all(&[Traces::SETTING, Traces::RESETS]);
+    const SETS: Traces = Traces::of_all(&[Traces::SETTING, Traces::RESETS, Traces::MEANING]);
     const TEMPORARY: Traces = Traces::of_all(&[Traces::TEMPORARY, Traces::ENDS]);
     match first {
         b's' => &[

@@ -70,6 +70,8 @@ traces! {
     COMMITS = 26, "commit";
     /// Functions or triggers may be made, changed or dropped.
     FUNCTIONS = 27, "functions";
+    /// What names mean may change: the schema search path or the role, be it for the transaction.
+    MEANING = 28, "meaning of names";
 }
 
 impl Traces {
@@ -114,8 +116,13 @@ impl Traces {
     pub const NEEDS: Traces =
         Traces(Self::SEQUENCE.0 | Self::EXECUTES.0 | Self::PREPARE.0 | Self::ASKS_LISTENS.0);
     /// Code that may do anything that can be asked about: DO, CALL, a function that was found to.
-    pub const OPAQUE: Traces =
-        Traces(Self::ASKABLE.0 & !Self::SETTING.0 | Self::ENDS.0 | Self::ADVANCES.0 | Self::RESETS.0);
+    pub const OPAQUE: Traces = Traces(
+        Self::ASKABLE.0 & !Self::SETTING.0
+            | Self::ENDS.0
+            | Self::ADVANCES.0
+            | Self::RESETS.0
+            | Self::MEANING.0,
+    );
 
     /// All of these.
     pub(super) const fn of_all(some: &[Traces]) -> Traces {

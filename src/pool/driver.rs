@@ -1,0 +1,105 @@
+//! A tokio-postgres client over a connection that we have opened: for what Turnpike itself asks of Postgres, logged in
+//! as pools log in, whatever they prove themselves with.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::NoTls;
+
+use super::connect::{self, Credential};
+use super::pool::Pool;
+use crate::core::error::{Error, Result, SqlState};
+use crate::wire::stream::Stream;
+
+/// Opens a connection as `pool` does, under this application name. The client works for as long as the task that drives
+/// its connection, which ends with the client.
+///
+/// # Errors
+/// The server cannot be reached, or refuses.
+pub async fn client(pool: &Pool, application_name: &str) -> Result<tokio_postgres::Client> {
+    let credential: Credential = pool.credential.lock().clone();
+    let purpose = &pool.purpose;
+    let params = [
+        ("user", purpose.server_user.as_str()),
+        ("database", purpose.dbname.as_str()),
+        ("application_name", application_name),
+        ("client_encoding", "UTF8"),
+    ];
+    let stream = connect::login(&pool.target, &params, &purpose.server_user, &credential).await?;
+    let mut config = tokio_postgres::Config::new();
+    config.user(&purpose.server_user);
+    let failed = |e: tokio_postgres::Error| Error::backend(SqlState::CANNOT_CONNECT, e.to_string());
+    let (client, connection) = config.connect_raw(Known::new(stream), NoTls).await.map_err(failed)?;
+    // What it has to say about its end, the client's next question says, too.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// A stream on which the server has let us in: the startup packet that is written to it goes nowhere, and the first
+/// thing read from it is AuthenticationOk.
+struct Known {
+    stream: Stream,
+    /// Bytes still to be read before the stream's own.
+    ahead: &'static [u8],
+    /// The head of the startup packet so far, then what is to come of the packet.
+    head: Vec<u8>,
+    skip: Option<usize>,
+}
+
+const AUTHENTICATION_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+
+impl Known {
+    fn new(stream: Stream) -> Known {
+        Known { stream, ahead: AUTHENTICATION_OK, head: Vec::new(), skip: None }
+    }
+
+    /// How many of these bytes belong to the startup packet.
+    fn startup(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while self.skip.is_none() && taken < bytes.len() {
+            self.head.push(bytes[taken]);
+            taken += 1;
+            if let Ok(length) = <[u8; 4]>::try_from(self.head.as_slice()) {
+                self.skip = Some((u32::from_be_bytes(length) as usize).saturating_sub(4));
+            }
+        }
+        let rest = self.skip.unwrap_or_default().min(bytes.len() - taken);
+        self.skip = self.skip.map(|skip| skip - rest);
+        taken + rest
+    }
+}
+
+impl AsyncRead for Known {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..n]);
+        self.ahead = &self.ahead[n..];
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Known {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.startup(bytes) {
+            0 => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            taken => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,194 @@
+//! What the pools of one database know of its objects: the catalog, read when a statement first makes it matter, and
+//! again when objects have changed and from time to time.
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::driver;
+use super::pool::Pool;
+use super::suspects::Functions;
+use crate::catalog::{Catalog, read};
+use crate::core::clock::Instant;
+
+/// What the server calls the connection that reads the catalog.
+pub const APPLICATION: &str = "turnpike catalog";
+/// Age at which the catalog is read again: others may have changed objects.
+const AGE: Duration = Duration::from_secs(60);
+/// Shortest pause between two readings, and after one that failed.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Longest that one may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bits of a view that number catalogs; the rest count changes.
+const VERSION_BITS: u32 = 20;
+const VERSIONS: u64 = (1 << VERSION_BITS) - 1;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Schema {
+    /// What its functions leave behind in a session.
+    pub functions: Functions,
+    /// How often objects have changed, and which catalog is true for that; 0 for none.
+    view: AtomicU64,
+    catalog: ArcSwapOption<Catalog>,
+    reading: AtomicBool,
+    /// Someone would have had it read, but for the pause.
+    wanted: AtomicBool,
+    state: Mutex<State>,
+    read: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    digest: u64,
+    /// No reading before that.
+    not_before: Option<Instant>,
+    error: Option<String>,
+}
+
+impl Schema {
+    /// Notes that objects have been changed, or may be about to: the catalog is not true any more.
+    pub fn changed(&self) {
+        // Always some.
+        let _ = self
+            .view
+            .fetch_update(AcqRel, Acquire, |view| Some(((view >> VERSION_BITS) + 1) << VERSION_BITS));
+    }
+
+    /// Counts changes of objects.
+    pub fn generation(&self) -> u64 {
+        self.view.load(Acquire) >> VERSION_BITS
+    }
+
+    /// Changes whenever anything that is known does.
+    #[inline]
+    pub fn view(&self) -> u64 {
+        self.view.load(Acquire)
+    }
+
+    /// The catalog that is true under a view.
+    pub fn catalog(&self, view: u64) -> Option<Arc<Catalog>> {
+        if view & VERSIONS == 0 {
+            return None;
+        }
+        let catalog = self.catalog.load_full();
+        catalog.filter(|_| self.view() == view)
+    }
+
+    /// Whether the catalog is known, or why it could not be read when last tried.
+    pub fn catalog_state(&self) -> (bool, Option<String>) {
+        (self.view() & VERSIONS != 0, self.state.lock().error.clone())
+    }
+
+    /// Waits until the catalog has been read, or could not be.
+    pub async fn settled(&self) {
+        loop {
+            let read = self.read.notified();
+            if !self.is_awaited() {
+                return;
+            }
+            read.await;
+        }
+    }
+
+    /// Has the catalog read as `pool` may, if it is not known, or old.
+    pub fn want(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
+        let known = self.view() & VERSIONS != 0;
+        let old = self.catalog.load().as_ref().is_none_or(|c| now.since(c.read_at()) >= AGE);
+        let soon = self.state.lock().not_before.is_some_and(|at| now < at);
+        if known && !old {
+            return;
+        }
+        self.wanted.store(soon, Release);
+        if soon || self.reading.swap(true, AcqRel) {
+            return;
+        }
+        let (schema, pool) = (self.clone(), pool.clone());
+        tokio::spawn(async move { schema.read(&pool).await });
+    }
+
+    /// Has it read where that was put off, or is due again. Called by the sweep.
+    pub fn look_after(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
+        if self.wanted.load(Acquire) || self.view() & VERSIONS != 0 {
+            self.want(pool, now);
+        }
+    }
+
+    /// Whether it is not known, and being read or about to be.
+    pub fn is_awaited(&self) -> bool {
+        self.view() & VERSIONS == 0 && (self.reading.load(Acquire) || self.wanted.load(Acquire))
+    }
+
+    async fn read(&self, pool: &Pool) {
+        let (began, generation) = (Instant::now(), self.generation());
+        let outcome = tokio::time::timeout(PATIENCE, fetch(pool)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("it takes too long".into()));
+        let took = Instant::now().since(began);
+        let pause = if outcome.is_ok() { PAUSES.0.max(took * 10) } else { PAUSES.1 };
+        match outcome {
+            Ok(catalog) => {
+                let relations = catalog.relations().len();
+                tracing::debug!(database = pool.purpose.dbname, relations, ?took, "catalog read");
+                self.learn(catalog, generation);
+            }
+            Err(e) => {
+                tracing::warn!(
+                    database = pool.purpose.dbname,
+                    error = e,
+                    "catalog not read: every statement goes to the primary"
+                );
+                self.state.lock().error = Some(e);
+            }
+        }
+        self.state.lock().not_before = Some(Instant::now() + pause);
+        // Objects have changed meanwhile.
+        let overtaken = self.generation() != generation;
+        self.wanted.store(overtaken, Release);
+        self.reading.store(false, Release);
+        self.read.notify_waiters();
+    }
+
+    /// Puts a catalog into use, unless objects have changed since it was asked for. One that says what the last one
+    /// said leaves everything that was decided under that in place.
+    fn learn(&self, catalog: Catalog, generation: u64) {
+        let digest = digest(&catalog);
+        let mut state = self.state.lock();
+        if state.version == 0 || state.digest != digest {
+            state.version = state.version % VERSIONS + 1;
+        }
+        (state.digest, state.error) = (digest, None);
+        let view = generation << VERSION_BITS | state.version;
+        self.catalog.store(Some(Arc::new(catalog)));
+        // Where they have changed, it stays unknown.
+        let _ = self
+            .view
+            .fetch_update(AcqRel, Acquire, |now| (now >> VERSION_BITS == generation).then_some(view));
+    }
+}
+
+async fn fetch(pool: &Pool) -> Result<Catalog, String> {
+    let client = driver::client(pool, APPLICATION).await.map_err(|e| e.to_string())?;
+    read::load(&client).await.map_err(|e| e.to_string())
+}
+
+/// A hash of all that a catalog says.
+fn digest(catalog: &Catalog) -> u64 {
+    struct Into(DefaultHasher);
+    impl Write for Into {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut into = Into(DefaultHasher::new());
+    // Writing to a hasher does not fail.
+    let _ = write!(into, "{:?}", catalog.contents());
+    into.0.finish()
+}
