@@ -1,4 +1,5 @@
 //! Catalogs read from a real server: what they say of every kind of object, and what names mean in them.
+#![allow(clippy::print_stdout, reason = "figures are printed, not asserted")]
 
 use std::time::Instant;
 
@@ -459,7 +460,6 @@ async fn many_tables() {
         let (begun, before) = (Instant::now(), resident());
         let catalog = read::load(&client).await.expect("a catalog");
         let (took, relations) = (begun.elapsed(), catalog.relations().len());
-        #[allow(clippy::print_stdout, reason = "a figure, not an assertion")]
         println!("{what}: {relations} relations in {took:?}, {} KiB", resident().saturating_sub(before));
         if what.ends_with("tables") {
             assert!(relations > tables);

@@ -75,6 +75,7 @@ impl Shape {
     /// Reads `text`; `conforming` is the session's `standard_conforming_strings`. Texts end before 4 GiB.
     pub fn read(&mut self, text: &[u8], conforming: bool) {
         self.normal.clear();
+        self.normal.reserve(text.len() + text.len() / 2);
         self.slots.clear();
         self.statements.clear();
         self.hint = None;
@@ -160,30 +161,6 @@ struct Pass<'a> {
     text: &'a [u8],
     state: State,
 }
-
-/// Functions whose first argument is a name, and types whose constants are.
-const NAMING: &[&[u8]] = &[
-    b"currval",
-    b"current_setting",
-    b"lastval",
-    b"nextval",
-    b"pg_get_serial_sequence",
-    b"pg_notify",
-    b"regclass",
-    b"regcollation",
-    b"regconfig",
-    b"regdictionary",
-    b"regnamespace",
-    b"regoper",
-    b"regoperator",
-    b"regproc",
-    b"regprocedure",
-    b"regrole",
-    b"regtype",
-    b"set_config",
-    b"setval",
-    b"to_regclass",
-];
 
 impl Pass<'_> {
     /// White space and comments between tokens.
@@ -490,9 +467,32 @@ impl Pass<'_> {
     }
 }
 
+/// Functions whose first argument is a name, and types whose constants are.
 #[inline]
 fn is_naming(word: &[u8]) -> bool {
-    matches!(word.first(), Some(b'c' | b'l' | b'n' | b'p' | b'r' | b's' | b't')) && NAMING.contains(&word)
+    matches!(
+        word,
+        b"currval"
+            | b"current_setting"
+            | b"lastval"
+            | b"nextval"
+            | b"pg_get_serial_sequence"
+            | b"pg_notify"
+            | b"regclass"
+            | b"regcollation"
+            | b"regconfig"
+            | b"regdictionary"
+            | b"regnamespace"
+            | b"regoper"
+            | b"regoperator"
+            | b"regproc"
+            | b"regprocedure"
+            | b"regrole"
+            | b"regtype"
+            | b"set_config"
+            | b"setval"
+            | b"to_regclass"
+    )
 }
 
 #[cfg(test)]
