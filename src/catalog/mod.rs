@@ -145,8 +145,8 @@ pub struct Extension {
     pub schema: Oid,
 }
 
-/// Settings on which the meaning of statements depends, as a new session of the role that read them has them. Other
-/// roles may have others (`ALTER ROLE ... SET`).
+/// Settings on which the meaning of statements depends, as a new session has them of the role that read them, with the
+/// same start-up options. Other roles may have others (`ALTER ROLE ... SET`).
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `server_version_num`, such as 150004.
@@ -272,6 +272,11 @@ impl Catalog {
         self.contents.schemas.get(*self.schemas.get(name)?)
     }
 
+    /// All schemas, in no order.
+    pub fn schemas(&self) -> &[Schema] {
+        &self.contents.schemas
+    }
+
     /// The schema of this oid.
     pub fn schema_by_oid(&self, oid: Oid) -> Option<&Schema> {
         self.contents.schemas.get(*self.schemas_by_oid.get(&oid)?)
@@ -290,6 +295,11 @@ impl Catalog {
     /// The relation of this name in the schema of this oid.
     pub fn relation_in(&self, schema: Oid, name: &str) -> Option<&Relation> {
         self.contents.relations.get(*self.relations_by_name.get(&schema)?.get(name)?)
+    }
+
+    /// All functions, sorted by name.
+    pub fn all_functions(&self) -> &[Function] {
+        &self.contents.functions
     }
 
     /// The function of this oid.

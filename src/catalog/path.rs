@@ -42,11 +42,16 @@ impl SearchPath {
         if !listed(CATALOG) {
             places.push(Place::Catalog);
         }
-        places.extend(names.iter().map(|name| match name.as_str() {
-            "$user" => Place::Schema(role.into()),
-            name if is_temporary(name) => Place::Temporary,
-            name => Place::Schema(name.into()),
-        }));
+        for name in &names {
+            let place = match name.as_str() {
+                "$user" => Place::Schema(role.into()),
+                name if is_temporary(name) => Place::Temporary,
+                name => Place::Schema(name.into()),
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
         Ok(SearchPath { places, role: role.into() })
     }
 }
@@ -165,7 +170,8 @@ mod tests {
         check("public, pg_catalog", "<temp> public pg_catalog");
         check("public, PG_TEMP", "<catalog> public <temp>");
         check("pg_catalog, pg_temp", "pg_catalog <temp>");
-        check("pg_temp_3, public", "<temp> <catalog> <temp> public");
+        check("pg_temp_3, public", "<temp> <catalog> public");
+        check("me, public, \"$user\", me", "<temp> <catalog> me public");
         check("pg_temporary", "<temp> <catalog> pg_temporary");
     }
 

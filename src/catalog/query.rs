@@ -3,7 +3,7 @@
 
 /// Begins a transaction whose snapshot all of the questions share. Expressions are printed with every name qualified
 /// that is not in pg_catalog. Tables that are being altered are not waited for. A server without an encoding refuses to
-/// send what is not UTF-8, unless it is told to send what it has.
+/// send what is not UTF-8, unless it is told to send what it has. Each question is undone to the savepoint.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL search_path = pg_catalog, pg_temp; \
     SET LOCAL quote_all_identifiers = off; \
@@ -11,7 +11,8 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL lock_timeout = '500ms'; \
     SET LOCAL statement_timeout = '60s'; \
     SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
-        WHERE pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'";
+        WHERE pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'; \
+    SAVEPOINT part";
 
 /// Of the database and the server. `reset_val` is what a new session has, whatever this one has set.
 pub(super) const SETTINGS: &str = "SELECT pg_catalog.current_database(), pg_catalog.pg_is_in_recovery(), \
@@ -166,7 +167,8 @@ pub(super) const AGGREGATES: &str = "SELECT a.aggfnoid::pg_catalog.oid, ARRAY[a.
     ::pg_catalog.oid[] FROM pg_catalog.pg_aggregate a";
 
 /// Operators whose function is not immutable.
-pub(super) const OPERATORS: &str = "SELECT o.oid, o.oprnamespace, o.oprname, o.oprleft, o.oprright, p.oid, p.provolatile \
+pub(super) const OPERATORS: &str = "SELECT o.oid, o.oprnamespace, o.oprname, o.oprleft, o.oprright, p.oid, \
+    p.provolatile \
     FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\"";

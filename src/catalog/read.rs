@@ -22,8 +22,16 @@ type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// Why a catalog could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the catalog: {}", .0.as_db_error().map_or_else(|| .0.to_string(), |db| format!("{} ({})", db.message(), db.code().code())))]
+#[error("cannot read the catalog: {}", words(.0))]
 pub struct Error(#[from] tokio_postgres::Error);
+
+/// The server's own words, which its error keeps to itself.
+fn words(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => error.to_string(),
+    }
+}
 
 impl Error {
     /// Whether the connection is gone, rather than the server unwilling.
@@ -40,8 +48,8 @@ impl Error {
 /// Reads what the database that `client` is connected to contains.
 ///
 /// `client` must be outside a transaction, and is again afterwards; where this future is dropped before it is done, it
-/// may be inside one. What its role may not read is left out and counts as unknown. For as long as it reads, at most,
-/// other sessions that want to alter a view have to wait; it waits for none of them itself.
+/// may be inside one. What its role may not read is left out and counts as unknown. Sessions
+/// that want to alter what a view mentions may have to wait for a moment; it does not wait for them.
 ///
 /// # Errors
 /// A connection that broke, a server that refuses (out of memory, conflict with recovery, a statement that took longer
@@ -71,10 +79,12 @@ fn was_dropped(code: &SqlState) -> bool {
 
 async fn transaction(client: &Client) -> Result<Catalog> {
     let read_at = Instant::now();
-    client.batch_execute(query::BEGIN).await?;
-    client.batch_execute("SAVEPOINT part").await?;
-    let contents = Reader { client }.contents().await;
-    // A failed transaction must be ended too; what went wrong before is the better news.
+    let contents = async {
+        client.batch_execute(query::BEGIN).await?;
+        Reader { client }.contents().await
+    };
+    let contents = contents.await;
+    // A failed transaction must be ended too; why it failed says more than whether that worked.
     let ended = client.batch_execute(if contents.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
     let contents = contents?;
     ended?;
@@ -118,17 +128,14 @@ impl Reader<'_> {
         params: &[(&(dyn ToSql + Sync), WireType)],
         mut row: impl FnMut(&mut Fields<'_>) -> Result<T>,
     ) -> Result<Option<Vec<T>>> {
-        match self.all(sql, params, &mut row).await {
-            Ok(rows) => {
-                self.client.batch_execute("RELEASE part; SAVEPOINT part").await?;
-                Ok(Some(rows))
-            }
-            Err(e) if e.code().is_some_and(is_unreadable) => {
-                self.client.batch_execute("ROLLBACK TO part").await?;
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
+        let rows = match self.all(sql, params, &mut row).await {
+            Ok(rows) => Some(rows),
+            Err(e) if e.code().is_some_and(is_unreadable) => None,
+            Err(e) => return Err(e),
+        };
+        // Whatever was locked to print an expression is let go of: the server's table of locks is small.
+        self.client.batch_execute("ROLLBACK TO part").await?;
+        Ok(rows)
     }
 
     /// All rows, converted as they come so that they are held only once.

@@ -1,25 +1,33 @@
-//! What a name means: relations and functions by the rules of `RangeVarGetRelid` and `FuncnameGetCandidates`. Where
-//! Postgres' answer depends on something that is not known here, the answer is "unknown".
+//! What a name means: relations, types and functions, by the rules of `RangeVarGetRelid` and `FuncnameGetCandidates`.
+//! Where Postgres' answer depends on something that is not known here, the answer is "unknown".
 
 use super::path::{Place, is_temporary};
-use super::{Catalog, Function, Relation, Schema, SearchPath, TypeKind, Usage, Volatility};
+use super::{Catalog, Function, Oid, Relation, Schema, SearchPath, Type, TypeKind, Usage, Volatility};
 
-/// What a relation's name means.
-#[derive(Clone, Copy, Debug)]
-pub enum Resolved<'a> {
-    /// This relation, or nothing if it has been dropped since.
-    Known(&'a Relation),
-    /// A temporary relation of the session, or perhaps one that it hides.
+/// What a name means.
+#[derive(Debug)]
+pub enum Resolved<'a, T = Relation> {
+    /// This one, or nothing if it has been dropped since.
+    Known(&'a T),
+    /// One that the session made for itself, or perhaps what that hides.
     Temporary,
     /// Something made since, something that could not be read, or nothing.
     Unknown,
 }
 
-impl<'a> Resolved<'a> {
-    /// The relation, where it is known.
-    pub fn known(self) -> Option<&'a Relation> {
+impl<T> Clone for Resolved<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Resolved<'_, T> {}
+
+impl<'a, T> Resolved<'a, T> {
+    /// What is known.
+    pub fn known(self) -> Option<&'a T> {
         match self {
-            Resolved::Known(relation) => Some(relation),
+            Resolved::Known(found) => Some(found),
             _ => None,
         }
     }
@@ -62,29 +70,55 @@ impl Catalog {
         name: &str,
         has_temporary: bool,
     ) -> Resolved<'_> {
-        let Some(schema) = schema else { return self.unqualified(path, name, has_temporary) };
+        self.find(path, schema, has_temporary, |schema| self.relation_in(schema, name))
+    }
+
+    /// The type that a statement's name means, as the catalog has it: `int4` for `integer`. Temporary relations have
+    /// row types, which `has_temporary` stands for here.
+    pub fn data_type(
+        &self,
+        path: &SearchPath,
+        schema: Option<&str>,
+        name: &str,
+        has_temporary: bool,
+    ) -> Resolved<'_, Type> {
+        let types = self.types_named(name);
+        self.find(path, schema, has_temporary, |schema| types.iter().find(|t| t.schema == schema))
+    }
+
+    /// What `at` finds in the schema, or in the first one of the path where it finds something.
+    fn find<'a, T>(
+        &'a self,
+        path: &SearchPath,
+        schema: Option<&str>,
+        has_temporary: bool,
+        at: impl Fn(Oid) -> Option<&'a T>,
+    ) -> Resolved<'a, T> {
+        let Some(schema) = schema else { return self.search(path, has_temporary, at) };
         if is_temporary(schema) {
             return Resolved::Temporary;
         }
-        let schema = self.schema(schema);
-        schema.and_then(|s| self.relation_in(s.oid, name)).map_or(Resolved::Unknown, Resolved::Known)
+        self.schema(schema).and_then(|s| at(s.oid)).map_or(Resolved::Unknown, Resolved::Known)
     }
 
-    fn unqualified(&self, path: &SearchPath, name: &str, has_temporary: bool) -> Resolved<'_> {
-        // A relation whose schema the role may perhaps not use: then the search goes on without it.
+    fn search<'a, T>(
+        &'a self,
+        path: &SearchPath,
+        has_temporary: bool,
+        at: impl Fn(Oid) -> Option<&'a T>,
+    ) -> Resolved<'a, T> {
+        // Found in a schema that the role may perhaps not use: then the search goes on without it.
         let mut doubtful = None;
         for place in &path.places {
-            let Some(schema) = self.schema_at(place) else {
-                if *place == Place::Temporary && has_temporary {
-                    return Resolved::Temporary;
-                }
-                continue;
-            };
-            let Some(relation) = self.relation_in(schema.oid, name) else { continue };
+            if *place == Place::Temporary && has_temporary {
+                return Resolved::Temporary;
+            }
+            let Some(schema) = self.schema_at(place) else { continue };
+            let Some(found) = at(schema.oid) else { continue };
             match self.usable(path, place, schema) {
                 Usable::No => (),
-                Usable::Yes if doubtful.is_none() => return Resolved::Known(relation),
-                Usable::Unknown if doubtful.is_none() => doubtful = Some(relation),
+                Usable::Yes if doubtful.is_none() => return Resolved::Known(found),
+                Usable::Unknown if doubtful.is_none() => doubtful = Some(found),
                 Usable::Yes | Usable::Unknown => return Resolved::Unknown,
             }
         }
@@ -139,7 +173,7 @@ impl Catalog {
     }
 
     /// What any cast to a type may promise at worst.
-    fn cast_volatility(&self, to: &super::Type) -> Volatility {
+    fn cast_volatility(&self, to: &Type) -> Volatility {
         // Values go by way of text, which depends on settings for types such as timestamptz.
         let simple =
             matches!(to.kind, TypeKind::Base | TypeKind::Enum | TypeKind::Range | TypeKind::Multirange);
@@ -151,7 +185,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Contents, Role, Type};
+    use super::super::{Contents, Role};
     use super::*;
     use crate::core::clock::Instant;
 
@@ -244,6 +278,25 @@ mod tests {
         check("public, doubtful", "me", "t", false, "102");
         check("doubtful, closed", "other", "t", false, "104");
         check("\"$user\", public", "closed", "t", false, "Unknown");
+    }
+
+    #[test]
+    fn types() {
+        let catalog = catalog();
+        let check = |schema, temporary, want: Option<u32>| {
+            let found = catalog.data_type(&path("public", "me"), schema, "text", temporary);
+            assert_eq!(found.known().map(|t| t.oid), want);
+        };
+        check(None, false, Some(25));
+        check(None, true, None);
+        check(Some("pg_catalog"), true, Some(25));
+        check(Some("public"), false, None);
+    }
+
+    #[test]
+    fn it_can_be_shared() {
+        fn shared<T: Send + Sync>(_: &T) {}
+        shared(&catalog());
     }
 
     #[test]

@@ -247,6 +247,9 @@ impl<'a> Case<'a> {
         if system && functions::is_of_server(&relation.name) {
             return self.against(format!("{name} speaks of the server that is asked"));
         }
+        if relation.incomplete && !system {
+            return self.against(format!("not all of {name} could be read"));
+        }
         if relation.persistence != Persistence::Permanent {
             return self.against(format!("{name} is temporary or unlogged"));
         }
@@ -257,9 +260,6 @@ impl<'a> Case<'a> {
             RelationKind::ForeignTable => return self.against(format!("{name} is on a foreign server")),
             RelationKind::Sequence => return self.against(format!("{name} is a sequence")),
             _ => return self.against(format!("{name} is no table")),
-        }
-        if relation.incomplete {
-            return self.against(format!("not all of {name} could be read"));
         }
         let children = relation.children.iter().filter_map(|oid| catalog.relation_by_oid(*oid));
         let foreign: Vec<_> =

@@ -154,8 +154,12 @@ impl<'a> Lexer<'a> {
     #[inline]
     fn skip_blank(&self, mut i: usize) -> usize {
         loop {
-            i = self.past(i, SPACE);
-            if !is(self.at(i), OPERATOR) {
+            let b = self.at(i);
+            if is(b, SPACE) {
+                i += 1;
+                continue;
+            }
+            if !is(b, OPERATOR) {
                 return i;
             }
             match (self.at(i), self.at(i + 1)) {

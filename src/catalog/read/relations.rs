@@ -12,8 +12,11 @@ use super::super::relation::{
 use super::super::{Oid, Relation, Schema, query};
 use super::{Fields, Reader, Result};
 
+/// Views whose definitions are asked for at once: each locks what it mentions until the answer is complete.
+const VIEWS_AT_ONCE: usize = 250;
+
 /// A column's number, and its default expression.
-type Default = (i16, Option<Box<str>>);
+type DefaultRow = (i16, Option<Box<str>>);
 
 /// Schemas whose views are the system's own.
 const SYSTEM: &[&str] = &["pg_catalog", "information_schema"];
@@ -66,14 +69,15 @@ pub(super) async fn relations(
     let mentions = reader.part(query::MENTIONS, &[], |f| Ok((f.take()?, (f.take()?, f.take()?)))).await?;
     all.attach(mentions, |r, mentions| mention(r, &mentions));
     let system: Vec<Oid> = schemas.iter().filter(|s| SYSTEM.contains(&&*s.name)).map(|s| s.oid).collect();
-    let views = all.views_to_read(&system, locked);
-    let views: &[_] = &[(&views as _, WireType::OID_ARRAY)];
-    let texts = reader.part(query::VIEWS, views, |f| Ok((f.take()?, f.code()?))).await?;
-    all.attach(texts, |r, texts| {
-        if let Some(view) = &mut r.view {
-            view.definition = texts.into_iter().next().flatten();
-        }
-    });
+    for views in all.views_to_read(&system, locked).chunks(VIEWS_AT_ONCE) {
+        let views: &[_] = &[(&views as _, WireType::OID_ARRAY)];
+        let texts = reader.part(query::VIEWS, views, |f| Ok((f.take()?, f.code()?))).await?;
+        all.attach(texts, |r, texts| {
+            if let Some(view) = &mut r.view {
+                view.definition = texts.into_iter().next().flatten();
+            }
+        });
+    }
     Ok(all.finish(locked))
 }
 
@@ -177,7 +181,7 @@ fn column(f: &mut Fields<'_>) -> Result<(Oid, Column)> {
     Ok((relation, column))
 }
 
-fn default(f: &mut Fields<'_>) -> Result<(Oid, Default)> {
+fn default(f: &mut Fields<'_>) -> Result<(Oid, DefaultRow)> {
     Ok((f.take()?, (f.take()?, f.text()?)))
 }
 
