@@ -10,17 +10,12 @@ const MOST: usize = 1000;
 /// Characters of a shape that are shown.
 const SHAPE: usize = 500;
 
-fn by_time(shared: &Shared, wanted: impl Fn(&Held) -> bool) -> Vec<(Held, hdrhistogram::Histogram<u64>)> {
+fn by_time(shared: &Shared, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
     let mut plans = shared.planner.store.all();
     plans.retain(|plan| plan.uses.calls.get() > 0 && wanted(plan));
-    // Copying a histogram costs; most plans have few calls, and only some are shown.
-    plans.sort_by_cached_key(|plan| std::cmp::Reverse(plan.uses.calls.get()));
-    plans.truncate(4 * MOST);
-    let mut timed: Vec<_> =
-        plans.into_iter().map(|plan| (plan.uses.latency.snapshot(), plan)).map(|(h, p)| (p, h)).collect();
-    timed.sort_by_cached_key(|(_, h)| std::cmp::Reverse((h.mean() * h.len() as f64) as u64));
-    timed.truncate(MOST);
-    timed
+    plans.sort_by_cached_key(|plan| std::cmp::Reverse(plan.uses.time_us.get()));
+    plans.truncate(MOST);
+    plans
 }
 
 /// What was decided about each shape, and what its statements have done.
@@ -29,7 +24,8 @@ pub fn plans(shared: &Shared) -> Table {
         "fingerprint verb class calls:n errors:n rows:n mean_us:n p99_us:n database backend build_us:n age:n reasons shape",
     );
     let now = Instant::now();
-    for (plan, latency) in by_time(shared, |_| true) {
+    for plan in by_time(shared, |_| true) {
+        let (mean, p99) = plan.uses.times_us();
         let reasons = plan.reasons.iter().map(|r| r.text.as_str()).collect::<Vec<_>>().join("; ");
         table.rows.push(vec![
             format!("{:032x}", plan.fingerprint).into(),
@@ -38,8 +34,8 @@ pub fn plans(shared: &Shared) -> Table {
             plan.uses.calls.get().into(),
             plan.uses.errors.get().into(),
             plan.uses.rows.get().into(),
-            (latency.mean() as u64).into(),
-            latency.value_at_quantile(0.99).into(),
+            mean.into(),
+            p99.into(),
             plan.home.database.as_str().into(),
             plan.home.backend.as_str().into(),
             plan.build_us.into(),
@@ -54,7 +50,7 @@ pub fn plans(shared: &Shared) -> Table {
 /// Shapes that are not understood: they go to the primary and may do anything.
 pub fn fallbacks(shared: &Shared) -> Table {
     let mut table = Table::new("reason calls:n fingerprint verb database shape");
-    for (plan, _) in by_time(shared, |plan| plan.gap.is_some()) {
+    for plan in by_time(shared, |plan| plan.gap.is_some()) {
         table.rows.push(vec![
             plan.gap.map_or("", |gap| gap.label()).into(),
             plan.uses.calls.get().into(),

@@ -3,7 +3,8 @@
 //! [`build`] is the one ordered recipe, [`class`] its judgement of who may serve a statement, [`store`] keeps what was
 //! built, [`explain`] says it to people.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -19,6 +20,9 @@ pub mod class;
 pub mod explain;
 pub mod functions;
 pub mod store;
+
+/// What keeping a plan takes beside it, in bytes.
+const OVERHEAD: usize = 256;
 
 /// Who may serve a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +103,8 @@ pub struct Home {
     pub path: Option<SearchPath>,
 }
 
-/// What the statements of a shape have done.
+/// What the statements of a shape have done. Most shapes are used a few times, and there may be very many of them: only
+/// those that are used more have a histogram.
 #[derive(Debug, Default)]
 pub struct Uses {
     /// Statements answered.
@@ -108,19 +113,42 @@ pub struct Uses {
     pub errors: Counter,
     /// Rows that their tags spoke of.
     pub rows: Counter,
-    /// From a statement's first byte to its ReadyForQuery.
-    pub latency: Latency,
+    /// From a statement's first byte to its ReadyForQuery, in microseconds.
+    pub time_us: Counter,
+    longest_us: AtomicU64,
+    latency: OnceLock<Box<Latency>>,
+}
+
+/// Calls after which a shape gets a histogram.
+const OFTEN: u64 = 16;
+
+impl Uses {
+    /// Notes how long one took, in microseconds.
+    pub fn took(&self, us: u64) {
+        self.time_us.add(us);
+        self.longest_us.fetch_max(us, Relaxed);
+        if self.calls.get() >= OFTEN {
+            self.latency.get_or_init(Default::default).record_us(us);
+        }
+    }
+
+    /// Mean and 99th percentile, in microseconds; the longest of a few.
+    pub fn times_us(&self) -> (u64, u64) {
+        let mean = self.time_us.get().checked_div(self.calls.get()).unwrap_or_default();
+        let longest = self.longest_us.load(Relaxed);
+        (mean, self.latency.get().map_or(longest, |latency| latency.snapshot().value_at_quantile(0.99)))
+    }
 }
 
 impl Plan {
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes, in bytes, where it is kept included.
     pub fn weight(&self) -> u32 {
         let facts = |f: &Facts| {
             let columns: usize = f.relations.iter().map(|r| 96 + r.columns.len() * 40).sum();
             256 + columns + f.calls.len() * 72 + f.predicates.len() * 64
         };
         let all: usize = self.statements.iter().map(facts).sum();
-        u32::try_from(size_of::<Plan>() + self.normal.len() + all + self.reasons.len() * 96)
+        u32::try_from(size_of::<Plan>() + self.normal.len() + all + self.reasons.len() * 96 + OVERHEAD)
             .unwrap_or(u32::MAX)
     }
 

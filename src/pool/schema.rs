@@ -40,6 +40,8 @@ pub struct Schema {
     reading: AtomicBool,
     /// Someone would have had it read, but for the pause.
     wanted: AtomicBool,
+    /// A statement has come since it was last due.
+    touched: AtomicBool,
     state: Mutex<State>,
     read: Notify,
 }
@@ -71,6 +73,14 @@ impl Schema {
     #[inline]
     pub fn view(&self) -> u64 {
         self.view.load(Acquire)
+    }
+
+    /// Notes that a statement has come. What nobody asks anything of is not read again.
+    #[inline]
+    pub fn touch(&self) {
+        if !self.touched.load(Relaxed) {
+            self.touched.store(true, Relaxed);
+        }
     }
 
     /// The catalog that is true under a view.
@@ -116,7 +126,8 @@ impl Schema {
 
     /// Has it read where that was put off, or is due again. Called by the sweep.
     pub fn look_after(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
-        if self.wanted.load(Acquire) || self.view() & VERSIONS != 0 {
+        let old = self.catalog.load().as_ref().is_some_and(|c| now.since(c.read_at()) >= AGE);
+        if self.wanted.load(Acquire) || old && self.touched.swap(false, AcqRel) {
             self.want(pool, now);
         }
     }

@@ -392,7 +392,7 @@ impl<'a> Batch<'a> {
         if let Some(begun) = self.begun.replace(now) {
             let took = now.micros_since(begun);
             if let Some(plan) = self.done.take() {
-                plan.uses.latency.record_us(took);
+                plan.uses.took(took);
             }
             traffic.query_time_us.add(took);
             traffic.query_latency.record_us(took);

@@ -48,7 +48,10 @@ impl Batch<'_> {
         let client = self.client.entry.id;
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
-            self.bound = self.client.current(mine.plan.clone(), mine.body.as_deref().unwrap_or_default());
+            self.bound = match &mine.plan {
+                Some(plan) if self.client.is_current(plan) => Some(plan.clone()),
+                _ => mine.body.as_ref().and_then(|body| self.client.plan_of(body)),
+            };
             self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
         }
         let here = self.server()?.unnamed;
@@ -88,7 +91,14 @@ impl Batch<'_> {
                 if self.ensure(&statement)? {
                     return Ok(Resolved::Later);
                 }
-                self.bound = self.client.current(plan, &statement.body);
+                self.bound = match plan {
+                    Some(plan) if self.client.is_current(&plan) => Some(plan),
+                    _ => {
+                        let plan = self.client.plan_of(&statement.body);
+                        self.client.names.replan(name, plan.clone());
+                        plan
+                    }
+                };
                 self.use_statement(statement.pins, &statement.body)?;
                 Ok(Resolved::Renamed(statement.name.clone()))
             }

@@ -113,6 +113,13 @@ impl Names {
         Box::new(Undo { name: name.into(), before })
     }
 
+    /// Something else has been decided about a statement.
+    pub fn replan(&mut self, name: &[u8], plan: Option<Held>) {
+        if let Some(Named::Shared(_, known)) = self.named.as_mut().and_then(|named| named.get_mut(name)) {
+            *known = plan;
+        }
+    }
+
     /// Undoes one [`Names::set`].
     pub fn undo(&mut self, undo: Undo) {
         match undo.before {

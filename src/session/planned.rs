@@ -38,6 +38,7 @@ impl Client {
     pub fn plan(&mut self, text: &[u8]) -> Held {
         let Place { place, reading } = self.reading();
         let view = self.pool.schema.view();
+        self.pool.schema.touch();
         let alone = self.doubts.as_ref().is_some_and(|doubts| doubts.objects);
         let scope = Scope { place, generation: if alone { !view } else { view } };
         let pool = &self.pool;
@@ -69,14 +70,11 @@ impl Client {
         cstr(body).map(|(text, _)| self.plan(text))
     }
 
-    /// The plan that a prepared statement has now: another one where objects have changed since.
+    /// Whether a plan is still what would be decided now.
     #[inline]
-    pub fn current(&mut self, plan: Option<Held>, body: &[u8]) -> Option<Held> {
-        match plan {
-            Some(plan) if plan.generation == self.pool.schema.view() => Some(plan),
-            Some(_) => self.plan_of(body),
-            None => None,
-        }
+    pub fn is_current(&self, plan: &Held) -> bool {
+        self.pool.schema.touch();
+        plan.generation == self.pool.schema.view()
     }
 
     /// What a text may leave behind. Strings with backslashes may be read otherwise than the session now thinks, where

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::lex::{Kind, Lexer, Token};
+use super::words::is_naming;
 
 /// What a lifted value looks like in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -473,34 +474,6 @@ impl Pass<'_> {
         }
         self.state = State { marks: self.state.marks, ..State::default() };
     }
-}
-
-/// Functions whose first argument is a name, and types whose constants are.
-#[inline]
-fn is_naming(word: &[u8]) -> bool {
-    matches!(
-        word,
-        b"currval"
-            | b"current_setting"
-            | b"lastval"
-            | b"nextval"
-            | b"pg_get_serial_sequence"
-            | b"pg_notify"
-            | b"regclass"
-            | b"regcollation"
-            | b"regconfig"
-            | b"regdictionary"
-            | b"regnamespace"
-            | b"regoper"
-            | b"regoperator"
-            | b"regproc"
-            | b"regprocedure"
-            | b"regrole"
-            | b"regtype"
-            | b"set_config"
-            | b"setval"
-            | b"to_regclass"
-    )
 }
 
 #[cfg(test)]

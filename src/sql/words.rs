@@ -1,4 +1,4 @@
-//! Words that mean more, or less, to the parser than to PostgreSQL.
+//! Words that mean more, or less, to the parser than to PostgreSQL; and those whose constants are names.
 
 /// Words that are names in PostgreSQL and more than that to the parser.
 pub const FOREIGN: &[&str] = &[
@@ -133,4 +133,32 @@ pub fn is_key(word: &[u8]) -> bool {
         b"row",
     ];
     is_clause_word(word) || WORDS.contains(&word)
+}
+
+/// Functions whose first argument is a name, and types whose constants are.
+#[inline]
+pub fn is_naming(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"currval"
+            | b"current_setting"
+            | b"lastval"
+            | b"nextval"
+            | b"pg_get_serial_sequence"
+            | b"pg_notify"
+            | b"regclass"
+            | b"regcollation"
+            | b"regconfig"
+            | b"regdictionary"
+            | b"regnamespace"
+            | b"regoper"
+            | b"regoperator"
+            | b"regproc"
+            | b"regprocedure"
+            | b"regrole"
+            | b"regtype"
+            | b"set_config"
+            | b"setval"
+            | b"to_regclass"
+    )
 }
