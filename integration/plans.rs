@@ -106,6 +106,18 @@ async fn explain_route_analyze_runs_it_and_says_where_the_time_went() {
     let error =
         client.simple_query("EXPLAIN (ROUTE, ANALYZE) SELECT 1/0").await.map(drop).expect_err("it fails");
     assert_eq!(error.code().map(|c| c.code()), Some("22012"));
+    // What it sets is set, and what is no query is not run.
+    explain(&client, "EXPLAIN (ROUTE, ANALYZE) SELECT set_config('TimeZone', 'Asia/Tokyo', false), set_config('a.b', 'c', false)").await;
+    let other = pg(&proxy.url(&db)).await;
+    for _ in 0..3 {
+        assert_eq!(
+            value(&client, "SELECT current_setting('TimeZone') || current_setting('a.b')").await,
+            "Asia/Tokyoc"
+        );
+        assert_ne!(value(&other, "SHOW TimeZone").await, "Asia/Tokyo");
+    }
+    let said = explain(&client, "EXPLAIN (ROUTE, ANALYZE) COPY orders FROM STDIN").await;
+    assert!(said.contains("COPY (copy in)") && !said.contains("Backend: "), "{said}");
     // Nothing overtakes it.
     let mut raw = proxy.raw(&db);
     raw.send([query("EXPLAIN (ROUTE, ANALYZE) SELECT pg_sleep(0.1)"), query("SELECT 'next'")].concat());

@@ -105,7 +105,7 @@ impl Batch<'_> {
             b'E' => self.error(len, whole),
             b'S' => self.parameter(len),
             b'N' => {
-                if self.flow.expected.is_ours() {
+                if self.flow.expected.is_ours() && !self.is_explaining() {
                     self.flow.down.omit_frame(len);
                 } else {
                     self.flow.down.pass_frame(len);
@@ -262,7 +262,7 @@ impl Batch<'_> {
 
     /// A setting changed, by a statement of the client's or as one was undone: it is carried from now on.
     fn parameter(&mut self, len: usize) -> Result<(), End> {
-        if self.flow.expected.is_ours() {
+        if self.flow.expected.is_ours() && !self.is_explaining() {
             self.flow.down.omit_frame(len);
             return Ok(());
         }

@@ -94,7 +94,9 @@ impl Batch<'_> {
         let inner = text.strip_suffix(b"\0").unwrap_or(text)[wanted.inner.clone()].to_vec();
         let plan = self.client.plan(&inner);
         self.flow.up.omit_frame(len);
-        if wanted.analyze && plan.statements.len() == 1 {
+        // Of other statements the route is all there is to say: they have other answers than rows.
+        let runs = matches!(plan.statements.as_slice(), [one] if one.is_query());
+        if wanted.analyze && runs {
             return self.run_explained(&inner, plan, &wanted).map(|()| true);
         }
         let sql = self.client.answer(&plan, None, wanted.json);

@@ -187,6 +187,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether it is a query or a change of rows: what EXPLAIN explains.
+    pub fn is_query(&self) -> bool {
+        const VERBS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "MERGE", "TABLE"];
+        matches!(self.effect, Effect::Read | Effect::Write) && VERBS.contains(&&*self.verb)
+    }
+
     /// The relation of this name, which is added if it is new.
     pub(super) fn relation(&mut self, name: &Name) -> usize {
         if let Some(at) = self.relations.iter().position(|r| r.name == *name) {
