@@ -77,10 +77,9 @@ impl Client {
         plan.generation == self.pool.schema.view()
     }
 
-    /// What a text may leave behind. Strings with backslashes may be read otherwise than the session now thinks, where
-    /// a change of that is under way.
+    /// What a text may leave behind. While it is not known how the session's strings are read, it may be either way.
     #[inline]
     pub fn traces(&self, plan: &Held, text: &[u8]) -> Traces {
-        if text.contains(&b'\\') { plan.traces.and(effect::scan(text)) } else { plan.traces }
+        if self.blurred && text.contains(&b'\\') { plan.traces.and(effect::scan(text)) } else { plan.traces }
     }
 }

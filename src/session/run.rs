@@ -63,7 +63,7 @@ pub struct Client {
     pub messy: bool,
     /// What its statements may have left behind since the server was last asked.
     pub doubts: Option<Box<Doubts>>,
-    /// What names mean to it may have changed, and the server has not said how.
+    /// What names and strings mean to it may have changed, and the server has not said how.
     pub blurred: bool,
     /// How its texts are read, where that is known.
     pub reading: Option<Place>,

@@ -222,9 +222,10 @@ impl Lead {
     }
 }
 
-/// Whether a SET or RESET, be it for the transaction, may change what names mean.
+/// Whether a SET or RESET, be it for the transaction, may change what names or strings mean.
 fn meaning(sql: &[u8]) -> Traces {
-    const WORDS: &[&[u8]] = &[b"search_path", b"role", b"schema", b"authorization", b"all"];
+    const WORDS: &[&[u8]] =
+        &[b"search_path", b"role", b"schema", b"authorization", b"all", b"standard_conforming"];
     let any = |word: &[u8]| sql.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
     if WORDS.iter().any(|word| any(word)) { Traces::MEANING } else { Traces::NONE }
 }

@@ -186,6 +186,9 @@ pub struct Facts {
     pub gap: Option<Gap>,
 }
 
+/// Most relations that a statement is understood with.
+const MAX_RELATIONS: usize = 256;
+
 impl Facts {
     /// Whether it is a query or a change of rows: what EXPLAIN explains.
     pub fn is_query(&self) -> bool {
@@ -197,6 +200,11 @@ impl Facts {
     pub(super) fn relation(&mut self, name: &Name) -> usize {
         if let Some(at) = self.relations.iter().position(|r| r.name == *name) {
             return at;
+        }
+        // More than anybody writes: not looking on keeps what follows from taking long.
+        if self.relations.len() >= MAX_RELATIONS {
+            self.gap = Some(Gap::Long);
+            return self.relations.len() - 1;
         }
         self.relations.push(Relation {
             name: name.clone(),

@@ -54,7 +54,7 @@ impl Stream {
             self.leading = false;
             self.traces.add(match Lead::of(&text) {
                 // What is set cannot be told from pieces.
-                Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS),
+                Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS).and(Traces::MEANING),
                 // Its text is not kept, so it cannot be prepared elsewhere.
                 Lead::Prepare => Traces::PREPARE.and(Traces::LARGE).and(Traces::ENDS),
                 other => other.traces(b"", &Lexer::new(b"", true)),

@@ -94,9 +94,16 @@ impl Shape {
     }
 }
 
-/// Longest of the words that matter inside a statement, and their first letters.
-const LONGEST: usize = "pg_get_serial_sequence".len();
-const FIRST: &[u8] = b"abcefghilnoprstuvw";
+/// Each byte as Postgres folds it in names, whatever the encoding is.
+static LOWER: [u8; 256] = {
+    let mut lower = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        lower[b] = (b as u8).to_ascii_lowercase();
+        b += 1;
+    }
+    lower
+};
 
 /// How a statement's literals are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,17 +251,13 @@ impl Pass<'_> {
     #[inline]
     fn word(&mut self, token: Token, bytes: &[u8]) {
         let at = self.shape.normal.len();
-        self.put(bytes);
-        self.shape.normal[at..].make_ascii_lowercase();
+        self.shape.normal.extend(bytes.iter().map(|b| LOWER[usize::from(*b)]));
+        self.shape.normal.push(b' ');
         let before = std::mem::take(&mut self.state.before);
         let end = self.shape.normal.len() - 1;
         let word = &self.shape.normal[at..end];
         if self.state.lead == Lead::None || self.state.explains {
             return self.leads(at);
-        }
-        // Most names are too long, or begin otherwise.
-        if word.len() > LONGEST || !FIRST.contains(&word[0]) {
-            return self.breaks();
         }
         match word {
             b"in" => self.state.before = Before::In,

@@ -70,8 +70,8 @@ traces! {
     COMMITS = 26, "commit";
     /// Functions or triggers may be made, changed or dropped.
     FUNCTIONS = 27, "functions";
-    /// What names mean may change: the schema search path or the role, be it for the transaction.
-    MEANING = 28, "meaning of names";
+    /// What names and strings mean may change: the schema search path, the role, be it for the transaction.
+    MEANING = 28, "meaning";
 }
 
 impl Traces {
