@@ -27,7 +27,8 @@ fuzz_target!(|input: (bool, &[u8])| {
     let facts = class::facts(text, &shape);
     assert_eq!(facts.len(), shape.statements.len());
     let mut again = Shape::default();
-    let spaced = [b" ", text, b" "].concat();
+    // Not after it: an open quote at the end would go on.
+    let spaced = [b" /* spaced */\n", text].concat();
     again.read(&spaced, conforming);
     assert_eq!(again.normal, shape.normal);
 });
