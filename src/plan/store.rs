@@ -1,8 +1,8 @@
 //! Where plans are kept: found by the hash of a normal form and of whatever else decides what it means, and only taken
 //! for it when the normal form is the same byte by byte.
 //!
-//! A worker looks into a small map of its own first, which it shares with nobody; behind that is one for all, bounded by
-//! memory.
+//! A worker looks into what it has at hand first, which it shares with nobody: texts that it has read, whose twins need
+//! not be read at all, then plans by hash. Behind that is one store for all, bounded by memory.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use super::{Held, Plan};
 use crate::core::stats::Counter;
 use crate::sql::fingerprint;
 use crate::sql::shape::Shape;
+use crate::sql::twin::Model;
 
 /// What a text is read under: the same one may mean something else under another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +49,83 @@ struct Local {
     /// Of which store.
     store: u64,
     plans: HashMap<u128, Held, Identity>,
+    texts: Texts,
+}
+
+impl Local {
+    fn begin(&mut self, store: u64) {
+        if self.store != store {
+            self.plans.clear();
+            self.texts.kept.clear();
+            self.store = store;
+        }
+    }
+}
+
+/// Texts that have been read, in sets of those that begin alike.
+#[derive(Default)]
+struct Texts {
+    kept: Vec<Option<Text>>,
+    missed: usize,
+}
+
+/// A text that has been read, and under what.
+struct Text {
+    place: u64,
+    model: Model,
+    plan: Held,
+}
+
+const SETS: usize = 64;
+const WAYS: usize = 4;
+/// How much of a text says which set it belongs to.
+const LEADING: usize = 24;
+/// Of so many texts that have no place, one is kept in place of another: who sends more kinds than there is room for
+/// should not pay much for that.
+const PATIENCE: usize = 4;
+
+impl Texts {
+    /// Which set a text belongs to. Nothing but speed depends on it.
+    #[inline]
+    fn set(text: &[u8]) -> usize {
+        let leading = &text[..text.len().min(LEADING)];
+        let mut sum = leading.len() as u64;
+        for chunk in leading.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        (sum >> 32) as usize % SETS * WAYS
+    }
+
+    /// The plan of a text's twin.
+    #[inline]
+    fn find(&self, text: &[u8], conforming: bool, scope: Scope) -> Option<&Held> {
+        let set = Self::set(text);
+        let fits = |kept: &&Text| {
+            kept.plan.generation == scope.generation
+                && kept.place == scope.place
+                && kept.model.is_twin(text, conforming)
+        };
+        self.kept.get(set..set + WAYS)?.iter().flatten().find(fits).map(|kept| &kept.plan)
+    }
+
+    fn keep(&mut self, text: &[u8], shape: &Shape, conforming: bool, place: u64, plan: &Held) {
+        self.kept.resize_with(SETS * WAYS, || None);
+        let set = Self::set(text);
+        let set = &mut self.kept[set..set + WAYS];
+        let stale = |kept: &Option<Text>| {
+            kept.as_ref().is_none_or(|k| k.place == place && k.plan.generation != plan.generation)
+        };
+        let free = set.iter().position(stale);
+        self.missed += usize::from(free.is_none());
+        let due = self.missed.is_multiple_of(PATIENCE).then_some(self.missed / PATIENCE % WAYS);
+        if let Some(way) = free.or(due)
+            && let Some(model) = Model::new(text, shape, conforming)
+        {
+            set[way] = Some(Text { place, model, plan: plan.clone() });
+        }
+    }
 }
 
 /// The key is a hash already.
@@ -111,36 +189,38 @@ impl Store {
         build: impl FnOnce(&Shape) -> Plan,
     ) -> Held {
         LOCAL.with_borrow_mut(|local| {
-            local.shape.read(text, conforming);
-            let id = self.id.load(Relaxed);
-            if local.store != id {
-                local.plans.clear();
-                local.store = id;
-            }
-            let hash = fingerprint::hash(
-                &local.shape.normal,
-                (self.key.0 ^ scope.place, self.key.1 ^ scope.generation),
-            );
-            let fits =
-                |plan: &Held| *plan.normal == *local.shape.normal && plan.generation == scope.generation;
-            if let Some(plan) = local.plans.get(&hash).filter(|plan| fits(plan)) {
+            local.begin(self.id.load(Relaxed));
+            if let Some(plan) = local.texts.find(text, conforming, scope) {
                 return plan.clone();
             }
-            let plan = match self.plans.get(&hash).filter(fits) {
-                Some(plan) => plan,
-                None => {
-                    self.built.add(1);
-                    let plan = Arc::new(build(&local.shape));
-                    self.plans.insert(hash, plan.clone());
-                    plan
-                }
-            };
-            if local.plans.len() >= AT_HAND {
-                local.plans.clear();
-            }
-            local.plans.insert(hash, plan.clone());
+            local.shape.read(text, conforming);
+            let plan = self.plan_of_shape(local, scope, build);
+            local.texts.keep(text, &local.shape, conforming, scope.place, &plan);
             plan
         })
+    }
+
+    fn plan_of_shape(&self, local: &mut Local, scope: Scope, build: impl FnOnce(&Shape) -> Plan) -> Held {
+        let key = (self.key.0 ^ scope.place, self.key.1 ^ scope.generation);
+        let hash = fingerprint::hash(&local.shape.normal, key);
+        let fits = |plan: &Held| *plan.normal == *local.shape.normal && plan.generation == scope.generation;
+        if let Some(plan) = local.plans.get(&hash).filter(|plan| fits(plan)) {
+            return plan.clone();
+        }
+        let plan = match self.plans.get(&hash).filter(fits) {
+            Some(plan) => plan,
+            None => {
+                self.built.add(1);
+                let plan = Arc::new(build(&local.shape));
+                self.plans.insert(hash, plan.clone());
+                plan
+            }
+        };
+        if local.plans.len() >= AT_HAND {
+            local.plans.clear();
+        }
+        local.plans.insert(hash, plan.clone());
+        plan
     }
 
     /// Every plan that is kept.

@@ -16,6 +16,7 @@ use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
 
+pub mod bounds;
 pub mod cancel;
 pub mod cap;
 pub mod connect;

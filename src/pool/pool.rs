@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::bounds::Bounds;
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
 use super::purpose::{Common, Purpose};
@@ -35,6 +36,8 @@ pub struct Pool {
     pub target: Arc<Target>,
     /// Its bounds and times.
     settings: ArcSwap<PoolSettings>,
+    /// Of those, what every loan looks at.
+    pub bounds: Bounds,
     /// Connections of an earlier epoch are closed when they come back.
     epoch: AtomicU64,
     /// What its clients have prepared.
@@ -144,6 +147,7 @@ impl Pool {
         Arc::new(Pool {
             purpose,
             target,
+            bounds: Bounds::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             epoch: AtomicU64::new(0),
             statements: Statements::default(),
@@ -183,6 +187,7 @@ impl Pool {
 
     /// Changes them.
     pub fn set_settings(&self, settings: PoolSettings) {
+        self.bounds.set(&settings);
         self.settings.store(Arc::new(settings));
     }
 
@@ -232,7 +237,7 @@ impl Pool {
                 if state.paused {
                     return None;
                 }
-                let room = state.total < self.settings().size
+                let room = state.total < self.bounds.size()
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
                 if state.replacements > 0 && wish.newcomer && state.waiters.is_empty() {
@@ -251,8 +256,7 @@ impl Pool {
                 }
             };
             let rested = now.since(server.returned) >= LOOK_AFTER;
-            if !fit || server.stream.has_input(rested) || now.since(server.opened) >= self.settings().lifetime
-            {
+            if !fit || server.stream.has_input(rested) || self.bounds.is_old(server.opened, now) {
                 retire(server);
                 continue;
             }
@@ -320,7 +324,7 @@ impl Pool {
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
         server.returned = now;
         server.link.client.store(0, Relaxed);
-        if now.since(server.opened) >= self.settings().lifetime || server.epoch != self.epoch() {
+        if self.bounds.is_old(server.opened, now) || server.epoch != self.epoch() {
             return retire(server);
         }
         let mut state = self.state.lock();

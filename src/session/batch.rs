@@ -62,6 +62,8 @@ pub struct Batch<'a> {
     pub answered: bool,
     /// A request waits for an answer.
     pub held: bool,
+    /// The request at hand has been found to need a server, and there is one now.
+    pub looked_at: bool,
     /// What a prepared statement returns is being looked at, for a request that waits.
     pub checking: bool,
     /// What parameters it has.
@@ -111,6 +113,7 @@ impl<'a> Batch<'a> {
             long_text: None,
             answered: false,
             held: false,
+            looked_at: false,
             checking: false,
             waited: false,
             running: None,
@@ -164,6 +167,10 @@ impl<'a> Batch<'a> {
                 moved => moved,
             })
             .await?;
+            // All is said, and what it was said over has been given back.
+            if self.client.lease.is_none() && self.client.listening.is_none() && self.at_rest() {
+                return Ok(());
+            }
             while self.work().await? {}
             if self.at_rest() {
                 return Ok(());
@@ -177,7 +184,10 @@ impl<'a> Batch<'a> {
         loop {
             match self.take_requests()? {
                 Next::Io => break,
-                Next::Lease => self.lease().await?,
+                Next::Lease => {
+                    self.lease().await?;
+                    self.looked_at = self.client.lease.is_some();
+                }
                 // Boxed: rare.
                 Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
                 Next::Catalog => self.await_catalog().await,
@@ -271,8 +281,7 @@ impl<'a> Batch<'a> {
                 got => got?,
             },
         };
-        let probe_after = self.client.pool.settings().probe_after;
-        while now.since(server.returned) >= probe_after {
+        while self.client.pool.bounds.is_stale(server.returned, now) {
             // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,

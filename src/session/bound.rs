@@ -48,10 +48,7 @@ impl Batch<'_> {
         let client = self.client.entry.id;
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
-            self.bound = match &mine.plan {
-                Some(plan) if self.client.is_current(plan) => Some(plan.clone()),
-                _ => mine.body.as_ref().and_then(|body| self.client.plan_of(body)),
-            };
+            self.bound = self.client.unnamed_plan();
             self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
         }
         let here = self.server()?.unnamed;
@@ -118,6 +115,7 @@ impl Batch<'_> {
         if name.is_empty() && self.unnamed_is_here() {
             // The way of most drivers: nothing to change, nothing to copy.
             self.flow.up.pass_frame(len);
+            self.bind_unnamed();
         } else {
             let server_name = match self.resolve(&name)? {
                 Resolved::Same => None,
@@ -134,14 +132,21 @@ impl Batch<'_> {
                 self.bind_listen(&portal, body.as_deref());
             }
             self.rename(len, b'B', portal + 1, name.len(), server_name);
+            self.client.pool.traffic.binds.add(1);
         }
-        self.client.pool.traffic.binds.add(1);
         self.flow.expected.push(Expect::Bind);
         Ok(true)
     }
 
+    /// Notes that the unnamed statement, which the server has, is bound.
+    #[inline]
+    pub(super) fn bind_unnamed(&mut self) {
+        self.bound = self.client.unnamed_plan();
+        self.client.pool.traffic.binds.add(1);
+    }
+
     /// Whether the server's unnamed statement is the client's, and needs nothing.
-    pub(super) fn unnamed_is_here(&mut self) -> bool {
+    pub(super) fn unnamed_is_here(&self) -> bool {
         let client = self.client.entry.id;
         let here = self.client.lease.as_ref().and_then(|s| s.unnamed);
         let Some(mine) = &self.client.names.unnamed else { return false };

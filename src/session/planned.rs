@@ -25,11 +25,12 @@ impl Client {
         let (path, role) = (own("search_path"), own("role"));
         let purpose = &self.pool.purpose;
         let (path, role) = if self.blurred { ("\0", "") } else { (path.as_str(), role.as_str()) };
-        let parts = [self.pool.target.name(), &purpose.dbname, &purpose.server_user, path, role];
         let reading = Reading {
             conforming: own("standard_conforming_strings") != "off",
             is_ambiguous: is_ambiguous(&own("client_encoding")),
         };
+        let letters = if reading.is_ambiguous { "ambiguous" } else { "" };
+        let parts = [self.pool.target.name(), &purpose.dbname, &purpose.server_user, path, role, letters];
         *self.reading.insert(Place { place: self.shared.planner.store.place(&parts), reading })
     }
 
@@ -68,6 +69,16 @@ impl Client {
     /// The plan of the body of a Parse.
     pub fn plan_of(&mut self, body: &[u8]) -> Option<Held> {
         cstr(body).map(|(text, _)| self.plan(text))
+    }
+
+    /// The plan of its unnamed statement.
+    #[inline]
+    pub fn unnamed_plan(&mut self) -> Option<Held> {
+        let unnamed = self.names.unnamed.as_ref()?;
+        match &unnamed.plan {
+            Some(plan) if self.is_current(plan) => Some(plan.clone()),
+            _ => self.plan_of(&unnamed.body.clone()?),
+        }
     }
 
     /// Whether a plan is still what would be decided now.

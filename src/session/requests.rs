@@ -17,6 +17,15 @@ use crate::wire::reply;
 /// Owner of an unnamed statement whose owner is not known.
 pub const NOBODY: Unnamed = Unnamed { client: 0, generation: 0 };
 
+/// What a first look at a request says.
+enum Look {
+    /// It needs no server, and is done with.
+    Taken,
+    /// Something has to be done first.
+    Wants(Next),
+    NeedsServer,
+}
+
 impl Batch<'_> {
     /// Takes as many requests as are here and there is room for.
     pub fn take_requests(&mut self) -> Result<Next, End> {
@@ -36,24 +45,16 @@ impl Batch<'_> {
             if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
                 return Ok(Next::Io);
             }
-            if self.answer_alone(header, whole)? {
+            if self.take_plain(header, whole) {
                 continue;
             }
-            if self.says_listen(header, whole) {
-                if let Some(next) = self.wants_subscription(header, whole) {
-                    return Ok(next);
+            // With the server connection that it was found to need, it need not be looked at again.
+            if !std::mem::take(&mut self.looked_at) {
+                match self.look_at(header, whole)? {
+                    Look::Taken => continue,
+                    Look::Wants(next) => return Ok(next),
+                    Look::NeedsServer => {}
                 }
-                if header.kind == b'Q' && self.flow.expected.is_empty() && self.take_listen(header, whole) {
-                    continue;
-                }
-            }
-            match self.wants_to_know(header, whole) {
-                Some(Next::Io) => {
-                    self.held = true;
-                    return Ok(Next::Io);
-                }
-                Some(next) => return Ok(next),
-                None => {}
             }
             if self.begun.is_none() || std::mem::take(&mut self.answered) {
                 let now = Instant::now();
@@ -73,6 +74,58 @@ impl Batch<'_> {
                 return Ok(Next::Io);
             }
         }
+    }
+
+    /// Requests within a batch of which nothing but themselves says what becomes of them: most of the extended
+    /// protocol's. False where it takes a closer look.
+    #[inline]
+    fn take_plain(&mut self, header: Header, whole: bool) -> bool {
+        let (client, flow) = (&*self.client, &*self.flow);
+        let plain = whole
+            && client.lease.is_some()
+            && self.begun.is_some()
+            && !(self.answered || self.checking || client.unsynced)
+            && client.listening.is_none()
+            && !(flow.expected.is_skipping() || flow.expected.is_copying_in());
+        if !plain {
+            return false;
+        }
+        let body = &flow.up.window()[FRAME_HEADER..header.len];
+        let expect = match (header.kind, body) {
+            (b'B', [0, 0, ..]) if self.unnamed_is_here() => {
+                self.bind_unnamed();
+                Expect::Bind
+            }
+            (b'D', [b'P', .., 0]) => Expect::DescribePortal,
+            (b'E', [0, ..]) => Expect::Execute(self.bound.clone()),
+            (b'S', _) => Expect::Sync,
+            _ => return false,
+        };
+        self.flow.expected.push(expect);
+        self.flow.up.pass_frame(header.len);
+        true
+    }
+
+    /// What a request calls for before there is a server for it.
+    fn look_at(&mut self, header: Header, whole: bool) -> Result<Look, End> {
+        if self.answer_alone(header, whole)? {
+            return Ok(Look::Taken);
+        }
+        if self.says_listen(header, whole) {
+            if let Some(next) = self.wants_subscription(header, whole) {
+                return Ok(Look::Wants(next));
+            }
+            if header.kind == b'Q' && self.flow.expected.is_empty() && self.take_listen(header, whole) {
+                return Ok(Look::Taken);
+            }
+        }
+        Ok(match self.wants_to_know(header, whole) {
+            Some(next) => {
+                self.held |= matches!(next, Next::Io);
+                Look::Wants(next)
+            }
+            None => Look::NeedsServer,
+        })
     }
 
     /// Whether what this request means to us is decided by an answer that is still to come.

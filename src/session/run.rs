@@ -103,7 +103,8 @@ pub async fn run(mut client: Client) {
 
 async fn serve(client: &mut Client) -> End {
     loop {
-        match poll_fn(|cx| client.poll_rest(cx)).await {
+        let mut rested = false;
+        match poll_fn(|cx| client.poll_rest(cx, std::mem::replace(&mut rested, true))).await {
             Wake::Io => {}
             Wake::Ending(verdict) => return End::from(verdict.error()),
         }
@@ -115,17 +116,14 @@ async fn serve(client: &mut Client) -> End {
 }
 
 impl Client {
-    /// At rest: wakes when the client says something, its server does, or we are to end it.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        if self.stream.poll_readable(cx).is_ready() {
-            return Poll::Ready(Wake::Io);
-        }
-        if let Some(server) = &mut self.lease
-            && server.stream.poll_readable(cx).is_ready()
-        {
-            return Poll::Ready(Wake::Io);
-        }
-        if self.status == TxStatus::Idle && self.poll_mail(cx) {
+    /// At rest: wakes when the client says something, its server does, or we are to end it. Who has `rested` and is
+    /// woken has most likely something to read: that is found out by reading.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, rested: bool) -> Poll<Wake> {
+        let readable = rested
+            || self.stream.poll_readable(cx).is_ready()
+            || self.lease.as_mut().is_some_and(|server| server.stream.poll_readable(cx).is_ready())
+            || self.status == TxStatus::Idle && self.poll_mail(cx);
+        if readable {
             return Poll::Ready(Wake::Io);
         }
         let verdict = self.entry.poll_ending(cx);

@@ -15,5 +15,6 @@ pub mod prepare;
 pub mod setting;
 pub mod shape;
 pub mod traces;
+pub mod twin;
 pub mod walk;
 pub mod words;

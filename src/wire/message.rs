@@ -1,12 +1,15 @@
 //! Views of message bodies: the few fields that Turnpike reads, borrowed from the frame. Every length is checked.
 
+use std::ffi::CStr;
+
 use crate::core::error::SqlState;
 use crate::core::limits::FRAME_HEADER;
 
 /// Splits a NUL-terminated string off the front of `bytes`.
 #[inline]
 pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&b| b == 0)?;
+    // The library's search looks at several bytes at once.
+    let end = CStr::from_bytes_until_nul(bytes).ok()?.count_bytes();
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
