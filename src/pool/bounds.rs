@@ -17,8 +17,7 @@ pub struct Bounds {
 impl Bounds {
     /// Those of these settings.
     pub fn new(settings: &PoolSettings) -> Bounds {
-        let bounds =
-            Bounds { size: 0.into(), lifetime_us: u64::MAX.into(), probe_after_us: u64::MAX.into() };
+        let bounds = Bounds { size: 0.into(), lifetime_us: u64::MAX.into(), probe_after_us: u64::MAX.into() };
         bounds.set(settings);
         bounds
     }

@@ -59,7 +59,13 @@ impl Batch<'_> {
                 if self.flow.expected.answer(header.kind) == Fate::Violation {
                     return Err(self.violation(header.kind));
                 }
-                self.pass_or_omit(header);
+                if self.flow.expected.is_ours() {
+                    self.flow.down.omit_frame(header.len);
+                } else {
+                    self.flow.down.pass_frame(header.len);
+                    // What is true of a row is true of the next one.
+                    self.flow.down.pass_alike(header.kind)?;
+                }
                 continue;
             }
             if !whole && self.flow.down.can_hold(header.len) {
@@ -74,16 +80,6 @@ impl Batch<'_> {
 
     fn is_inquiry(&mut self) -> bool {
         matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Inquiry)))
-    }
-
-    /// Rows: ours are left out, the client's are passed on, however little of them is here.
-    #[inline]
-    fn pass_or_omit(&mut self, header: Header) {
-        if self.flow.expected.is_ours() {
-            self.flow.down.omit_frame(header.len);
-        } else {
-            self.flow.down.pass_frame(header.len);
-        }
     }
 
     /// Gives the replies that are ours to give, now that all before them have been given.

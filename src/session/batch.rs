@@ -38,6 +38,9 @@ pub struct Flow {
 /// Flows kept per worker for the next busy client.
 const SPARE_FLOWS: usize = 64;
 
+/// Turns that a batch takes before others on the same worker get theirs.
+const TURNS: u32 = 32;
+
 /// Longest time that a client whose session is over may take to read what it was told before.
 const PARTING: Duration = Duration::from_secs(30);
 
@@ -160,7 +163,11 @@ impl<'a> Batch<'a> {
     }
 
     async fn turn(&mut self) -> Result<(), End> {
-        loop {
+        for turn in 1u32.. {
+            // Bulk traffic leaves the others on this worker their time.
+            if turn.is_multiple_of(TURNS) {
+                tokio::task::yield_now().await;
+            }
             poll_fn(|cx| match self.poll_io(cx) {
                 // Woken for nothing.
                 Poll::Pending if self.at_rest() => Poll::Ready(Ok(())),
@@ -173,9 +180,10 @@ impl<'a> Batch<'a> {
             }
             while self.work().await? {}
             if self.at_rest() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Looks at what has come from both sides. True when a request that waited for an answer need wait no longer.

@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::shared::Totals;
+use crate::core::error::Error;
 use crate::core::limits::MIN_HIGH_WATER;
+use crate::wire::frame;
 use crate::wire::stream::Stream;
 
 /// See the module.
@@ -94,6 +96,21 @@ impl Pump {
         let here = len.min(self.end - self.scan);
         self.scan += here;
         (self.streaming, self.discarding) = (len - here, false);
+    }
+
+    /// Passes on the frames of a server that follow, as long as they are whole and of this kind.
+    ///
+    /// # Errors
+    /// A length that cannot be.
+    #[inline]
+    pub fn pass_alike(&mut self, kind: u8) -> Result<(), Error> {
+        while let Some(header) = frame::server(self.window())?
+            && header.kind == kind
+            && header.len <= self.window().len()
+        {
+            self.scan += header.len;
+        }
+        Ok(())
     }
 
     /// Passes on what has come of a frame that is being streamed. True when none is, or it is complete.
@@ -199,9 +216,7 @@ impl Pump {
     /// Reads once. `Ready(Ok(0))` is the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
         self.make_room();
-        let mut buf = ReadBuf::new(&mut self.rd[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-        let n = buf.filled().len();
+        let n = ready!(stream.poll_read_into(cx, &mut self.rd[self.end..]))?;
         self.end += n;
         Poll::Ready(Ok(n))
     }
@@ -225,12 +240,12 @@ impl Pump {
         while self.pending() > 0 {
             let n = {
                 let (first, second) = (&self.out[self.written..], &self.rd[self.start..self.scan]);
-                let stream = Pin::new(&mut *stream);
                 match (first.is_empty(), second.is_empty()) {
-                    (true, _) => ready!(stream.poll_write(cx, second))?,
-                    (_, true) => ready!(stream.poll_write(cx, first))?,
+                    (true, _) => ready!(stream.poll_write_from(cx, second))?,
+                    (_, true) => ready!(stream.poll_write_from(cx, first))?,
                     _ => {
-                        ready!(stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))?
+                        let both = [IoSlice::new(first), IoSlice::new(second)];
+                        ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &both))?
                     }
                 }
             };

@@ -98,12 +98,14 @@ mod tests {
     fn twins(one: &str, other: &str, conforming: bool) -> bool {
         let mut shape = Shape::default();
         shape.read(one.as_bytes(), conforming);
-        Model::new(one.as_bytes(), &shape, conforming).is_some_and(|m| m.is_twin(other.as_bytes(), conforming))
+        Model::new(one.as_bytes(), &shape, conforming)
+            .is_some_and(|m| m.is_twin(other.as_bytes(), conforming))
     }
 
     #[test]
     fn what_twins_may_differ_in() {
-        let check = |one: &str, other: &str, want: bool| assert_eq!(twins(one, other, true), want, "{one} {other}");
+        let check =
+            |one: &str, other: &str, want: bool| assert_eq!(twins(one, other, true), want, "{one} {other}");
         check("SELECT 1", "SELECT 22", true);
         check("SELECT a FROM t WHERE b = 'x' AND c = 17;", "SELECT a FROM t WHERE b = '' AND c = 4;", true);
         check("SELECT 'a', 'b' FROM t", "SELECT 'it''s', 'b' FROM t", false);

@@ -1,9 +1,9 @@
 //! A connection's bytes, whatever carries them: TCP, a Unix socket, or TLS in either role. The only I/O of this floor.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -119,11 +119,42 @@ impl Stream {
         ready.map(|_| ())
     }
 
+    /// Whether the reactor knows of something to read. Nobody is woken for it.
+    fn is_readable(&self) -> bool {
+        let something = || Ok(());
+        match self {
+            Stream::Unix(unix) => unix.try_io(Interest::READABLE, something).is_ok(),
+            _ => self.tcp().is_none_or(|tcp| tcp.try_io(Interest::READABLE, something).is_ok()),
+        }
+    }
+
+    /// Reads once. `Ready(Ok(0))` is the end of the stream.
+    #[inline]
+    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Tcp(tcp) = self {
+            let len = buf.len();
+            return poll_io(tcp, cx, Interest::READABLE, len, || (&*SockRef::from(&*tcp)).read(buf));
+        }
+        let mut buf = ReadBuf::new(buf);
+        Pin::new(self).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+    }
+
+    /// Writes once.
+    #[inline]
+    pub fn poll_write_from(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Tcp(tcp) = self {
+            return poll_io(tcp, cx, Interest::WRITABLE, bytes.len(), || {
+                (&*SockRef::from(&*tcp)).write(bytes)
+            });
+        }
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     /// Whether something has come: on a server connection at rest, that is the end of it, or something that nobody
     /// asked for. Where the connection has been at rest for long (`look`) the system is asked; otherwise only where
     /// the reactor thinks so: after a read that was filled to the brim, it does without reason.
     pub fn has_input(&mut self, look: bool) -> bool {
-        if self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending() && !look {
+        if !(look || self.is_readable() || self.has_plaintext()) {
             return false;
         }
         let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -189,6 +220,35 @@ impl Stream {
         let Stream::Tcp(tcp) = self else { return None };
         let mut first = [0];
         matches!(tcp.peek(&mut first).await, Ok(1)).then_some(first[0])
+    }
+}
+
+/// One system call on a socket, where the reactor thinks that it will do something; otherwise the task of `cx` is woken
+/// when it does. A call that does less than the `len` bytes it might have has done all there was to do, and the reactor
+/// is told so: the next one need not ask the system (as in tokio's own streams, for half of their price, since it does
+/// not count towards a task's budget: who reads on and on has to yield by itself).
+#[inline]
+fn poll_io(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    len: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut done = None;
+        let result = tcp.try_io(interest, || {
+            let n = call()?;
+            done = Some(n);
+            if 0 < n && n < len { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (done, result) {
+            (Some(n), _) => return Poll::Ready(Ok(n)),
+            (None, Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
+            (None, Err(e)) => return Poll::Ready(Err(e)),
+            (None, Ok(())) => return Poll::Ready(Ok(0)),
+        }
+        ready!(if interest.is_readable() { tcp.poll_read_ready(cx) } else { tcp.poll_write_ready(cx) })?;
     }
 }
 
