@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("wire", 1),
     ("sql", 1),
     ("catalog", 2),
+    ("fence", 2),
     ("pool", 3),
     ("plan", 4),
     ("session", 5),
