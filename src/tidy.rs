@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("catalog", 2),
     ("fence", 2),
     ("pool", 3),
+    ("route", 3),
     ("plan", 4),
     ("session", 5),
     ("observe", 6),
