@@ -9,20 +9,21 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::cluster;
 use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
-use super::words::{FORMATS, MODES, SSL_MODES, nearest};
+use super::words::{FORMATS, MODES, ROLES, SSL_MODES, nearest};
 use super::{
-    Admin, Auth, AuthQuery, Backend, ClientTls, Config, Database, General, Log, OwnPatience, Patience, Plan,
-    PoolMode, PoolSettings, SslMode,
+    Admin, Auth, AuthQuery, Backend, ClientTls, Cluster, Config, Database, General, Log, OwnPatience,
+    Patience, Plan, PoolMode, PoolSettings, Role, SslMode,
 };
 use crate::core::limits;
 
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
-const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
-const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+pub(super) const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Most connections of anything: more than any machine has descriptors for.
 const MANY: u32 = 1_000_000;
@@ -80,14 +81,17 @@ fn read(source: &Source<'_>) -> Option<Config> {
             source.report(0, name, "is missing: there must be at least one");
         }
     }
-    let databases = databases(&database_sections, &backends, &users, &defaults);
+    let cluster_sections = sections.list("cluster");
+    unique(source, &cluster_sections);
+    let clusters = cluster::clusters(&cluster_sections, &backends, &users);
+    let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);
     let http = http(&sections.table("http"), &general);
     let log = log(&sections.table("log"));
     let plan = plan(&sections.table("plan"));
-    Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, databases, users })
+    Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, clusters, databases, users })
 }
 
 /// Reports names that occur twice. Case counts, as it does to Postgres.
@@ -177,6 +181,8 @@ fn general(section: &Section<'_>) -> General {
             .unwrap_or(limits::MAX_MESSAGE),
         max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
         max_memory: section.size("max_memory", 0..=usize::MAX >> 1).unwrap_or(0),
+        zone: section.text("zone"),
+        region: section.text("region"),
     }
 }
 
@@ -385,30 +391,31 @@ fn backend(section: &Section<'_>) -> Backend {
         sslcert: file(section, "sslcert"),
         sslkey: file(section, "sslkey"),
         max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
+        role: section.word("role", ROLES).unwrap_or(Role::Auto),
+        zone: section.text("zone"),
+        region: section.text("region"),
+        weight: section.number("weight", 1..=1000).unwrap_or(100),
     }
 }
 
 fn databases(
     sections: &[Section<'_>],
-    backends: &[Backend],
+    (backends, clusters): (&[Backend], &[Cluster]),
     users: &[super::User],
     defaults: &PoolSettings,
 ) -> Vec<Database> {
     let mut databases: Vec<Database> = Vec::new();
     for section in sections {
-        let backend = section.required("backend");
-        let index = backends.iter().position(|b| b.name == backend);
-        if index.is_none() && !backend.is_empty() {
-            let known = backends.iter().map(|b| b.name.as_str());
-            section.report("backend", unknown("[[backend]]", &backend, known));
-        }
+        let place = cluster::place(section, backends, clusters);
         let user = section.text("user");
         if let Some(name) = user.as_ref().filter(|name| users.iter().all(|u| u.name != **name)) {
             section.report("user", unknown("[[user]]", name, users.iter().map(|u| u.name.as_str())));
         }
         databases.push(Database {
             name: section.required("name"),
-            backend: index.unwrap_or_default(),
+            backend: place.backend,
+            cluster: place.cluster.map(|c| c.name.clone()),
+            routing: cluster::routing(section, place.cluster.map_or(&cluster::ROUTING, |c| &c.routing)),
             dbname: section.text("dbname"),
             user,
             max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),

@@ -30,7 +30,7 @@ pub struct Spec {
     /// Whether it may occur many times: `[[name]]`.
     pub many: bool,
     own: &'static [Key],
-    shared: &'static [Key],
+    shared: &'static [&'static [Key]],
 }
 
 impl Spec {
@@ -38,13 +38,13 @@ impl Spec {
         Spec { name, many: false, own, shared: &[] }
     }
 
-    const fn many(name: &'static str, own: &'static [Key], shared: &'static [Key]) -> Spec {
+    const fn many(name: &'static str, own: &'static [Key], shared: &'static [&'static [Key]]) -> Spec {
         Spec { name, many: true, own, shared }
     }
 
     /// The keys that it may have.
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
-        self.own.iter().chain(self.shared)
+        self.own.iter().chain(self.shared.iter().copied().flatten())
     }
 
     /// Their names.
@@ -63,6 +63,11 @@ pub fn key(section: &str, name: &str) -> Option<&'static Key> {
     SECTIONS.iter().find(|s| s.name == section)?.keys().find(|k| k.name == name)
 }
 
+/// The keys that a database may have only on a cluster.
+pub fn routing() -> impl Iterator<Item = &'static str> {
+    ROUTING.iter().map(|key| key.name)
+}
+
 /// Every section and key there is.
 pub const SECTIONS: &[Spec] = &[
     Spec::one("general", GENERAL),
@@ -74,7 +79,8 @@ pub const SECTIONS: &[Spec] = &[
     Spec::one("auth", AUTH),
     Spec::one("pool", POOL),
     Spec::many("backend", BACKEND, &[]),
-    Spec::many("database", DATABASE, POOL),
+    Spec::many("cluster", CLUSTER, &[ROUTING]),
+    Spec::many("database", DATABASE, &[POOL, ROUTING]),
     Spec::many("user", USER, &[]),
     Spec::many("hba", HBA, &[]),
 ];
@@ -92,6 +98,8 @@ const GENERAL: &[Key] = &[
     live("max_message_size", "1073741822B"),
     live("max_client_prepared", "10000"),
     live("max_memory", "0"),
+    live("zone", ""),
+    live("region", ""),
 ];
 
 const TLS: &[Key] = &[live("cert", ""), live("key", ""), live("client_ca", "")];
@@ -151,11 +159,37 @@ const BACKEND: &[Key] = &[
     live("sslcert", ""),
     live("sslkey", ""),
     live("max_connections", "0"),
+    live("role", "auto"),
+    live("zone", ""),
+    live("region", ""),
+    live("weight", "100"),
+];
+
+const CLUSTER: &[Key] = &[
+    live("name", ""),
+    live("backends", ""),
+    live("strategy", "peak_ewma"),
+    live("lag_interval", "100ms"),
+    live("failover_wait", "30s"),
+    live("user", ""),
+    live("dbname", ""),
+];
+
+/// What a cluster says for all its databases, and a database for itself.
+const ROUTING: &[Key] = &[
+    live("consistency", "session"),
+    live("max_lag", "1s"),
+    live("max_lag_bytes", "16MiB"),
+    live("replica_wait", "0s"),
+    live("transactions", "primary"),
+    live("split", "true"),
+    live("fallback_to_primary", "true"),
 ];
 
 const DATABASE: &[Key] = &[
     live("name", ""),
     live("backend", ""),
+    live("cluster", ""),
     live("dbname", ""),
     live("user", ""),
     live("max_connections", "0"),

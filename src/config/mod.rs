@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod check;
+mod cluster;
 pub mod hba;
 pub mod keys;
 mod people;
@@ -17,6 +18,8 @@ pub mod show;
 mod tests;
 pub mod units;
 pub mod words;
+
+pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub hba: Vec<HbaRule>,
     /// `[[backend]]`
     pub backends: Vec<Backend>,
+    /// `[[cluster]]`
+    pub clusters: Vec<Cluster>,
     /// `[[database]]`, wildcards last.
     pub databases: Vec<Database>,
     /// `[[user]]`
@@ -72,6 +77,10 @@ pub struct General {
     pub max_client_prepared: usize,
     /// Most bytes of relay buffers in all before nobody more may come in; 0 is no bound.
     pub max_memory: usize,
+    /// The availability zone that this process runs in, if it is said.
+    pub zone: Option<String>,
+    /// The region that this process runs in, if it is said.
+    pub region: Option<String>,
 }
 
 /// `[tls]`
@@ -252,6 +261,14 @@ pub struct Backend {
     pub sslkey: Option<PathBuf>,
     /// Most server connections to it in all; 0 is no bound.
     pub max_connections: u32,
+    /// What it is meant to be in its cluster.
+    pub role: Role,
+    /// The availability zone that it runs in, if it is said.
+    pub zone: Option<String>,
+    /// The region that it runs in, if it is said.
+    pub region: Option<String>,
+    /// Its share of reads, against the others of its cluster.
+    pub weight: u32,
 }
 
 /// When a server connection goes back.
@@ -323,8 +340,13 @@ pub struct OwnPatience {
 pub struct Database {
     /// Name that clients use; `*` matches any.
     pub name: String,
-    /// Index into [`Config::backends`].
+    /// Index into [`Config::backends`]; of a database on a cluster, the member to use until it is known which is the
+    /// primary.
     pub backend: usize,
+    /// Name of the [`Cluster`] that it is on, if it is on one.
+    pub cluster: Option<String>,
+    /// Where its statements may go, after its cluster's defaults; says nothing for a database on one backend.
+    pub routing: Routing,
     /// Name on the backend; `None` means the one the client asked for.
     pub dbname: Option<String>,
     /// Log in on the backend as this `[[user]]` instead of the client's.
@@ -417,6 +439,11 @@ impl Config {
             patience.transaction = own.transaction.unwrap_or(patience.transaction);
         }
         settings
+    }
+
+    /// The `[[cluster]]` of that name.
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|c| c.name == name)
     }
 
     /// The `[[user]]` of that name.

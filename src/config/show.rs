@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::keys;
 use super::units::{show_duration, show_size};
-use super::words::{FORMATS, HBA_TYPES, METHODS, MODES, SSL_MODES, word};
-use super::{Backend, Config, Database, HbaRule, PoolSettings, Secret, User};
+use super::words::{
+    CONSISTENCIES, FORMATS, HBA_TYPES, METHODS, MODES, ROLES, SSL_MODES, STRATEGIES, TRANSACTIONS, word,
+};
+use super::{Backend, Cluster, Config, Database, HbaRule, PoolSettings, Routing, Secret, User};
 
 /// One row of SHOW CONFIG.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,7 @@ impl Config {
         let mut rows = Rows(Vec::new());
         self.show_single(&mut rows);
         self.backends.iter().for_each(|backend| show_backend(backend, &mut rows));
+        self.clusters.iter().for_each(|cluster| self.show_cluster(cluster, &mut rows));
         self.databases.iter().for_each(|database| self.show_database(database, &mut rows));
         self.users.iter().for_each(|user| show_user(user, &mut rows));
         for (i, rule) in self.hba.iter().enumerate() {
@@ -48,6 +51,8 @@ impl Config {
         rows.add("general", "max_message_size", show_size(general.max_message_size as u64));
         rows.add("general", "max_client_prepared", general.max_client_prepared);
         rows.add("general", "max_memory", show_size(general.max_memory as u64));
+        rows.add("general", "zone", general.zone.as_deref().unwrap_or(""));
+        rows.add("general", "region", general.region.as_deref().unwrap_or(""));
         let tls = self.tls.as_ref();
         rows.add("tls", "cert", path(tls.map(|t| t.cert.as_path())));
         rows.add("tls", "key", path(tls.map(|t| t.key.as_path())));
@@ -75,13 +80,27 @@ impl Config {
 
     fn show_database(&self, database: &Database, rows: &mut Rows) {
         let section = ("database", database.name.as_str());
-        let backend = self.backends.get(database.backend);
+        let backend = self.backends.get(database.backend).filter(|_| database.cluster.is_none());
         rows.of(section, "backend", backend.map_or("", |b| b.name.as_str()));
+        rows.of(section, "cluster", database.cluster.as_deref().unwrap_or(""));
         rows.of(section, "dbname", database.dbname.as_deref().unwrap_or(""));
         rows.of(section, "user", database.user.as_deref().unwrap_or(""));
         rows.of(section, "max_connections", database.max_connections);
         rows.of(section, "max_clients", database.max_clients);
         show_pool(section, &database.pool, rows);
+        show_routing(section, &database.routing, rows);
+    }
+
+    fn show_cluster(&self, cluster: &Cluster, rows: &mut Rows) {
+        let section = ("cluster", cluster.name.as_str());
+        let members: Vec<_> = cluster.members(self).map(|b| b.name.as_str()).collect();
+        rows.of(section, "backends", joined(&members));
+        rows.of(section, "strategy", word(STRATEGIES, &cluster.strategy));
+        rows.of(section, "lag_interval", show_duration(cluster.lag_interval));
+        rows.of(section, "failover_wait", show_duration(cluster.failover_wait));
+        rows.of(section, "user", cluster.user.as_deref().unwrap_or(""));
+        rows.of(section, "dbname", cluster.dbname.as_deref().unwrap_or(""));
+        show_routing(section, &cluster.routing, rows);
     }
 }
 
@@ -118,6 +137,20 @@ fn show_backend(backend: &Backend, rows: &mut Rows) {
     rows.of(section, "sslcert", path(backend.sslcert.as_deref()));
     rows.of(section, "sslkey", path(backend.sslkey.as_deref()));
     rows.of(section, "max_connections", backend.max_connections);
+    rows.of(section, "role", word(ROLES, &backend.role));
+    rows.of(section, "zone", backend.zone.as_deref().unwrap_or(""));
+    rows.of(section, "region", backend.region.as_deref().unwrap_or(""));
+    rows.of(section, "weight", backend.weight);
+}
+
+fn show_routing(section: (&str, &str), routing: &Routing, rows: &mut Rows) {
+    rows.of(section, "consistency", word(CONSISTENCIES, &routing.consistency));
+    rows.of(section, "max_lag", show_duration(routing.max_lag));
+    rows.of(section, "max_lag_bytes", show_size(routing.max_lag_bytes));
+    rows.of(section, "replica_wait", show_duration(routing.replica_wait));
+    rows.of(section, "transactions", word(TRANSACTIONS, &routing.transactions));
+    rows.of(section, "split", routing.split);
+    rows.of(section, "fallback_to_primary", routing.fallback_to_primary);
 }
 
 fn show_pool(section: (&str, &str), pool: &PoolSettings, rows: &mut Rows) {

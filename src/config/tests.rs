@@ -130,6 +130,33 @@ const CASES: &[(&str, &str)] = &[
         "[[backend]]\nname = 'B'\nhost = 'h'\n[[database]]\nname = 'D'\nbackend = 'B'",
         "8:8: backend.name: \"B\" differs only in case from the name on line 2",
     ),
+    // Clusters.
+    ("[[cluster]]\nname = 'c'\nbackends = ['b']\n[[database]]\nname = 'e'\ncluster = 'c'\nsplit = false", ""),
+    (
+        "[[cluster]]\nbackends = []\nuser = 'nobody'",
+        "7:1: cluster.name: is missing\n8:12: cluster.backends: must not be empty\n9:8: cluster.user: there is no [[user]] \"nobody\"",
+    ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = ['b', 'b', 'bb']\nlag_interval = '1ms'\nconsistency = 'sesion'\nfailover_wait = -1",
+        "9:12: cluster.backends: \"b\" occurs twice\n9:12: cluster.backends: there is no [[backend]] \"bb\" (did you mean \"b\"?)\n10:16: cluster.lag_interval: must be from 10ms to 1min\n11:15: cluster.consistency: \"sesion\" is not one of eventual, bounded, session, global (did you mean session?)\n12:17: cluster.failover_wait: must be from 0s to 365d",
+    ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\n[[cluster]]\nname = 'c'\nbackends = 'b'\nstrategy = 'best'",
+        "11:8: cluster.name: \"c\" is already defined on line 8\n12:12: cluster.backends: \"b\" is already in cluster \"c\"\n13:12: cluster.strategy: \"best\" is not one of round_robin, random, least_connections, peak_ewma, weighted",
+    ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\nmax_lag = 0\nmax_lag_bytes = 0\n[[database]]\nname = 'e'\ncluster = 'c'\nconsistency = 'bounded'",
+        "15:15: database.consistency: bounded needs max_lag or max_lag_bytes: both are 0",
+    ),
+    (
+        "[[cluster]]\nname = 'main'\nbackends = 'b'\n[[database]]\nname = 'e'\ncluster = 'maim'\nbackend = 'b'\n[[database]]\nname = 'f'",
+        "12:11: database.cluster: there is no [[cluster]] \"maim\" (did you mean \"main\"?)\n12:11: database.cluster: backend is already given: a database is on one or the other\n14:1: database.backend: is missing: a database is on a backend or a cluster",
+    ),
+    ("split = false", "7:9: database.split: has no effect on a database that is not on a cluster"),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'h'\nrole = 'standby'\nzone = ''\nweight = 0",
+        "10:8: backend.role: \"standby\" is not one of auto, primary, replica\n11:8: backend.zone: must not be empty\n12:10: backend.weight: must be from 1 to 1000",
+    ),
     // Users. Whatever is wrong, the secret is not said.
     (
         "[[user]]\nname = 'u'\nverifier = 'hunter2'",
@@ -271,6 +298,35 @@ fn values() {
     assert_eq!(config.databases[0].pool.lifetime, Duration::from_secs(7200));
     assert_eq!(config.hba[0].databases, ["d", "e"]);
     assert_eq!(config.hba[1].addresses.iter().map(|c| c.bits).collect::<Vec<_>>(), [128, 8]);
+}
+
+#[test]
+fn a_database_comes_before_its_cluster() {
+    let text = "[[backend]]\nname = 'p'\nhost = 'h'\nrole = 'primary'\nzone = 'z'\nweight = 7\n\
+                [[cluster]]\nname = 'c'\nbackends = ['b', 'p']\nconsistency = 'global'\nmax_lag = '2s'\n\
+                [[database]]\nname = 'e'\ncluster = 'c'\nmax_lag = '3s'\nreplica_wait = '50ms'\n";
+    let config = with(text).unwrap();
+    let (alone, on) = (&config.databases[0], &config.databases[1]);
+    assert_eq!((alone.backend, alone.cluster.as_deref()), (0, None));
+    assert_eq!((on.backend, on.cluster.as_deref()), (1, Some("c")), "who is meant to be the primary");
+    let cluster = config.cluster("c").unwrap();
+    let names: Vec<_> = cluster.members(&config).map(|b| b.name.as_str()).collect();
+    assert_eq!(names, ["b", "p"]);
+    assert_eq!((cluster.strategy, cluster.routing.consistency), (Balancing::PeakEwma, Consistency::Global));
+    assert_eq!((on.routing.consistency, on.routing.max_lag.as_secs()), (Consistency::Global, 3));
+    assert_eq!(on.routing.replica_wait, Duration::from_millis(50));
+    assert_eq!((config.backends[1].zone.as_deref(), config.backends[1].weight), (Some("z"), 7));
+}
+
+#[test]
+fn a_verifier_logs_no_probe_in() {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let text = format!(
+        "[[user]]\nname = 'u'\nverifier = 'SCRAM-SHA-256$4096:AAAA${key}:{key}'\n\
+         [[cluster]]\nname = 'c'\nbackends = 'b'\nuser = 'u'"
+    );
+    let problems = with(&text).unwrap_err();
+    assert!(problems.contains("13:8: cluster.user: \"u\" has only a verifier"), "{problems}");
 }
 
 #[test]

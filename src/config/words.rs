@@ -1,6 +1,6 @@
 //! The words that stand for a choice in the file: read by `check`, written by `show`.
 
-use super::{HbaMethod, HbaType, PoolMode, SslMode};
+use super::{Balancing, Consistency, HbaMethod, HbaType, PoolMode, Role, SslMode, Transactions};
 
 /// A choice: its words, and what each means.
 pub type Words<T> = &'static [(&'static str, T)];
@@ -19,6 +19,31 @@ pub const SSL_MODES: Words<SslMode> = &[
     ("verify-ca", SslMode::VerifyCa),
     ("verify-full", SslMode::VerifyFull),
 ];
+
+/// `[[backend]] role`.
+pub const ROLES: Words<Role> =
+    &[("auto", Role::Auto), ("primary", Role::Primary), ("replica", Role::Replica)];
+
+/// `[[cluster]] strategy`.
+pub const STRATEGIES: Words<Balancing> = &[
+    ("round_robin", Balancing::RoundRobin),
+    ("random", Balancing::Random),
+    ("least_connections", Balancing::LeastConnections),
+    ("peak_ewma", Balancing::PeakEwma),
+    ("weighted", Balancing::Weighted),
+];
+
+/// `[[cluster]] consistency`.
+pub const CONSISTENCIES: Words<Consistency> = &[
+    ("eventual", Consistency::Eventual),
+    ("bounded", Consistency::Bounded),
+    ("session", Consistency::Session),
+    ("global", Consistency::Global),
+];
+
+/// `[[cluster]] transactions`.
+pub const TRANSACTIONS: Words<Transactions> =
+    &[("primary", Transactions::Primary), ("optimistic", Transactions::Optimistic)];
 
 /// `[[hba]] type`.
 pub const HBA_TYPES: Words<HbaType> = &[

@@ -40,6 +40,8 @@ pub const MAX_SOCKET_PATH: usize = 96;
 pub const MAX_PASSED: usize = 253;
 /// Cancel requests under way between two processes, per direction; more are dropped.
 pub const MAX_PASSED_CANCELS: usize = 64;
+/// Most backends of one cluster: choosing among them allocates nothing.
+pub const MAX_MEMBERS: usize = 32;
 
 const _: () = assert!(MAX_KEPT_STATEMENT <= MAX_DECODED);
 const _: () = assert!(MIN_HIGH_WATER > MAX_CANCEL_KEY + FRAME_HEADER + 8);

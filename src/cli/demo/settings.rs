@@ -7,7 +7,7 @@ use super::stage::{DATABASE, USER};
 use crate::app::cluster::{Cluster, Server};
 use crate::config::{
     Admin, Auth, Backend, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log, PoolMode,
-    PoolSettings, Secret, SslMode, User,
+    PoolSettings, Role, Secret, SslMode, User,
 };
 use crate::core::limits;
 
@@ -29,6 +29,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             addresses: vec![Cidr { addr: Ipv4Addr::new(127, 0, 0, 0).into(), bits: 8 }],
             method: HbaMethod::Scram,
         }],
+        clusters: Vec::new(),
         backends: servers.iter().map(|server| backend(server)).collect(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {
@@ -57,6 +58,8 @@ fn general(port: u16) -> General {
         max_message_size: limits::MAX_MESSAGE,
         max_memory: 0,
         max_client_prepared: 1000,
+        zone: None,
+        region: None,
     }
 }
 
@@ -71,6 +74,10 @@ fn backend(server: &Server) -> Backend {
         sslcert: None,
         sslkey: None,
         max_connections: 0,
+        role: Role::Auto,
+        zone: None,
+        region: None,
+        weight: 100,
     }
 }
 
@@ -80,6 +87,8 @@ fn database(index: usize, server: &Server) -> Database {
     Database {
         name,
         backend: index,
+        cluster: None,
+        routing: Default::default(),
         dbname: Some(DATABASE.into()),
         user: None,
         max_connections: 0,

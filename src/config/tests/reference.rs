@@ -33,10 +33,11 @@ const UNSHOWN: [&str; 5] = ["name", "verifier", "password", "password_env", "pas
 
 #[test]
 fn every_key_is_shown_and_the_table_has_the_defaults() {
-    let rows = with("[[user]]\nname = 'u'").unwrap().show();
+    let rows = with("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'").unwrap().show();
     for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba")) {
         let prefix = match spec.name {
             "backend" => "backend.b",
+            "cluster" => "cluster.c",
             "database" => "database.d",
             "user" => "user.u",
             name => name,
@@ -45,8 +46,11 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
             let full = format!("{prefix}.{}", key.name);
             let row = rows.iter().find(|row| row.key == full).expect(&full);
             assert_eq!((row.default, row.changeable), (key.default, key.changeable), "{full}");
-            // Of these, `BASE` gives two, and the third is for a query that it does not have.
-            if !matches!(full.as_str(), "backend.b.host" | "database.d.backend" | "auth.cache") {
+            // Of these, three are given, and the last is for a query that there is not.
+            if !matches!(
+                full.as_str(),
+                "backend.b.host" | "database.d.backend" | "cluster.c.backends" | "auth.cache"
+            ) {
                 assert_eq!(row.value, key.default, "{full}");
             }
         }
@@ -83,8 +87,11 @@ fn the_reference_shows_every_default() {
     for spec in SECTIONS {
         let section = file.get(spec.name).expect(spec.name);
         let section = section.as_array().map_or(section, |sections| &sections[0]);
-        // A database shows what is its own; what it overrides stands in `[pool]`.
-        let own = |key: &&Key| spec.name != "database" || keys::key("pool", key.name).is_none();
+        // A database shows what is its own; what it overrides stands in `[pool]` and in its cluster.
+        let own = |key: &&Key| {
+            let shared = ["pool", "cluster"].iter().any(|s| keys::key(s, key.name).is_some());
+            spec.name != "database" || !shared
+        };
         for key in spec.keys().filter(own).filter(|key| !key.default.is_empty()) {
             let value = section.get(key.name).map(|value| spelt(value, key));
             assert_eq!(value.as_deref(), Some(key.default), "{}.{}", spec.name, key.name);
@@ -116,7 +123,8 @@ fn the_reference_has_every_key_and_no_other() {
             let name = format!("{}.{key}", spec.name);
             let here = documented.contains(&name);
             // What a database overrides is explained where it has its default.
-            let there = spec.name == "database" && documented.contains(&format!("pool.{key}"));
+            let shared = |section: &&str| documented.contains(&format!("{section}.{key}"));
+            let there = spec.name == "database" && ["pool", "cluster"].iter().any(shared);
             assert!(here || there, "{name} is not in the reference");
         }
     }
@@ -131,6 +139,8 @@ fn in_force(line: &str) -> String {
     let key = line.strip_prefix("# ").and_then(|l| l.split_once(" = ")).map(|(key, _)| key);
     match key {
         Some("takeover_socket") => "takeover_socket = 'takeover'".into(),
+        // A database is on either.
+        Some("cluster") => line.into(),
         Some("unix_socket_dir") => "unix_socket_dir = '.'".into(),
         Some("verifier" | "password" | "password_env" | "password_file") | None => line.into(),
         Some(key) if key.contains(' ') => line.into(),
