@@ -57,7 +57,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
     }
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let (class, reasons) = class::judge(&statements, under.known);
+    let class::Judgement { class, reasons, touches } = class::judge(&statements, under.known);
     Plan {
         normal: shape.normal.as_slice().into(),
         fingerprint: fingerprint(&shape.normal),
@@ -68,6 +68,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         traces,
         class,
         reasons,
+        touches,
         generation: under.generation,
         built: began,
         build_us: Instant::now().micros_since(began),

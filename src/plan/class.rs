@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::functions::{self, Known};
+use super::touch::{Growing, Touches};
 use super::{Class, Reason};
 use crate::catalog::function::{Function, FunctionKind};
 use crate::catalog::relation::{Command, Persistence, Relation, RelationKind};
@@ -54,17 +55,41 @@ const DEEPEST: usize = 16;
 const SYSTEM_COLUMNS: &[&str] = &["cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin", "excluded"];
 
 /// A statement before the judge: what is known, and what has been found.
-struct Case<'a> {
-    known: Knowledge<'a>,
+pub(super) struct Case<'a> {
+    pub(super) known: Knowledge<'a>,
     reasons: Vec<Reason>,
+    /// What it reads and may write, as far as that has been found.
+    reads: Growing,
+    pub(super) writes: Growing,
+    /// Nothing that is found now is a reason.
+    pub(super) silent: bool,
     /// Relations and functions that have been looked into.
     seen: HashSet<Oid>,
     depth: usize,
 }
 
+/// What was found.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Who may serve the statements.
+    pub class: Class,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// What they touch.
+    pub touches: Touches,
+}
+
 /// Judges what a string of statements does.
-pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> (Class, Vec<Reason>) {
-    let mut case = Case { known, reasons: Vec::new(), seen: HashSet::new(), depth: 0 };
+pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
+    let mut case = Case {
+        known,
+        reasons: Vec::new(),
+        reads: Growing::default(),
+        writes: Growing::default(),
+        silent: false,
+        seen: HashSet::new(),
+        depth: 0,
+    };
     match statements {
         [] => case.against("there is no statement"),
         [one] => case.statement(one),
@@ -76,13 +101,22 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> (Class, Vec<Reason>)
     let class = if case.reasons.iter().any(|r| r.against) { Class::Primary } else { Class::Read };
     if class == Class::Read {
         case.noted("it reads, and so does everything that it calls");
+    } else {
+        statements.iter().for_each(|one| case.writes(one));
     }
-    (class, case.reasons)
+    let touches = Touches { reads: case.reads.end(), writes: case.writes.end() };
+    Judgement { class, reasons: case.reasons, touches }
 }
 
 impl<'a> Case<'a> {
     fn against(&mut self, text: impl Into<String>) {
         self.note(true, text.into());
+    }
+
+    /// Something that may do anything.
+    fn unknown(&mut self, text: impl Into<String>) {
+        self.writes.add_anything();
+        self.against(text);
     }
 
     fn noted(&mut self, text: impl Into<String>) {
@@ -91,7 +125,7 @@ impl<'a> Case<'a> {
 
     fn note(&mut self, against: bool, text: String) {
         let reason = Reason { against, text };
-        if self.reasons.len() < MOST && !self.reasons.contains(&reason) {
+        if !self.silent && self.reasons.len() < MOST && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
         }
     }
@@ -115,11 +149,11 @@ impl<'a> Case<'a> {
     }
 
     /// What a query reads and calls, wherever it stands.
-    fn query(&mut self, facts: &Facts) {
+    pub(super) fn query(&mut self, facts: &Facts) {
         if let Some(gap) = facts.gap {
-            return self.against(format!("it is not understood ({})", gap.label()));
+            return self.unknown(format!("it is not understood ({})", gap.label()));
         }
-        let Some(catalog) = self.known.catalog else { return self.against("the catalog is not known") };
+        let Some(catalog) = self.known.catalog else { return self.unknown("the catalog is not known") };
         facts.calls.iter().for_each(|call| self.call(catalog, call));
         facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
         self.operators(catalog, facts);
@@ -133,16 +167,16 @@ impl<'a> Case<'a> {
         let name = &call.name;
         match self.known.marks.of(name) {
             Some(true) => return self.noted(format!("the configuration says that {name} only reads")),
-            Some(false) => return self.against(format!("the configuration says that {name} may write")),
+            Some(false) => return self.unknown(format!("the configuration says that {name} may write")),
             None => {}
         }
-        let Some(path) = self.path() else { return self.against("the schema search path is not known") };
+        let Some(path) = self.path() else { return self.unknown("the schema search path is not known") };
         let counts = call.arguments.map_or(0..=32, |n| usize::from(n)..=usize::from(n));
         let mut found: Vec<&Function> = Vec::new();
         for count in counts {
             let candidates = catalog.functions(path, name.schema.as_deref(), &name.name, count);
             if candidates.cast == Some(Volatility::Volatile) {
-                self.against(format!("{name} may be a volatile cast"));
+                self.unknown(format!("{name} may be a volatile cast"));
             }
             for function in candidates.functions {
                 if !found.iter().any(|f| f.oid == function.oid) {
@@ -182,7 +216,7 @@ impl<'a> Case<'a> {
         ];
         let type_name = !catalog.types_named(&name.name).is_empty();
         if name.schema.is_some() || !WORDS.contains(&&*name.name) && !type_name {
-            self.against(format!("what {name} is is not known"));
+            self.unknown(format!("what {name} is is not known"));
         }
     }
 
@@ -199,23 +233,29 @@ impl<'a> Case<'a> {
             _ => {}
         }
         if function.kind == FunctionKind::Procedure {
-            return self.against(format!("{name} is a procedure"));
+            return self.unknown(format!("{name} is a procedure"));
         }
         if function.volatility == Volatility::Volatile {
-            return self.against(format!("{name} is volatile"));
+            let text = format!("{name} is volatile");
+            let writes = !built_in || functions::writes_anything(&function.name);
+            return if writes { self.unknown(text) } else { self.against(text) };
         }
         if !self.seen.insert(function.oid) {
             return;
         }
+        let is_plain = matches!(&*function.language, "sql") || built_in && !functions::reads_anything(&function.name);
+        if function.volatility == Volatility::Stable && !is_plain {
+            self.reads.add_anything();
+        }
         for part in &function.support {
             if catalog.function_by_oid(*part).is_none_or(|f| f.volatility == Volatility::Volatile) {
-                self.against(format!("{name} is made of a volatile function"));
+                self.unknown(format!("{name} is made of a volatile function"));
             }
         }
         if !built_in && &*function.language == "sql" {
             match &function.body {
                 Some(body) => self.inside(body, &format!("function {name}")),
-                None => self.against(format!("what function {name} does is not known")),
+                None => self.unknown(format!("what function {name} does is not known")),
             }
         }
         if let Some(defaults) = function.default_texts.as_deref().filter(|_| !built_in) {
@@ -225,18 +265,18 @@ impl<'a> Case<'a> {
 
     fn relation(&mut self, catalog: &'a Catalog, relation: &sql::Relation) {
         let name = &relation.name;
-        let Some(path) = self.path() else { return self.against("the schema search path is not known") };
+        let Some(path) = self.path() else { return self.unknown("the schema search path is not known") };
         let known = match catalog.relation(path, name.schema.as_deref(), &name.name, false) {
             Resolved::Known(known) => known,
             Resolved::Temporary => return self.against(format!("{name} is temporary")),
-            Resolved::Unknown => return self.against(format!("what {name} is is not known")),
+            Resolved::Unknown => return self.unknown(format!("what {name} is is not known")),
         };
         // `t.f` may call a function of that name.
         for (column, _) in &relation.columns {
             let is_column = known.column(column).is_some() || SYSTEM_COLUMNS.contains(&&**column);
             let whole_row = **column == *known.name;
             if !is_column && !whole_row && !catalog.functions_named(column).is_empty() {
-                self.against(format!("{name} has no column {column}: it may be a function"));
+                self.unknown(format!("{name} has no column {column}: it may be a function"));
             }
         }
         self.reads(catalog, name, known);
@@ -248,24 +288,25 @@ impl<'a> Case<'a> {
             return self.against(format!("{name} speaks of the server that is asked"));
         }
         if relation.incomplete && !system {
-            return self.against(format!("not all of {name} could be read"));
+            return self.unknown(format!("not all of {name} could be read"));
         }
         if relation.persistence != Persistence::Permanent {
             return self.against(format!("{name} is temporary or unlogged"));
         }
+        self.reads.add(relation.oid);
         match relation.kind {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
             RelationKind::View if system => {}
             RelationKind::View => return self.view(name, relation),
-            RelationKind::ForeignTable => return self.against(format!("{name} is on a foreign server")),
+            RelationKind::ForeignTable => return self.unknown(format!("{name} is on a foreign server")),
             RelationKind::Sequence => return self.against(format!("{name} is a sequence")),
-            _ => return self.against(format!("{name} is no table")),
+            _ => return self.unknown(format!("{name} is no table")),
         }
         let children = relation.children.iter().filter_map(|oid| catalog.relation_by_oid(*oid));
         let foreign: Vec<_> =
             children.filter(|c| c.kind == RelationKind::ForeignTable).map(|c| c.name.clone()).collect();
         for child in foreign {
-            self.against(format!("{child}, a part of {name}, is on a foreign server"));
+            self.unknown(format!("{child}, a part of {name}, is on a foreign server"));
         }
         if relation.row_security && self.seen.insert(relation.oid) {
             for policy in
@@ -284,14 +325,14 @@ impl<'a> Case<'a> {
         }
         match relation.view.as_ref().and_then(|view| view.definition.as_deref()) {
             Some(definition) => self.inside(definition, &format!("view {name}")),
-            None => self.against(format!("what view {name} says is not known")),
+            None => self.unknown(format!("what view {name} says is not known")),
         }
     }
 
     /// Looks into a text that stands behind a name.
-    fn inside(&mut self, text: &str, what: &str) {
+    pub(super) fn inside(&mut self, text: &str, what: &str) {
         if self.depth >= DEEPEST {
-            return self.against(format!("{what} is nested too deep"));
+            return self.unknown(format!("{what} is nested too deep"));
         }
         self.depth += 1;
         let before = self.reasons.len();
@@ -301,7 +342,7 @@ impl<'a> Case<'a> {
             if facts.effect == Effect::Read {
                 self.query(&facts);
             } else {
-                self.against(format!("{} is no plain query", facts.verb));
+                self.unknown(format!("{} is no plain query", facts.verb));
             }
         }
         for reason in &mut self.reasons[before..] {
@@ -313,16 +354,16 @@ impl<'a> Case<'a> {
     /// Operators and casts have functions, too; hardly any is volatile.
     fn operators(&mut self, catalog: &Catalog, facts: &Facts) {
         let (Some(operators), Some(casts)) = (catalog.operators(), catalog.casts()) else {
-            return self.against("operators and casts are not known");
+            return self.unknown("operators and casts are not known");
         };
         const PLAIN: &[&str] = &["=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/", "%", "||"];
         for operator in operators.iter().filter(|o| o.volatility == Volatility::Volatile) {
             if PLAIN.contains(&&*operator.name) || facts.operators.iter().any(|o| **o == *operator.name) {
-                self.against(format!("operator {} is volatile for some types", operator.name));
+                self.unknown(format!("operator {} is volatile for some types", operator.name));
             }
         }
         if casts.iter().any(|cast| cast.volatility == Volatility::Volatile) {
-            self.against("a cast between some types is volatile");
+            self.unknown("a cast between some types is volatile");
         }
     }
 }

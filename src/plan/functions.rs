@@ -49,6 +49,17 @@ const PRIMARY: &[&str] = &[
     "pg_trigger_depth",
 ];
 
+/// Whether a function reads tables that its call does not name: those that turn them into XML do.
+pub fn reads_anything(name: &str) -> bool {
+    ["table_to_", "query_to_", "cursor_to_", "schema_to_", "database_to_"].iter().any(|p| name.starts_with(p))
+}
+
+/// Whether a built-in volatile function may write to tables: those that work on large objects or run a query that they
+/// are given. The others (sequences, locks, notifications) leave tables alone.
+pub fn writes_anything(name: &str) -> bool {
+    reads_anything(name) || name.starts_with("lo") || name.starts_with("ts_") || name.starts_with("pg_import")
+}
+
 /// Relations of the system that speak of the server that is asked.
 pub fn is_of_server(relation: &str) -> bool {
     const NAMES: &[&str] = &[

@@ -20,6 +20,8 @@ pub mod class;
 pub mod explain;
 pub mod functions;
 pub mod store;
+pub mod touch;
+mod written;
 
 /// What keeping a plan takes beside it, in bytes.
 const OVERHEAD: usize = 256;
@@ -71,6 +73,8 @@ pub struct Plan {
     pub class: Class,
     /// Why.
     pub reasons: Vec<Reason>,
+    /// What its statements read and may write.
+    pub touches: touch::Touches,
     /// EXPLAIN (ROUTE) of something: that is answered with the plan of what is explained.
     pub explains: Option<explain::Wanted>,
     /// Generation of the objects under which it was built.

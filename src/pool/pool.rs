@@ -40,8 +40,8 @@ pub struct Pool {
     pub bounds: Bounds,
     /// Connections of an earlier epoch are closed when they come back.
     epoch: AtomicU64,
-    /// What its clients have prepared.
-    pub statements: Statements,
+    /// What its clients have prepared: on any of its siblings, too.
+    pub statements: Arc<Statements>,
     /// What it has done.
     pub traffic: Arc<Traffic>,
     /// What its clients are told at login.
@@ -54,7 +54,7 @@ pub struct Pool {
     pub(super) defaults_wanted: AtomicBool,
     /// What is known of its database's objects.
     pub schema: Arc<Schema>,
-    known_settings: Mutex<HashSet<Arc<Settings>>>,
+    known_settings: Arc<Mutex<HashSet<Arc<Settings>>>>,
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
     kick: Arc<Notify>,
@@ -143,14 +143,37 @@ impl Pool {
         credential: Credential,
         common: Common,
     ) -> Arc<Pool> {
-        let Common { caps, schema, kick } = common;
+        Arc::new(Self::made(purpose, target, settings, credential, common))
+    }
+
+    /// A sibling: the same database and user on another backend of the same cluster. What sessions have prepared and
+    /// set is known to both under the same names.
+    pub fn beside(&self, target: Arc<Target>, caps: Vec<Arc<Cap>>) -> Arc<Pool> {
+        let common = Common { caps, schema: self.schema.clone(), kick: self.kick.clone() };
+        let (settings, credential) = (PoolSettings::clone(&self.settings()), self.credential.lock().clone());
         Arc::new(Pool {
+            statements: self.statements.clone(),
+            known_settings: self.known_settings.clone(),
+            neutral: self.neutral.clone(),
+            ..Self::made(self.purpose.clone(), target, settings, credential, common)
+        })
+    }
+
+    fn made(
+        purpose: Purpose,
+        target: Arc<Target>,
+        settings: PoolSettings,
+        credential: Credential,
+        common: Common,
+    ) -> Pool {
+        let Common { caps, schema, kick } = common;
+        Pool {
             purpose,
             target,
             bounds: Bounds::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             epoch: AtomicU64::new(0),
-            statements: Statements::default(),
+            statements: Arc::default(),
             traffic: Arc::default(),
             welcomes: Welcomes::default(),
             credential: Mutex::new(credential),
@@ -159,11 +182,11 @@ impl Pool {
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
             schema,
-            known_settings: Mutex::default(),
+            known_settings: Arc::default(),
             renewed: Notify::new(),
             kick,
             state: Mutex::default(),
-        })
+        }
     }
 
     /// The same settings in one allocation for all sessions that have them, so that they compare by pointer.

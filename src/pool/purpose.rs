@@ -8,7 +8,7 @@ use super::cap::Cap;
 use super::schema::Schema;
 
 /// Who a pool is for, and where its connections go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Purpose {
     /// Database as clients name it.
     pub database: String,

@@ -1,0 +1,98 @@
+//! What a statement may write besides the table that it names: by partitions, foreign keys, triggers, rules, views,
+//! defaults and policies. What cannot be followed may write anything.
+
+use super::class::Case;
+use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::{Catalog, Resolved};
+use crate::sql::facts::{Effect, Facts};
+
+impl<'a> Case<'a> {
+    /// Notes what a statement that is no plain read may write.
+    pub(super) fn writes(&mut self, facts: &Facts) {
+        match facts.effect {
+            Effect::Read => return,
+            // They leave the tables as they are; what a transaction wrote counts when it ends.
+            Effect::Session => return,
+            Effect::Transaction if !facts.verb.contains("PREPARED") => return,
+            Effect::Write | Effect::CopyIn | Effect::CopyOut => {}
+            _ => return self.writes.add_anything(),
+        }
+        let named = facts.relations.iter().any(|relation| relation.written);
+        let Some(catalog) = self.known.catalog.filter(|_| facts.gap.is_none()) else {
+            return self.writes.add_anything();
+        };
+        if facts.verb.starts_with("TRUNCATE") || !named && !facts.locks && facts.effect != Effect::CopyOut {
+            return self.writes.add_anything();
+        }
+        for relation in facts.relations.iter().filter(|relation| relation.written) {
+            let found = self.known.path.map(|path| {
+                catalog.relation(path, relation.name.schema.as_deref(), &relation.name.name, false)
+            });
+            match found {
+                Some(Resolved::Known(known)) => self.written(catalog, known),
+                // Nobody else sees it.
+                Some(Resolved::Temporary) => {}
+                Some(Resolved::Unknown) | None => self.writes.add_anything(),
+            }
+        }
+        // What it reads and calls may write, too; why that keeps it from replicas is said already.
+        self.silent = true;
+        self.query(facts);
+        self.silent = false;
+    }
+
+    /// A relation whose rows are written.
+    fn written(&mut self, catalog: &'a Catalog, relation: &'a Relation) {
+        if !self.writes.add(relation.oid) {
+            return;
+        }
+        let known = !relation.incomplete
+            && relation.triggers.is_empty()
+            && relation.rules.is_empty()
+            && matches!(
+                relation.kind,
+                RelationKind::Table | RelationKind::PartitionedTable | RelationKind::View
+            );
+        if !known {
+            return self.writes.add_anything();
+        }
+        // A view that can be written to writes to what it reads.
+        let beneath = relation.view.iter().flat_map(|view| view.relations.iter());
+        let keys = relation.referenced_by.iter().filter(|key| key.on_delete.writes() || key.on_update.writes());
+        let further = relation.children.iter().chain(beneath).copied().chain(keys.map(|key| key.from));
+        for oid in further {
+            match catalog.relation_by_oid(oid) {
+                Some(other) => self.written(catalog, other),
+                None => self.writes.add_anything(),
+            }
+        }
+        self.above(catalog, relation);
+        self.expressions(relation);
+    }
+
+    /// Who reads a table reads its parts.
+    fn above(&mut self, catalog: &Catalog, relation: &Relation) {
+        for oid in &relation.parents {
+            if self.writes.add(*oid)
+                && let Some(parent) = catalog.relation_by_oid(*oid)
+            {
+                self.above(catalog, parent);
+            }
+        }
+    }
+
+    /// Expressions that are evaluated for each row.
+    fn expressions(&mut self, relation: &'a Relation) {
+        let defaults = relation.columns.iter().filter_map(|c| c.default.as_deref());
+        let checks = relation.checks.iter().filter_map(|c| c.expression.as_deref());
+        let policies = relation.policies.iter().flat_map(|p| p.using.as_deref().into_iter().chain(p.with_check.as_deref()));
+        // Constants and sequences are most of them.
+        let plain = |text: &&str| text.contains('(') && !text.starts_with("nextval(");
+        let texts: Vec<&str> = defaults.chain(checks).chain(policies).filter(plain).collect();
+        self.silent = true;
+        for text in texts {
+            self.inside(&format!("SELECT {text}"), "an expression of the table");
+        }
+        self.silent = false;
+    }
+}
