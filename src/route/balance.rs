@@ -109,7 +109,7 @@ pub fn choose(
     match strategy {
         Balancing::RoundRobin => {
             // Who should have less than its share is passed over now and then, but not by everybody.
-            let mut next = || nth(turn.fetch_add(1, Relaxed) % count);
+            let next = || nth(turn.fetch_add(1, Relaxed) % count);
             let mut found = next();
             for _ in 1..count {
                 if found.is_some_and(|(_, c)| dice.unit() < c.share()) {
