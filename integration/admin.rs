@@ -20,6 +20,8 @@ const SHOWS: &[(&str, &str)] = &[
     ("show servers;", "remote_pid"),
     ("SHOW POOLS", "cl_waiting"),
     ("SHOW DATABASES", "reserve_pool_size"),
+    ("SHOW BACKENDS", "lost_latency"),
+    ("SHOW FENCES", "least_passed"),
     ("SHOW USERS", "max_user_connections"),
     ("SHOW STATS", "total_xact_count"),
     ("SHOW STATS_TOTALS", "total_wait_time"),

@@ -20,6 +20,7 @@ mod operations;
 mod plans;
 mod pooling;
 mod protocol;
+mod replication;
 mod rust_drivers;
 mod sample;
 mod smoke;

@@ -1,7 +1,7 @@
 //! Turnpike: a Postgres-wire proxy and query router.
 //!
 //! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
-//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`] and [`fence`], then [`pool`] and [`route`], then [`plan`], then [`session`], then [`observe`], then
+//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`] and [`fence`], then [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`observe`], then
 //! [`admin`], then [`app`], which wires them, then [`cli`].
 
 pub mod core;
@@ -16,6 +16,7 @@ pub mod fence;
 pub mod pool;
 pub mod route;
 
+pub mod cluster;
 pub mod plan;
 
 pub mod session;

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("pool", 3),
     ("route", 3),
     ("plan", 4),
+    ("cluster", 4),
     ("session", 5),
     ("observe", 6),
     ("admin", 7),

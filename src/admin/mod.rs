@@ -3,6 +3,7 @@
 //! [`session`] speaks the protocol, [`command`] understands what is said, [`operate`] changes things, [`show`] looks around, [`table`] is the
 //! answer. PgBouncer's names for commands and columns are kept where it has them, so that its exporters keep working.
 
+pub mod backends;
 pub mod command;
 pub mod operate;
 pub mod plans;

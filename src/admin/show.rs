@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::plans;
 use super::table::{Cell, Table};
+use super::{backends, plans};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
 use crate::pool::mode_name;
@@ -27,6 +27,16 @@ pub const COMMANDS: &[Command] = &[
     Command { names: &["servers"], help: "server connections and who has them", run: servers },
     Command { names: &["pools"], help: "pools: who is served, who waits", run: pools },
     Command { names: &["databases"], help: "databases and where they are", run: databases },
+    Command {
+        names: &["backends"],
+        help: "members of clusters: what they are, how far, how well",
+        run: backends::backends,
+    },
+    Command {
+        names: &["fences"],
+        help: "writes that replicas may not have seen, per database",
+        run: backends::fences,
+    },
     Command { names: &["users"], help: "users of the configuration", run: users },
     Command { names: &["stats"], help: "totals and averages per database", run: stats },
     Command { names: &["stats_totals"], help: "totals per database", run: stats_totals },
@@ -196,15 +206,16 @@ fn databases(shared: &Shared) -> Table {
     let config = shared.config.load();
     let pools = shared.pools.pool_rows();
     for d in &config.databases {
-        let backend = &config.backends[d.backend];
+        // Of a database on a cluster, where its clients go now.
+        let target = shared.pools.target(d);
         let served = |p: &PoolRow| {
             p.database == d.name || d.name == "*" && config.databases.iter().all(|o| o.name != p.database)
         };
         let current: u64 = pools.iter().filter(|(p, _)| served(p)).map(|(p, _)| connections(p)).sum();
         table.rows.push(vec![
             d.name.as_str().into(),
-            backend.host.as_str().into(),
-            backend.port.into(),
+            target.host().into(),
+            target.port().into(),
             d.dbname.as_deref().unwrap_or(&d.name).into(),
             d.user.as_deref().map(Cell::from).unwrap_or(Cell::Null),
             d.pool.size.into(),
@@ -215,7 +226,7 @@ fn databases(shared: &Shared) -> Table {
             current.into(),
             u32::from(shared.pools.is_paused(&d.name)).into(),
             u32::from(shared.pools.is_disabled(&d.name)).into(),
-            backend.name.as_str().into(),
+            target.name().into(),
         ]);
     }
     table

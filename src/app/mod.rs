@@ -61,6 +61,11 @@ pub async fn run(
         let shared = shared.clone();
         async move { shared.pools.sweep().await }
     });
+    shared.clusters.reload(&shared.config.load(), &shared.pools);
+    let prober = tokio::spawn({
+        let shared = shared.clone();
+        async move { shared.clusters.run(&shared.pools, &shared.config).await }
+    });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
@@ -73,6 +78,7 @@ pub async fn run(
     serve(door, control, &shared, shutdown).await;
     reloader.abort();
     sweeper.abort();
+    prober.abort();
     watcher.abort();
     host.abort();
     shared.pools.close_idle();

@@ -416,6 +416,17 @@ pub struct User {
     pub patience: OwnPatience,
 }
 
+impl Backend {
+    /// Whether connections to the other are what this one asks for: what only bounds or places it does not matter.
+    pub fn is_reached_like(&self, other: &Backend) -> bool {
+        let reached = |b: &Backend| {
+            let files = (b.sslrootcert.clone(), b.sslcert.clone(), b.sslkey.clone());
+            (b.host.clone(), b.port, b.sslmode, b.ssl_direct, files)
+        };
+        reached(self) == reached(other)
+    }
+}
+
 impl Config {
     /// The `[[database]]` that serves `name`: an exact match, or the wildcard.
     pub fn database(&self, name: &str) -> Option<&Database> {

@@ -83,6 +83,11 @@ sqlstates! {
 }
 
 impl SqlState {
+    /// The code that a text is; `XX000` where it is none.
+    pub fn from_text(text: &str) -> SqlState {
+        text.as_bytes().try_into().map_or(SqlState::INTERNAL, SqlState)
+    }
+
     /// The code as text. Codes from a peer that are not ASCII read as `XX000`.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XX000")

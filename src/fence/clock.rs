@@ -90,6 +90,11 @@ impl Clock {
         self.samples.lock().kept.last().copied()
     }
 
+    /// The oldest sample that is kept.
+    pub fn oldest(&self) -> Option<Sample> {
+        self.samples.lock().kept.first().copied()
+    }
+
     /// The newest sample that lies before a position or at it, and whether it is the newest of all.
     pub fn before(&self, lsn: Lsn) -> Option<(Sample, bool)> {
         let samples = self.samples.lock();
@@ -117,25 +122,44 @@ impl Samples {
 
 /// How far a replica is: the greatest number whose position it has replayed.
 #[derive(Debug, Default)]
-pub struct Passed(AtomicU64);
+pub struct Passed {
+    number: AtomicU64,
+    /// What it must be past to serve anything that has been forgotten about.
+    floor: AtomicU64,
+}
 
 impl Passed {
+    /// For a replica that comes later than others: fences that those were past may have been forgotten, so it must be
+    /// past everything until now.
+    pub fn since(now: Number) -> Passed {
+        Passed { number: AtomicU64::new(super::NONE), floor: AtomicU64::new(now) }
+    }
+
     /// The replica has replayed everything up to a position. Never moves back. Tells the sample that the position was
     /// found to be past, and whether that is the newest of all; none where all samples lie after it.
     pub fn replayed(&self, clock: &Clock, lsn: Lsn) -> Option<(Sample, bool)> {
         let found = clock.before(lsn)?;
-        self.0.fetch_max(found.0.number, AcqRel);
+        self.number.fetch_max(found.0.number, AcqRel);
         Some(found)
     }
 
     /// The number.
     #[inline]
     pub fn get(&self) -> Number {
-        self.0.load(Acquire)
+        self.number.load(Acquire)
     }
 
-    /// Starts again: the replica follows another primary now, or has lost what it had.
-    pub fn reset(&self) {
-        self.0.store(super::NONE, Release);
+    /// Whether the replica may serve what is fenced by `fence`.
+    #[inline]
+    pub fn is_past(&self, fence: Number) -> bool {
+        super::is_past(self.get(), fence.max(self.floor.load(Acquire)))
+    }
+
+    /// Starts again: the replica follows another primary now, or has lost what it had. It must be past everything
+    /// until now ([`Clock::now`]) before it serves again.
+    pub fn reset(&self, now: Number) {
+        // The floor first: who reads in between is refused.
+        self.floor.fetch_max(now, SeqCst);
+        self.number.store(super::NONE, SeqCst);
     }
 }

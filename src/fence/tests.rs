@@ -61,7 +61,7 @@ fn only_the_new_primary_counts_after_a_promotion() {
     passed.replayed(&clock, Lsn(1000));
     let late = clock.begin();
     clock.rebase();
-    passed.reset();
+    passed.reset(clock.now());
     // Acknowledged by the new primary, whose positions start again before the old one's.
     let fence = clock.now();
     clock.sampled(late, Lsn(2000), at());
@@ -70,7 +70,7 @@ fn only_the_new_primary_counts_after_a_promotion() {
     clock.sampled(new, Lsn(900), at());
     assert!(passed.replayed(&clock, Lsn(899)).is_none());
     assert!(passed.replayed(&clock, Lsn(901)).is_some());
-    assert!(is_past(passed.get(), fence) && passed.get() == new);
+    assert!(passed.is_past(fence) && passed.get() == new);
 }
 
 #[test]
@@ -118,6 +118,8 @@ enum Step {
     Answer,
     /// A replica replays some of what there is, and its probe says so.
     Replay { replica: usize, share: u8 },
+    /// A replica is made anew from an old backup, and its probe says so.
+    Rebuild { replica: usize, share: u8 },
     /// Another server is the primary, with all that was replayed by the replica that is farthest.
     Promote,
     /// A session reads.
@@ -135,6 +137,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Ask),
         3 => Just(Step::Answer),
         4 => (0usize..2, any::<u8>()).prop_map(|(replica, share)| Step::Replay { replica, share }),
+        1 => (0usize..2, any::<u8>()).prop_map(|(replica, share)| Step::Rebuild { replica, share }),
         1 => Just(Step::Promote),
         6 => (0usize..3, tables()).prop_map(|(session, tables)| Step::Read { session, tables }),
         2 => (0usize..3).prop_map(|session| Step::Forget { session }),
@@ -192,13 +195,18 @@ impl World {
                 self.replayed[replica] += rest * u64::from(share) / 255;
                 self.passed[replica].replayed(&self.clock, Lsn(self.replayed[replica]));
             }
+            Step::Rebuild { replica, share } => {
+                self.replayed[replica] = self.replayed[replica] * u64::from(share) / 255;
+                self.passed[replica].reset(self.clock.now());
+                self.passed[replica].replayed(&self.clock, Lsn(self.replayed[replica]));
+            }
             Step::Promote => {
                 // What the new primary lacks is lost, and positions are given out again.
                 let kept = *self.replayed.iter().max().unwrap();
                 self.commits.retain(|c| c.lsn <= kept);
                 self.wal = kept;
                 self.clock.rebase();
-                self.passed.iter().for_each(Passed::reset);
+                self.passed.iter().for_each(|p| p.reset(self.clock.now()));
             }
             Step::Read { session, tables } => self.read(fences, session, &tables),
             Step::Forget { session } => {
@@ -217,10 +225,10 @@ impl World {
                 let read = c.tables.as_ref().is_none_or(|t| t.iter().any(|t| tables.contains(t)));
                 read && c.lsn > replayed
             };
-            if is_past(passed.get(), shared) {
+            if passed.is_past(shared) {
                 assert_eq!(self.commits.iter().filter(lacks).count(), 0, "a commit is not seen");
             }
-            if is_past(passed.get(), own) {
+            if passed.is_past(own) {
                 let mine = |c: &&Commit| c.session == session && lacks(c);
                 assert_eq!(self.commits.iter().filter(mine).count(), 0, "an own commit is not seen");
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
-use super::process;
+use super::{clusters, process};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::session::shared::{Shared, Totals};
 
@@ -70,6 +70,7 @@ pub fn collect(shared: &Shared) -> Vec<Family> {
     families.push(pinned(shared));
     families.extend(plans(shared));
     families.extend(pools(&shared.pools.pool_rows()));
+    families.extend(clusters::families(shared));
     families.extend(process::families(shared.started));
     families
 }

@@ -30,6 +30,8 @@ pub struct Target {
     /// Its bound on connections.
     pub cap: Arc<Cap>,
     defaults: Mutex<Vec<Arc<Settings>>>,
+    /// Changes of how it is reached.
+    generation: AtomicU64,
 }
 
 /// How a backend is reached: changed by a reload.
@@ -74,15 +76,24 @@ impl Target {
     pub fn new(config: &Backend) -> std::result::Result<Target, String> {
         let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
         let wire = ArcSwap::from_pointee(Wire::new(config)?);
-        Ok(Target { name: config.name.clone(), wire, cap, defaults: Mutex::default() })
+        let generation = AtomicU64::new(0);
+        Ok(Target { name: config.name.clone(), wire, cap, defaults: Mutex::default(), generation })
     }
 
     /// Puts a new configuration into use; true where connections opened before are not what it asks for.
     pub fn change(&self, change: Change) -> bool {
         self.cap.set_limit(change.0.config.max_connections);
         let before = self.wire.swap(Arc::new(change.0));
-        let bounds_aside = |b: &Backend| Backend { max_connections: 0, ..b.clone() };
-        bounds_aside(&before.config) != bounds_aside(&self.wire.load().config)
+        let moved = !before.config.is_reached_like(&self.wire.load().config);
+        if moved {
+            self.generation.fetch_add(1, Relaxed);
+        }
+        moved
+    }
+
+    /// Changes when connections opened before are not what the configuration asks for.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
     }
 
     /// The same defaults in one allocation for all pools that have them.

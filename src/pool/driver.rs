@@ -6,12 +6,39 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
-use super::connect::{self, Credential};
+use super::connect::{self, Credential, Target};
 use super::pool::Pool;
 use crate::core::error::{Error, Result, SqlState};
 use crate::wire::stream::Stream;
+
+/// As whom to log in, and where.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// User on the backend.
+    pub user: String,
+    /// How it proves who it is.
+    pub credential: Credential,
+    /// Database on the backend.
+    pub dbname: String,
+}
+
+/// A client and the task that drives its connection, which is cut off when this is dropped: also where the server does
+/// not answer any more, and waiting for it would keep task and socket for ever.
+#[derive(Debug)]
+pub struct Kept {
+    /// For questions.
+    pub client: tokio_postgres::Client,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// Opens a connection as `pool` does, under this application name. The client works for as long as the task that drives
 /// its connection, which ends with the client.
@@ -20,21 +47,41 @@ use crate::wire::stream::Stream;
 /// The server cannot be reached, or refuses.
 pub async fn client(pool: &Pool, application_name: &str) -> Result<tokio_postgres::Client> {
     let credential: Credential = pool.credential.lock().clone();
-    let purpose = &pool.purpose;
+    let (user, dbname) = (pool.purpose.server_user.clone(), pool.purpose.dbname.clone());
+    let login = Login { user, credential, dbname };
+    // The task goes on by itself.
+    open(&pool.target, &login, application_name).await.map(|(client, _)| client)
+}
+
+/// Opens a connection to be kept.
+///
+/// # Errors
+/// The server cannot be reached, or refuses.
+pub async fn kept(target: &Target, login: &Login, application_name: &str) -> Result<Kept> {
+    open(target, login, application_name).await.map(|(client, task)| Kept { client, task })
+}
+
+async fn open(
+    target: &Target,
+    login: &Login,
+    application_name: &str,
+) -> Result<(tokio_postgres::Client, JoinHandle<()>)> {
     let params = [
-        ("user", purpose.server_user.as_str()),
-        ("database", purpose.dbname.as_str()),
+        ("user", login.user.as_str()),
+        ("database", login.dbname.as_str()),
         ("application_name", application_name),
         ("client_encoding", "UTF8"),
     ];
-    let stream = connect::login(&pool.target, &params, &purpose.server_user, &credential).await?;
+    let stream = connect::login(target, &params, &login.user, &login.credential).await?;
     let mut config = tokio_postgres::Config::new();
-    config.user(&purpose.server_user);
-    let failed = |e: tokio_postgres::Error| Error::backend(SqlState::CANNOT_CONNECT, e.to_string());
+    config.user(&login.user);
+    let failed = |e: tokio_postgres::Error| match e.as_db_error() {
+        Some(e) => Error::backend(SqlState::from_text(e.code().code()), e.message().to_string()),
+        None => Error::backend(SqlState::CANNOT_CONNECT, e.to_string()),
+    };
     let (client, connection) = config.connect_raw(Known::new(stream), NoTls).await.map_err(failed)?;
     // What it has to say about its end, the client's next question says, too.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+    Ok((client, tokio::spawn(async move { drop(connection.await) })))
 }
 
 /// A stream on which the server has let us in: the startup packet that is written to it goes nowhere, and the first

@@ -52,6 +52,8 @@ type Place = (String, String);
 #[derive(Debug)]
 pub struct Pools {
     targets: ArcSwap<Vec<Arc<Target>>>,
+    /// The backend that is the primary of a cluster, by names, once it is known.
+    leaders: Mutex<HashMap<String, String>>,
     paused: Mutex<HashSet<Option<String>>>,
     disabled: Mutex<HashSet<String>>,
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
@@ -74,6 +76,7 @@ impl Pools {
             config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Pools {
             targets: ArcSwap::from_pointee(targets),
+            leaders: Mutex::default(),
             paused: Mutex::default(),
             disabled: Mutex::default(),
             pools: Mutex::default(),
@@ -84,9 +87,37 @@ impl Pools {
         })
     }
 
-    /// The backend that a database of the configuration is on.
+    /// The backend that a database of the configuration is on; of a cluster, the primary, as far as it is known.
     pub fn target(&self, database: &Database) -> Arc<Target> {
-        self.targets.load()[database.backend].clone()
+        let leader = database.cluster.as_ref().and_then(|c| self.leaders.lock().get(c).cloned());
+        let leader = leader.and_then(|name| self.backend(&name));
+        leader.unwrap_or_else(|| self.targets.load()[database.backend].clone())
+    }
+
+    /// The backend of that name.
+    pub fn backend(&self, name: &str) -> Option<Arc<Target>> {
+        self.targets.load().iter().find(|t| t.name() == name).cloned()
+    }
+
+    /// Notes that `backend` is the primary of `cluster`: who comes from now on is served there. Clients that are here
+    /// keep the pool that they have.
+    pub fn lead(&self, config: &Config, cluster: &str, backend: &str) {
+        let before = self.leaders.lock().insert(cluster.to_string(), backend.to_string());
+        if before.as_deref() != Some(backend) {
+            self.pools.lock().retain(|(asked, user), pool| self.is_current(config, pool, asked, user));
+        }
+    }
+
+    /// Whether a pool is still what the configuration asks for; if not, its connections end as they come back.
+    fn is_current(&self, config: &Config, pool: &Pool, asked: &str, user: &str) -> bool {
+        let Some(database) = config.database(asked) else { return true };
+        let same = Arc::ptr_eq(&self.target(database), &pool.target)
+            && database.dbname.as_deref().unwrap_or(asked) == pool.purpose.dbname
+            && database.user.as_deref().unwrap_or(user) == pool.purpose.server_user;
+        if !same {
+            pool.renew();
+        }
+        same
     }
 
     /// Puts a new configuration into use. Clients stay; those of a database that is gone, or is on another backend
@@ -108,6 +139,10 @@ impl Pools {
             }
         }
         self.targets.store(Arc::new(targets));
+        let is_member = |cluster: &str, backend: &str| {
+            config.cluster(cluster).is_some_and(|c| c.members(config).any(|b| b.name == backend))
+        };
+        self.leaders.lock().retain(|cluster, backend| is_member(cluster, backend));
         let moved: Vec<_> = changes
             .into_iter()
             .filter_map(|(target, change)| target.change(change).then_some(target))
@@ -119,18 +154,12 @@ impl Pools {
             if moved.iter().any(|target| Arc::ptr_eq(target, &pool.target)) {
                 pool.renew();
             }
-            let Some(database) = config.database(asked) else { return true };
-            let server_user = database.user.as_deref().unwrap_or(user);
-            let same = Arc::ptr_eq(&self.target(database), &pool.target)
-                && database.dbname.as_deref().unwrap_or(asked) == pool.purpose.dbname
-                && server_user == pool.purpose.server_user;
-            if same {
+            let current = self.is_current(config, pool, asked, user);
+            if let Some(database) = config.database(asked).filter(|_| current) {
                 pool.set_settings(config.pool_settings(database, user));
-                pool.set_secret(config.user(server_user).map(|u| &u.secret));
-            } else {
-                pool.renew();
+                pool.set_secret(config.user(&pool.purpose.server_user).map(|u| &u.secret));
             }
-            same
+            current
         });
         self.kick.notify_one();
         Ok(())

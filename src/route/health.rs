@@ -275,6 +275,11 @@ impl Health {
         judged.probe_failures
     }
 
+    /// Probes that were not answered since the last that was.
+    pub fn probe_failures(&self) -> u32 {
+        self.judged.lock().probe_failures
+    }
+
     /// The least round trip of late.
     pub fn nearest(&self) -> Duration {
         self.judged.lock().nearest
@@ -429,7 +434,10 @@ impl Judged {
                 _ => 100,
             },
             lag: limited(10.0 * (lag_ms.max(1.0) / 100.0).log10(), 30.0),
-            saturation: limited((busy - 0.8).max(0.0) * 100.0 + 5.0 * own.of(Failure::Resources) as f64, 20.0),
+            saturation: limited(
+                (busy - 0.8).max(0.0) * 100.0 + 5.0 * own.of(Failure::Resources) as f64,
+                20.0,
+            ),
             storage: match own.of(Failure::DiskFull) + own.of(Failure::Storage) {
                 0 => u8::from(self.probe.read_only) * 30,
                 _ => 30,
@@ -500,8 +508,13 @@ mod tests {
                 10..=10,
             ),
             ("no connection", |h, now| failed(h, Failure::Connect, 2, now), |s| s.connects, 20..=20),
-            ("one probe", |h, _| drop(h.probe_failed()), |s| s.probe, 30..=30),
-            ("no probe", |h, _| (0..2).for_each(|_| drop(h.probe_failed())), |s| 100 - s.total, 100..=100),
+            ("one probe", |h, _| assert_eq!(h.probe_failed(), 1), |s| s.probe, 30..=30),
+            (
+                "no probe",
+                |h, _| (1..3).for_each(|n| assert_eq!(h.probe_failed(), n)),
+                |s| 100 - s.total,
+                100..=100,
+            ),
             (
                 "behind",
                 |h, _| h.probed(Probe { lag: Duration::from_secs(10), ..Probe::default() }),

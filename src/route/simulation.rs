@@ -18,6 +18,9 @@ const EVERY_US: u64 = 500;
 /// Time between two looks at everybody.
 const TICK_US: u64 = 100_000;
 
+/// A use that is under way: its end, the server, the kind of its failure, and how long it takes.
+type UnderWay = (u64, usize, Option<usize>, u64);
+
 struct World {
     start: Instant,
     us: u64,
@@ -25,8 +28,7 @@ struct World {
     healths: Vec<Health>,
     turn: AtomicUsize,
     dice: Dice,
-    /// End, server, outcome, and how long it took.
-    under_way: BinaryHeap<Reverse<(u64, usize, Option<usize>, u64)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     /// Most servers that were away at once.
     most_away: usize,
 }

@@ -39,6 +39,7 @@ impl Shared {
         keep_what_is_fixed(&old, &mut new);
         self.gate.reload(&new)?;
         self.pools.reload(&new)?;
+        self.clusters.reload(&new, &self.pools);
         self.planner.reload(&new.plan);
         self.config.store(std::sync::Arc::new(new));
         Ok(waiting)

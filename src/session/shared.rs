@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
 use super::peers::Peers;
+use crate::cluster::Clusters;
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
 use crate::plan::Planner;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// All pools.
     pub pools: Pools,
+    /// Primaries and their replicas.
+    pub clusters: Clusters,
     /// What is known of their statements.
     pub planner: Planner,
     /// Who may come in.
@@ -91,6 +94,7 @@ impl Shared {
         Arc::new(Shared {
             config: ArcSwap::from_pointee(config),
             pools,
+            clusters: Clusters::default(),
             planner,
             gate,
             totals: Arc::default(),

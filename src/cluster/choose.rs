@@ -1,0 +1,138 @@
+//! Who serves a read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::{Cluster, Member, State};
+use crate::config::{Consistency, Routing};
+use crate::core::clock::Instant;
+use crate::core::limits::MAX_MEMBERS;
+use crate::fence::{self, Number};
+use crate::route::balance::{self, GAMMA};
+use crate::route::{Candidate, Dice, Standing};
+
+/// What whoever serves a read must have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The fence that it must be past; `None` where nothing has to be seen at all.
+    fence: Option<Number>,
+    /// Longest time that it may be behind; zero is no bound.
+    max_lag: Duration,
+    /// Most bytes that it may be behind; 0 is no bound.
+    max_lag_bytes: u64,
+}
+
+impl Need {
+    /// Under these settings, for what is fenced by `fence`: by the session's own writes, or by everybody's, as
+    /// [`Routing::consistency`] has it. Where it asks for neither, the fence does not count.
+    pub fn of(routing: &Routing, fence: Number) -> Need {
+        let free = Need { fence: None, max_lag: Duration::ZERO, max_lag_bytes: 0 };
+        match routing.consistency {
+            Consistency::Eventual => free,
+            Consistency::Bounded => {
+                Need { max_lag: routing.max_lag, max_lag_bytes: routing.max_lag_bytes, ..free }
+            }
+            Consistency::Session | Consistency::Global => Need { fence: Some(fence), ..free },
+        }
+    }
+}
+
+/// Why a member does not serve a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is no replica.
+    State(State),
+    /// It has not replayed a write that the read must see: it has passed this number, and the fence is that.
+    Behind(Number, Number),
+    /// It is behind by more time than may be.
+    Lag(Duration),
+    /// It is behind by more bytes than may be.
+    LagBytes(u64),
+    /// It is kept away from, or on trial and busy with that.
+    Outlier(Standing),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::State(State::Primary) => f.write_str("it is the primary"),
+            Refusal::State(state) => f.write_str(state.label()),
+            Refusal::Behind(passed, fence::NONE) => write!(f, "not known how far it is (sample {passed})"),
+            Refusal::Behind(passed, fence) => {
+                write!(f, "behind a write (has passed sample {passed}, not {})", fence.saturating_add(1))
+            }
+            Refusal::Lag(lag) => write!(f, "{} ms behind", lag.as_millis()),
+            Refusal::LagBytes(bytes) => write!(f, "{bytes} bytes behind"),
+            Refusal::Outlier(Standing::Trial) => f.write_str("on trial, one statement at a time"),
+            Refusal::Outlier(_) => f.write_str("ejected for its failures"),
+        }
+    }
+}
+
+impl Member {
+    /// Whether it may serve a read.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline]
+    pub fn may_serve(&self, need: &Need) -> Result<(), Refusal> {
+        match self.state() {
+            State::Replica => {}
+            state => return Err(Refusal::State(state)),
+        }
+        if let Some(fence) = need.fence.filter(|fence| !self.passed.is_past(*fence)) {
+            return Err(Refusal::Behind(self.passed.get(), fence));
+        }
+        let (lag, bytes) = self.lag();
+        if !need.max_lag.is_zero() && lag > need.max_lag {
+            return Err(Refusal::Lag(lag));
+        }
+        if need.max_lag_bytes != 0 && bytes > need.max_lag_bytes {
+            return Err(Refusal::LagBytes(bytes));
+        }
+        if !self.health.is_usable() {
+            return Err(Refusal::Outlier(self.health.standing()));
+        }
+        Ok(())
+    }
+
+    fn candidate(&self, need: &Need, now: Instant) -> Candidate {
+        Candidate {
+            available: self.may_serve(need).is_ok(),
+            level: self.level(),
+            weight: self.meant.load().weight,
+            factor: self.health.factor(),
+            outstanding: self.health.outstanding(),
+            peak_us: self.health.peak_us(now),
+        }
+    }
+}
+
+impl Cluster {
+    /// A replica to serve a read; `None` where none may, and the primary is the way out, or waiting
+    /// ([`Cluster::await_reader`]).
+    pub fn choose_reader(&self, need: &Need, now: Instant) -> Option<Arc<Member>> {
+        let members = self.members.load();
+        let mut candidates = [Candidate { available: false, ..Candidate::default() }; MAX_MEMBERS];
+        let mut count = 0;
+        // The primary is no part of what reads are balanced among: it would make its level look short of servers.
+        let mut at = [0usize; MAX_MEMBERS];
+        for (i, member) in members.iter().enumerate().filter(|(_, m)| m.state() != State::Primary) {
+            if let (Some(candidate), Some(place)) = (candidates.get_mut(count), at.get_mut(count)) {
+                (*candidate, *place) = (member.candidate(need, now), i);
+                count += 1;
+            }
+        }
+        let mut dice = Dice::new(self.seed.fetch_add(GAMMA, Relaxed));
+        let strategy = self.settings.load().config.strategy;
+        let chosen = balance::choose(strategy, candidates.get(..count)?, &self.turn, &mut dice)?;
+        members.get(*at.get(chosen)?).cloned()
+    }
+
+    /// For every member, whether it may serve a read, and why not.
+    pub fn explain_reader(&self, need: &Need) -> Vec<(Arc<Member>, Result<(), Refusal>)> {
+        self.members.load().iter().map(|m| (m.clone(), m.may_serve(need))).collect()
+    }
+}
