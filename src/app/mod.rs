@@ -64,7 +64,7 @@ pub async fn run(
     shared.clusters.reload(&shared.config.load(), &shared.pools);
     let prober = tokio::spawn({
         let shared = shared.clone();
-        async move { shared.clusters.run(&shared.pools, &shared.config).await }
+        async move { shared.clusters.run(&shared.pools).await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
     let reloader = tokio::spawn(reload(shared.clone()));

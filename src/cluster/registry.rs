@@ -65,7 +65,7 @@ impl Clusters {
     }
 
     /// Probes every member for as long as it is polled, and tells the pools who the primaries are.
-    pub async fn run(&self, pools: &Pools, config: &ArcSwap<Config>) {
+    pub async fn run(&self, pools: &Pools) {
         let mut watches: Vec<Watch> = Vec::new();
         loop {
             let clusters = self.all();
@@ -86,7 +86,7 @@ impl Clusters {
             }
             for cluster in clusters.iter() {
                 if let Some(primary) = cluster.primary() {
-                    pools.lead(&config.load(), cluster.name(), primary.name());
+                    pools.lead(cluster.name(), primary.name());
                 }
             }
             let _ = tokio::time::timeout(ROUND, self.changed.notified()).await;

@@ -30,6 +30,10 @@ sqlstates! {
     PROTOCOL_VIOLATION = b"08P01";
     /// feature_not_supported
     FEATURE_NOT_SUPPORTED = b"0A000";
+    /// A write where only reading is possible: in a read-only transaction, on a replica.
+    READ_ONLY = b"25006";
+    /// Also: a query on a replica that recovery cannot wait for.
+    SERIALIZATION_FAILURE = b"40001";
     /// invalid_parameter_value
     INVALID_PARAMETER = b"22023";
     /// invalid_authorization_specification

@@ -3,7 +3,7 @@
 //! [`build`] is the one ordered recipe, [`class`] its judgement of who may serve a statement, [`store`] keeps what was
 //! built, [`explain`] says it to people.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -120,6 +120,7 @@ pub struct Uses {
     /// From a statement's first byte to its ReadyForQuery, in microseconds.
     pub time_us: Counter,
     longest_us: AtomicU64,
+    of_primary: AtomicBool,
     latency: OnceLock<Box<Latency>>,
 }
 
@@ -134,6 +135,17 @@ impl Uses {
         if self.calls.get() >= OFTEN {
             self.latency.get_or_init(Default::default).record_us(us);
         }
+    }
+
+    /// A replica has refused it as a write: whatever its text says, it is one.
+    pub fn belongs_to_primary(&self) {
+        self.of_primary.store(true, Relaxed);
+    }
+
+    /// Whether that has happened.
+    #[inline]
+    pub fn is_of_primary(&self) -> bool {
+        self.of_primary.load(Relaxed)
     }
 
     /// Mean and 99th percentile, in microseconds; the longest of a few.

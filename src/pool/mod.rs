@@ -3,7 +3,7 @@
 //! [`pool`] is the heart; [`connect`] opens, [`server`] is what is lent, [`reset`] cleans, [`cancel`] interrupts;
 //! [`settings`], [`statement`] and [`welcome`] are what servers and sessions must agree on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +45,11 @@ use pool::Pool;
 use purpose::{Common, Purpose};
 use schema::Schema;
 
-/// A backend and a database on it: what pools of different users and names have in common.
+/// A backend or cluster, and a database on it: what pools of different users and names have in common.
 type Place = (String, String);
+
+/// A database and a user, as clients name them, and a backend.
+type Key = (String, String, String);
 
 /// All pools of the process.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub struct Pools {
     leaders: Mutex<HashMap<String, String>>,
     paused: Mutex<HashSet<Option<String>>>,
     disabled: Mutex<HashSet<String>>,
-    pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
+    pools: Mutex<BTreeMap<Key, Arc<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
     hubs: Mutex<HashMap<Place, Arc<hub::Hub>>>,
     schemas: Mutex<HashMap<Place, Arc<Schema>>>,
@@ -99,21 +102,23 @@ impl Pools {
         self.targets.load().iter().find(|t| t.name() == name).cloned()
     }
 
-    /// Notes that `backend` is the primary of `cluster`: who comes from now on is served there. Clients that are here
-    /// keep the pool that they have.
-    pub fn lead(&self, config: &Config, cluster: &str, backend: &str) {
-        let before = self.leaders.lock().insert(cluster.to_string(), backend.to_string());
-        if before.as_deref() != Some(backend) {
-            self.pools.lock().retain(|(asked, user), pool| self.is_current(config, pool, asked, user));
-        }
+    /// Notes that `backend` is the primary of `cluster`: statements that belong there go to it from now on.
+    pub fn lead(&self, cluster: &str, backend: &str) {
+        self.leaders.lock().insert(cluster.to_string(), backend.to_string());
     }
 
     /// Whether a pool is still what the configuration asks for; if not, its connections end as they come back.
-    fn is_current(&self, config: &Config, pool: &Pool, asked: &str, user: &str) -> bool {
+    fn is_current(&self, config: &Config, pool: &Pool) -> bool {
+        let Purpose { database: asked, user, dbname, server_user } = &pool.purpose;
         let Some(database) = config.database(asked) else { return true };
-        let same = Arc::ptr_eq(&self.target(database), &pool.target)
-            && database.dbname.as_deref().unwrap_or(asked) == pool.purpose.dbname
-            && database.user.as_deref().unwrap_or(user) == pool.purpose.server_user;
+        let cluster = database.cluster.as_ref().and_then(|name| config.cluster(name));
+        let is_there = match cluster {
+            Some(cluster) => cluster.members(config).any(|b| b.name == pool.target.name()),
+            None => self.targets.load()[database.backend].name() == pool.target.name(),
+        };
+        let same = is_there
+            && database.dbname.as_ref().unwrap_or(asked) == dbname
+            && database.user.as_ref().unwrap_or(user) == server_user;
         if !same {
             pool.renew();
         }
@@ -150,11 +155,11 @@ impl Pools {
         for (what, cap) in self.caps.lock().iter() {
             cap.set_limit(limit(config, what));
         }
-        self.pools.lock().retain(|(asked, user), pool| {
+        self.pools.lock().retain(|(asked, user, _), pool| {
             if moved.iter().any(|target| Arc::ptr_eq(target, &pool.target)) {
                 pool.renew();
             }
-            let current = self.is_current(config, pool, asked, user);
+            let current = self.is_current(config, pool);
             if let Some(database) = config.database(asked).filter(|_| current) {
                 pool.set_settings(config.pool_settings(database, user));
                 pool.set_secret(config.user(&pool.purpose.server_user).map(|u| &u.secret));
@@ -165,14 +170,57 @@ impl Pools {
         Ok(())
     }
 
-    /// The pool of `user` on `database` (which serves the name `asked`), made if it is new.
+    /// The pool of `user` on `database` (which serves the name `asked`), made if it is new; of a cluster, the one on its
+    /// primary.
     pub fn pool(&self, config: &Config, database: &Database, asked: &str, user: &str) -> Arc<Pool> {
-        let key = (asked.to_string(), user.to_string());
-        if let Some(pool) = self.pools.lock().get(&key) {
+        self.pool_on(config, database, (asked, user), self.target(database))
+    }
+
+    /// The pool of the same database and user as `pool` on another member of their cluster.
+    pub fn sibling(&self, config: &Config, pool: &Arc<Pool>, target: &Arc<Target>) -> Option<Arc<Pool>> {
+        let Purpose { database: asked, user, .. } = &pool.purpose;
+        Some(self.pool_on(config, config.database(asked)?, (asked, user), target.clone()))
+    }
+
+    fn pool_on(
+        &self,
+        config: &Config,
+        database: &Database,
+        (asked, user): (&str, &str),
+        target: Arc<Target>,
+    ) -> Arc<Pool> {
+        let key: Key = (asked.to_string(), user.to_string(), target.name().to_string());
+        let mut pools = self.pools.lock();
+        if let Some(pool) = pools.get(&key) {
             return pool.clone();
         }
+        let caps = vec![
+            target.cap.clone(),
+            self.cap(format!("database \"{asked}\""), database.max_connections),
+            self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
+        ];
+        let first: Key = (key.0.clone(), key.1.clone(), String::new());
+        let sibling = pools.range(first..).next().filter(|((a, u, _), _)| a == asked && u == user);
+        let pool = match sibling {
+            Some((_, sibling)) => sibling.beside(target, caps),
+            None => self.new_pool(config, database, (asked, user), target, caps),
+        };
+        if self.is_paused(asked) {
+            pool.pause();
+        }
+        pools.insert(key, pool.clone());
+        pool
+    }
+
+    fn new_pool(
+        &self,
+        config: &Config,
+        database: &Database,
+        (asked, user): (&str, &str),
+        target: Arc<Target>,
+        caps: Vec<Arc<Cap>>,
+    ) -> Arc<Pool> {
         let server_user = database.user.as_deref().unwrap_or(user);
-        let listed = config.user(server_user);
         let purpose = Purpose {
             database: asked.to_string(),
             user: user.to_string(),
@@ -180,21 +228,12 @@ impl Pools {
             server_user: server_user.to_string(),
         };
         let settings: PoolSettings = config.pool_settings(database, user);
-        let credential = Credential::of(listed.map(|u| &u.secret));
-        let target = self.target(database);
-        let caps = vec![
-            target.cap.clone(),
-            self.cap(format!("database \"{asked}\""), database.max_connections),
-            self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
-        ];
-        let place = (target.name().to_string(), purpose.dbname.clone());
+        let credential = Credential::of(config.user(server_user).map(|u| &u.secret));
+        let whose = database.cluster.as_deref().unwrap_or(target.name());
+        let place = (whose.to_string(), purpose.dbname.clone());
         let schema = self.schemas.lock().entry(place).or_default().clone();
         let common = Common { caps, schema, kick: self.kick.clone() };
-        let pool = Pool::new(purpose, target, settings, credential, common);
-        if self.is_paused(asked) {
-            pool.pause();
-        }
-        self.pools.lock().entry(key).or_insert(pool).clone()
+        Pool::new(purpose, target, settings, credential, common)
     }
 
     fn cap(&self, what: String, limit: u32) -> Arc<Cap> {

@@ -169,6 +169,7 @@ impl Batch<'_> {
             (Some(status), Some(true)) => {
                 self.client.status = status;
                 self.client.commits = false;
+                self.client.fence_written(status == TxStatus::Idle);
                 if self.echoed {
                     self.echoed = false;
                     self.deliver_before_ready()?;
@@ -219,6 +220,8 @@ impl Batch<'_> {
 
     /// Statements that take away what the session had.
     fn command_complete(&mut self, len: usize) {
+        // It may be that of a commit, and be read before what follows.
+        self.client.fence_written(false);
         let window = self.flow.down.window();
         let tag = command_tag(&window[..len.min(window.len())]);
         if tag.first() != Some(&b'D') {
@@ -280,6 +283,13 @@ impl Batch<'_> {
     }
 
     fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        if self.client.course.is_some() {
+            let code = ErrorFields::of(self.frame(len)).sqlstate();
+            if whole && self.ask_primary(code) {
+                return Ok(());
+            }
+            self.client.note_failure(code);
+        }
         self.client.pool.traffic.errors.add(1);
         if let Some(plan) = self.flow.expected.plan() {
             plan.uses.calls.add(1);

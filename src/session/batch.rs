@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::pool::hub::Channel;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::{Server, Unnamed};
 use crate::pool::wish::Wish;
+use crate::route::{Failure, Outcome};
 use crate::sql::long;
 use crate::wire::message::TxStatus;
 use crate::wire::{frame, reply};
@@ -247,7 +248,7 @@ impl<'a> Batch<'a> {
                     // With all that there was read, the client can wait until this has been looked at.
                     Poll::Ready(Ok(n)) if n > 0 && down.is_drained() => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(n)) if n > 0 => moved = true,
-                    Poll::Ready(_) => return Poll::Ready(Err(End::ServerLost(self.server_said_goodbye))),
+                    Poll::Ready(_) => return Poll::Ready(self.server_gone()),
                     Poll::Pending => {}
                 }
             }
@@ -276,18 +277,32 @@ impl<'a> Batch<'a> {
             self.take_answers()?;
             let _ = self.flow.down.poll_write(cx, &mut self.client.stream);
         }
-        Err(End::ServerLost(self.server_said_goodbye))
+        self.server_gone()
+    }
+
+    fn server_gone(&mut self) -> Result<(), End> {
+        if self.lost_replica() { Ok(()) } else { Err(End::ServerLost(self.server_said_goodbye)) }
     }
 
     /// Gets a server connection and sends ahead what the session needs on it.
     async fn lease(&mut self) -> Result<(), End> {
         let now = self.begun.unwrap_or_else(Instant::now);
-        let mut server = match self.client.pool.try_lease(&self.client.wish, now) {
-            Some(server) => server,
-            None => match self.wait_for_server(self.client.wish.clone(), now).await {
-                Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
-                got => got?,
-            },
+        match self.aim().await {
+            Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
+            aimed => aimed?,
+        }
+        let mut server = loop {
+            match self.client.pool.try_lease(&self.client.wish, now) {
+                Some(server) => break server,
+                None => match self.wait_for_server(self.client.wish.clone(), now).await {
+                    Err(End::Refused(e)) if e.severity == Severity::Error => {
+                        if !self.client.come_home(Some(Outcome::Failed(Failure::Connect))) {
+                            return self.fail_waiting(&e);
+                        }
+                    }
+                    got => break got?,
+                },
+            }
         };
         while self.client.pool.bounds.is_stale(server.returned, now) {
             // Boxed: rare, and its future is large.
@@ -306,6 +321,19 @@ impl<'a> Batch<'a> {
         let exact = Wish { exact: true, ..self.client.wish.clone() };
         let own = self.wait_for_server(exact, Instant::now()).await?;
         self.adopt(own, now).map_err(|_| Self::misfit())
+    }
+
+    /// Waits for something, or for the client to leave.
+    pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, End> {
+        let mut what = pin!(what);
+        self.client.entry.set_doing(Doing::Waiting);
+        let got = poll_fn(|cx| match what.as_mut().poll(cx) {
+            Poll::Ready(got) => Poll::Ready(Ok(got)),
+            Poll::Pending => self.poll_waiting(cx).map(Err),
+        })
+        .await;
+        self.client.entry.set_doing(Doing::Idle);
+        got
     }
 
     async fn wait_for_server(&mut self, wish: Wish, now: Instant) -> Result<Box<Server>, End> {
@@ -396,6 +424,9 @@ impl<'a> Batch<'a> {
         } else {
             client.pool.give_back(server, self.begun.take().unwrap_or_else(Instant::now));
         }
+        if client.course.is_some() {
+            client.come_home(None);
+        }
     }
 
     /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
@@ -444,7 +475,7 @@ impl<'a> Batch<'a> {
     fn hand_over(&mut self, end: &End) {
         let Some(server) = self.client.lease.take() else { return };
         self.client.entry.set_link(None);
-        let Flow { up, down, expected } = &mut *self.flow;
+        let up = &self.flow.up;
         if self.server_said_goodbye || matches!(end, End::ServerLost(_)) {
             return;
         }
@@ -453,15 +484,21 @@ impl<'a> Batch<'a> {
             tokio::spawn(crate::pool::cancel::deliver(server.link.begin_cancel()));
             return;
         }
-        let debris = Debris {
+        let debris = self.debris();
+        self.client.abandon(server, debris);
+    }
+
+    /// What the server connection owes.
+    pub(super) fn debris(&mut self) -> Debris {
+        let Flow { down, expected, .. } = &mut *self.flow;
+        Debris {
             unread: down.take_unread(),
             skip: down.streaming(),
             owed: expected.ready_owed(),
             sync: expected.needs_sync(),
             copy_in: expected.is_copying_in(),
             ..Debris::default()
-        };
-        self.client.abandon(server, debris);
+        }
     }
 
     /// The server connection that the requests go to. Requests are only taken when there is one.

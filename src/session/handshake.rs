@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::course::Course;
 use super::entry::{About, Entry};
 use super::login::admit;
 use super::names::Names;
@@ -84,6 +85,7 @@ impl Seat {
     pub fn taken(self, stream: Stream, shared: Arc<Shared>) -> Client {
         Client {
             stream,
+            course: Course::of(&shared, &self.entry.pool),
             max_message: shared.config.load().general.max_message_size,
             shared,
             pool: self.entry.pool.clone(),

@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod answers;
 pub mod batch;
 pub mod bound;
+mod course;
 pub mod doubts;
 pub mod entry;
 pub mod expect;

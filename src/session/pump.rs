@@ -31,6 +31,8 @@ pub struct Pump {
     discarding: bool,
     high_water: usize,
     unflushed: bool,
+    /// Bytes written since it was made.
+    sent: u64,
     totals: Arc<Totals>,
 }
 
@@ -53,6 +55,7 @@ impl Pump {
             discarding: false,
             high_water,
             unflushed: false,
+            sent: 0,
             totals,
         }
     }
@@ -263,6 +266,7 @@ impl Pump {
     }
 
     fn advance(&mut self, n: usize) {
+        self.sent += n as u64;
         let from_out = n.min(self.out.len() - self.written);
         self.written += from_out;
         self.start += n - from_out;
@@ -270,6 +274,29 @@ impl Pump {
             self.out.clear();
             self.written = 0;
         }
+    }
+
+    /// Bytes written since it was made.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Takes back everything that waits to be written.
+    pub fn recall(&mut self) {
+        self.out.clear();
+        (self.written, self.start) = (0, self.scan);
+        (self.streaming, self.discarding) = (0, false);
+    }
+
+    /// Puts bytes before those that have not been looked at, as if they had been read again. Nothing may wait to be
+    /// written.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        let again = [bytes, self.window()].concat();
+        let old = self.rd.len();
+        self.rd.resize(old.max(again.len()), 0);
+        self.totals.buffered.add((self.rd.len() - old) as u64);
+        self.rd[..again.len()].copy_from_slice(&again);
+        (self.start, self.scan, self.end) = (0, 0, again.len());
     }
 
     /// Takes what has been read and not been looked at, to hand it to someone else.

@@ -45,13 +45,21 @@ impl Batch<'_> {
             if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
                 return Ok(Next::Io);
             }
+            if self.client.course.as_ref().is_some_and(|course| course.is_beyond()) {
+                self.held = true;
+                return Ok(Next::Io);
+            }
             if self.take_plain(header, whole) {
+                self.client.took_request();
                 continue;
             }
             // With the server connection that it was found to need, it need not be looked at again.
             if !std::mem::take(&mut self.looked_at) {
                 match self.look_at(header, whole)? {
-                    Look::Taken => continue,
+                    Look::Taken => {
+                        self.client.took_request();
+                        continue;
+                    }
                     Look::Wants(next) => return Ok(next),
                     Look::NeedsServer => {}
                 }
@@ -73,6 +81,7 @@ impl Batch<'_> {
                 self.held = true;
                 return Ok(Next::Io);
             }
+            self.client.took_request();
         }
     }
 
@@ -97,7 +106,10 @@ impl Batch<'_> {
                 Expect::Bind
             }
             (b'D', [b'P', .., 0]) => Expect::DescribePortal,
-            (b'E', [0, ..]) => Expect::Execute(self.bound.clone()),
+            (b'E', [0, ..]) => {
+                self.client.will_write(self.bound.as_ref());
+                Expect::Execute(self.bound.clone())
+            }
             (b'S', _) => Expect::Sync,
             _ => return false,
         };
@@ -239,7 +251,10 @@ impl Batch<'_> {
             b'D' => return self.describe(len),
             b'C' => return self.close(len).map(|()| true),
             b'E' => self.execute(len),
-            b'F' => self.flow.expected.push(Expect::Query(None)),
+            b'F' => {
+                self.client.will_write(None);
+                self.flow.expected.push(Expect::Query(None));
+            }
             b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
             b'c' | b'f' => self.flow.expected.copy_ended(),
             // Flush, COPY data, and a Sync that the server ignores while it reads COPY data.
@@ -283,6 +298,7 @@ impl Batch<'_> {
             text.feed(self.body(len));
             self.long_text = Some(text);
         }
+        self.client.will_write(plan.as_ref());
         // A simple Query drops the unnamed statement (protocol, "Extended Query").
         self.client.names.unnamed = None;
         self.server()?.unnamed = None;
@@ -293,6 +309,7 @@ impl Batch<'_> {
 
     fn execute(&mut self, len: usize) {
         let plan = self.bound.clone().filter(|_| self.body(len).first() == Some(&0));
+        self.client.will_write(plan.as_ref());
         let expect = match &self.client.listening {
             None => Expect::Execute(plan),
             Some(_) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::batch::Batch;
+use super::course::Course;
 use super::doubts::Doubts;
 use super::entry::{Entry, Verdict};
 use super::listening::Listening;
@@ -51,6 +52,8 @@ pub struct Client {
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Traces,
+    /// Where its statements may go, if its database is on a cluster.
+    pub course: Option<Box<Course>>,
     /// What it listens to, if anything.
     pub listening: Option<Box<Listening>>,
     /// Whether its server connection lacks something of its settings: it went back to what it began with.
@@ -133,6 +136,7 @@ impl Client {
 
     /// Says goodbye as the end calls for; cleans and returns the server connection.
     async fn finish(mut self, end: End) {
+        self.fence_doubtful();
         if let Some(e) = farewell(&end, self.pool.target.name(), self.commits) {
             tracing::debug!(client = self.entry.id, error = %e, "session ended");
             let mut bytes = Vec::new();

@@ -1,0 +1,488 @@
+//! Where the statements of a session on a cluster go: reads to a replica that has seen what they must see, everything
+//! else to the primary. While a replica is in use, the client's pool is the one on it; otherwise that on the primary.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::run::{Client, End};
+use super::shared::Shared;
+use crate::cluster::{Cluster, Need, Use};
+use crate::config::{Config, Consistency, Routing};
+use crate::core::clock::Instant;
+use crate::core::error::{Error, SqlState};
+use crate::core::limits::FRAME_HEADER;
+use crate::fence::{Fences, Own};
+use crate::plan::touch::Reach;
+use crate::plan::{Class, Held};
+use crate::pool::pool::Pool;
+use crate::route::{Failure, Outcome};
+use crate::sql::effect::Traces;
+use crate::wire::frame;
+use crate::wire::message::{TxStatus, cstr};
+
+use super::names::Named;
+
+/// A session's way about its cluster.
+#[derive(Debug)]
+pub struct Course {
+    pub(super) cluster: Arc<Cluster>,
+    fences: Arc<Fences>,
+    /// The pool on the primary, as far as it was known when it was last needed.
+    home: Arc<Pool>,
+    config: Arc<Config>,
+    routing: Routing,
+    /// What the session has written that replicas may not have seen.
+    own: Own,
+    /// What has been written since and is not committed, as far as is known.
+    written: Written,
+    pub(super) reading: Option<Reading>,
+    /// What comes next was refused by a replica.
+    pub(super) stays_home: bool,
+}
+
+/// A replica in use.
+#[derive(Debug)]
+pub(super) struct Reading {
+    using: Use,
+    /// Requests that it is for and that have not been taken yet.
+    requests: usize,
+    /// Them all, to be sent again; empty where that is out of the question.
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that the client had been sent when it began.
+    pub(super) sent: u64,
+    /// What it did wrong.
+    failure: Option<Failure>,
+}
+
+/// Tables that may have been written.
+#[derive(Debug, Default)]
+struct Written {
+    tables: Vec<u32>,
+    anything: bool,
+}
+
+/// Tables above which they are not told apart.
+const MOST_TABLES: usize = 64;
+/// Samples of the primary's position that are taken before what may or may not have been committed is taken for seen: a
+/// server goes on with a statement whose client is lost.
+const DOUBTFUL: u64 = 100;
+/// Largest batch of requests that is kept to be sent again, in bytes.
+const MOST_KEPT: usize = 16 * 1024;
+/// Most requests of a batch that are looked at for a replica.
+const MOST_REQUESTS: usize = 256;
+
+impl Written {
+    fn add(&mut self, reach: &Reach) {
+        match reach {
+            Reach::Tables(tables) if self.tables.len() + tables.len() <= MOST_TABLES => {
+                for table in tables {
+                    if !self.tables.contains(table) {
+                        self.tables.push(*table);
+                    }
+                }
+            }
+            _ => self.anything = true,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.anything && self.tables.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.tables.clear();
+        self.anything = false;
+    }
+}
+
+/// What a batch of requests reads.
+#[derive(Debug, Default)]
+struct Batched {
+    requests: usize,
+    len: usize,
+    /// Plans of what it runs.
+    plans: Vec<Held>,
+    /// It prepares something under a name: it cannot be sent again.
+    names: bool,
+}
+
+impl Course {
+    /// For a session of `pool`, if its database is on a cluster.
+    pub fn of(shared: &Shared, pool: &Arc<Pool>) -> Option<Box<Course>> {
+        let config = shared.config.load_full();
+        let database = config.database(&pool.purpose.database)?;
+        let cluster = shared.clusters.get(database.cluster.as_ref()?)?;
+        let routing = database.routing.clone();
+        Some(Box::new(Course {
+            fences: cluster.fences(&pool.purpose.dbname),
+            cluster,
+            home: pool.clone(),
+            config,
+            routing,
+            own: Own::default(),
+            written: Written::default(),
+            reading: None,
+            stays_home: false,
+        }))
+    }
+
+    /// What the configuration says now.
+    fn renew(&mut self, shared: &Shared) {
+        let now = shared.config.load();
+        if Arc::ptr_eq(&now, &self.config) {
+            return;
+        }
+        self.config = now.clone();
+        if let Some(database) = self.config.database(&self.home.purpose.database) {
+            self.routing = database.routing.clone();
+        }
+    }
+
+    /// What whoever serves these reads must have seen.
+    pub(super) fn need(&self, plans: &[Held]) -> Need {
+        let fence = |reach: &Reach| match (self.routing.consistency, reach) {
+            (Consistency::Session, Reach::Tables(tables)) => self.own.fence(tables.iter().copied()),
+            (Consistency::Session, Reach::Anything) => self.own.highest(),
+            (_, Reach::Tables(tables)) => self.fences.fence(tables.iter().copied()),
+            (_, Reach::Anything) => self.fences.highest(),
+        };
+        let fence = plans.iter().map(|plan| fence(&plan.touches.reads)).max().unwrap_or_default();
+        Need::of(&self.routing, fence)
+    }
+
+    /// Fences what has been written. `later` where the server may not have committed it yet, and may still do so.
+    fn fence(&mut self, later: u64) {
+        let now = self.cluster.clock.now().saturating_add(later);
+        if self.written.anything {
+            self.own.mark_all(now);
+            self.fences.mark_all(now);
+        } else {
+            self.own.mark(self.written.tables.iter().copied(), now);
+            self.fences.mark(self.written.tables.iter().copied(), now);
+        }
+    }
+
+    /// Whether the replica in use is not for the next request.
+    #[inline]
+    pub fn is_beyond(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.requests == 0)
+    }
+}
+
+impl Client {
+    /// Notes that a statement has been sent that may write. Without a plan it may write anything.
+    #[inline]
+    pub fn will_write(&mut self, plan: Option<&Held>) {
+        let Some(course) = &mut self.course else { return };
+        match plan {
+            Some(plan) if plan.touches.writes.is_nothing() => {}
+            Some(plan) => course.written.add(&plan.touches.writes),
+            None => course.written.anything = true,
+        }
+    }
+
+    /// Notes that what has been written may have been committed by now (invariant 9): `over` where it has been, or
+    /// never will be.
+    #[inline]
+    pub fn fence_written(&mut self, over: bool) {
+        let Some(course) = self.course.as_mut().filter(|c| !c.written.is_empty()) else { return };
+        course.fence(0);
+        if over {
+            course.written.clear();
+            let passed = course.cluster.least_passed();
+            course.own.forget(passed);
+        }
+    }
+
+    /// The same where nobody knows, nor for how long.
+    pub fn fence_doubtful(&mut self) {
+        if let Some(course) = self.course.as_mut().filter(|c| !c.written.is_empty()) {
+            course.fence(DOUBTFUL);
+        }
+    }
+
+    /// A request has been taken.
+    #[inline]
+    pub fn took_request(&mut self) {
+        if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
+            reading.requests = reading.requests.saturating_sub(1);
+        }
+    }
+
+    /// The server in use has answered with this error.
+    pub fn note_failure(&mut self, code: SqlState) {
+        if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
+            reading.failure = reading.failure.or(Failure::of(code));
+        }
+    }
+
+    /// The replica in use is done with, and went like this. False where none was in use.
+    pub fn come_home(&mut self, outcome: Option<Outcome>) -> bool {
+        let Some(course) = &mut self.course else { return false };
+        let Some(reading) = course.reading.take() else { return false };
+        match outcome.or(reading.failure.map(Outcome::Failed)) {
+            Some(outcome) => reading.using.end(outcome, Instant::now()),
+            None => reading.using.answered(Instant::now()),
+        }
+        self.pool = course.home.clone();
+        true
+    }
+}
+
+/// Where to.
+enum Aim {
+    /// The client's pool is right.
+    Here,
+    /// A primary, which there is none of.
+    Primary,
+    /// A replica that has seen this, which there is none of.
+    Replica(Need, Batched),
+}
+
+impl Batch<'_> {
+    /// Chooses the server for the requests at hand.
+    pub(super) async fn aim(&mut self) -> Result<(), End> {
+        if self.client.course.is_none() {
+            return Ok(());
+        }
+        match self.aim_now() {
+            Aim::Here => Ok(()),
+            // Boxed: rare.
+            Aim::Primary => Box::pin(self.await_primary()).await,
+            Aim::Replica(need, batched) => Box::pin(self.await_replica(need, batched)).await,
+        }
+    }
+
+    fn aim_now(&mut self) -> Aim {
+        let batched = self.reads();
+        let Some(course) = &mut self.client.course else { return Aim::Here };
+        course.renew(&self.client.shared);
+        let stays = std::mem::take(&mut course.stays_home);
+        if let Some(batched) = batched.filter(|_| course.routing.split && !stays) {
+            let need = course.need(&batched.plans);
+            if self.read_from_replica(&need, &batched) {
+                return Aim::Here;
+            }
+            let Some(course) = &self.client.course else { return Aim::Here };
+            if !course.routing.replica_wait.is_zero() || !course.routing.fallback_to_primary {
+                return Aim::Replica(need, batched);
+            }
+        }
+        self.aim_at_primary()
+    }
+
+    /// Takes the best of the replicas that have seen enough.
+    fn read_from_replica(&mut self, need: &Need, batched: &Batched) -> bool {
+        let now = self.begun.unwrap_or_else(Instant::now);
+        let Some(course) = &mut self.client.course else { return false };
+        let Some(member) = course.cluster.choose_reader(need, now) else { return false };
+        let Some(pool) = self.client.shared.pools.sibling(&course.config, &course.home, &member.target) else {
+            return false;
+        };
+        let again = !batched.names && batched.len <= MOST_KEPT;
+        let bytes = if again { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() };
+        let (using, sent) = (member.begin(now), self.flow.down.sent());
+        course.reading = Some(Reading { using, requests: batched.requests, bytes, sent, failure: None });
+        self.client.pool = pool;
+        true
+    }
+
+    fn aim_at_primary(&mut self) -> Aim {
+        let client = &mut *self.client;
+        let Some(course) = &mut client.course else { return Aim::Here };
+        let Some(primary) = course.cluster.primary() else { return Aim::Primary };
+        if !Arc::ptr_eq(&primary.target, &course.home.target)
+            && let Some(pool) = client.shared.pools.sibling(&course.config, &course.home, &primary.target)
+        {
+            course.home = pool.clone();
+            client.pool = pool;
+        }
+        Aim::Here
+    }
+
+    async fn await_primary(&mut self) -> Result<(), End> {
+        let Some(course) = &self.client.course else { return Ok(()) };
+        let (cluster, wait) = (course.cluster.clone(), course.cluster.settings().config.failover_wait);
+        let deadline = self.begun.unwrap_or_else(Instant::now) + wait;
+        self.wait_for(cluster.await_primary(deadline)).await?;
+        match self.aim_at_primary() {
+            Aim::Primary => {
+                let text = format!("cluster \"{}\" has no primary", cluster.name());
+                let error = Error::statement(SqlState::CANNOT_CONNECT_NOW, text)
+                    .detail(format!("The statement has waited for failover_wait, {} s.", wait.as_secs()))
+                    .hint("SHOW BACKENDS in the admin database tells what is known of each server.");
+                Err(End::from(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn await_replica(&mut self, need: Need, batched: Batched) -> Result<(), End> {
+        let Some(course) = &self.client.course else { return Ok(()) };
+        let (cluster, routing) = (course.cluster.clone(), course.routing.clone());
+        let deadline = Instant::now() + routing.replica_wait;
+        self.wait_for(cluster.await_reader(&need, deadline)).await?;
+        if self.read_from_replica(&need, &batched) {
+            return Ok(());
+        }
+        if routing.fallback_to_primary {
+            return match self.aim_at_primary() {
+                Aim::Primary => self.await_primary().await,
+                _ => Ok(()),
+            };
+        }
+        let reasons: Vec<String> = cluster
+            .explain_reader(&need)
+            .into_iter()
+            .filter_map(|(member, may)| Some(format!("{}: {}", member.name(), may.err()?)))
+            .collect();
+        let error = Error::statement(SqlState::CANNOT_CONNECT_NOW, "no replica may serve this read")
+            .detail(reasons.join("; "))
+            .hint("Allow it on the primary with fallback_to_primary, or give replicas time with replica_wait.");
+        Err(End::from(error))
+    }
+
+    /// What the requests at hand read, up to the first that ends a transaction of its own, if that is all they do and
+    /// all of them are here.
+    fn reads(&mut self) -> Option<Batched> {
+        let client = &*self.client;
+        let free = client.status == TxStatus::Idle
+            && client.pins.is_empty()
+            && client.doubts.is_none()
+            && !(client.serial || client.blurred || self.echoed)
+            && client.own_isolation_is_plain();
+        if !free || !self.flow.expected.is_empty() {
+            return None;
+        }
+        let (mut batched, mut unnamed) = (Batched::default(), None);
+        loop {
+            let rest = self.flow.up.window().get(batched.len..)?;
+            let header = frame::client(rest, self.client.max_message).ok()??;
+            let body = rest.get(FRAME_HEADER..header.len)?;
+            let end = match header.kind {
+                b'Q' if batched.requests == 0 => {
+                    let text = body.strip_suffix(b"\0").unwrap_or(body);
+                    let plan = self.client.plan(text);
+                    batched.run(plan)?;
+                    true
+                }
+                b'P' => {
+                    let (name, rest) = cstr(body)?;
+                    let (text, _) = cstr(rest)?;
+                    if !name.is_empty() {
+                        return None;
+                    }
+                    unnamed = Some(self.client.plan(text));
+                    false
+                }
+                b'B' => {
+                    let (_, rest) = cstr(body)?;
+                    let (name, _) = cstr(rest)?;
+                    let plan = match &unnamed {
+                        Some(plan) if name.is_empty() => plan.clone(),
+                        _ => self.client.plan_named(name)?,
+                    };
+                    batched.run(plan)?;
+                    false
+                }
+                b'D' | b'E' | b'C' => false,
+                b'S' => true,
+                _ => return None,
+            };
+            batched.len += header.len;
+            batched.requests += 1;
+            if end {
+                return (!batched.plans.is_empty()).then_some(batched);
+            }
+            if batched.requests >= MOST_REQUESTS {
+                return None;
+            }
+        }
+    }
+
+    /// A replica has said that it cannot serve what it was asked, and the client has heard nothing of it: the primary
+    /// is asked instead (invariant 5). False where that cannot be.
+    pub(super) fn ask_primary(&mut self, code: SqlState) -> bool {
+        let failure = Failure::of(code);
+        if !(is_refusal(code) || failure == Some(Failure::Shutdown)) || !self.may_ask_again() {
+            return false;
+        }
+        let Some(server) = self.client.lease.take() else { return false };
+        if code == SqlState::READ_ONLY
+            && let Some(plan) = self.flow.expected.plan()
+        {
+            plan.uses.belongs_to_primary();
+        }
+        let debris = self.debris();
+        self.client.abandon(server, debris);
+        self.ask_again(failure.map(Outcome::Failed));
+        true
+    }
+
+    /// The same where the connection to it is lost.
+    pub(super) fn lost_replica(&mut self) -> bool {
+        if self.client.course.is_none() || !self.may_ask_again() {
+            return false;
+        }
+        self.client.lease = None;
+        self.ask_again(Some(Outcome::Failed(Failure::Lost)));
+        true
+    }
+
+    fn may_ask_again(&self) -> bool {
+        let (up, down) = (&self.flow.up, &self.flow.down);
+        let reading = self.client.course.as_ref().and_then(|course| course.reading.as_ref());
+        reading.is_some_and(|r| !r.bytes.is_empty() && r.sent == down.sent() && r.requests == 0)
+            && up.pending() == 0
+            && up.streaming() == 0
+            && self.client.status == TxStatus::Idle
+    }
+
+    fn ask_again(&mut self, outcome: Option<Outcome>) {
+        self.client.entry.set_link(None);
+        let Some(course) = &mut self.client.course else { return };
+        course.stays_home = true;
+        let bytes = course.reading.as_mut().map(|reading| std::mem::take(&mut reading.bytes));
+        self.client.come_home(outcome);
+        self.flow.down.recall();
+        self.flow.expected.clear();
+        self.flow.up.put_back(&bytes.unwrap_or_default());
+        // There is something to look at again.
+        self.held = true;
+    }
+}
+
+impl Batched {
+    fn run(&mut self, plan: Held) -> Option<()> {
+        let reads = plan.class == Class::Read && plan.explains.is_none() && !plan.uses.is_of_primary();
+        reads.then(|| self.plans.push(plan))
+    }
+}
+
+/// What a server says that may not do what it is asked because it is a replica (documentation, "Hot Standby"): writes,
+/// conflicts with recovery, serializable transactions.
+fn is_refusal(code: SqlState) -> bool {
+    [SqlState::READ_ONLY, SqlState::SERIALIZATION_FAILURE, SqlState::FEATURE_NOT_SUPPORTED].contains(&code)
+}
+
+impl Client {
+    /// Whether its transactions are of a kind that replicas have.
+    fn own_isolation_is_plain(&self) -> bool {
+        const NAME: &str = "default_transaction_isolation";
+        let said = self.settings.get(NAME).or_else(|| self.wish.class.get(NAME));
+        said.is_none_or(|level| !level.eq_ignore_ascii_case("serializable"))
+    }
+
+    /// The plan of a statement that it has prepared.
+    fn plan_named(&mut self, name: &[u8]) -> Option<Held> {
+        if name.is_empty() {
+            let unnamed = self.names.unnamed.as_ref()?;
+            return if unnamed.pins.without(Traces::HINTS).is_empty() { self.unnamed_plan() } else { None };
+        }
+        match self.names.get(name)?.clone() {
+            Named::Shared(_, Some(plan)) if self.is_current(&plan) => Some(plan),
+            Named::Shared(statement, _) => self.plan_of(&statement.body),
+            _ => None,
+        }
+    }
+}
