@@ -25,6 +25,7 @@ mod rust_drivers;
 mod sample;
 mod smoke;
 mod soak;
+mod split;
 mod state;
 mod streaming;
 mod takeover;

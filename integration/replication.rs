@@ -53,8 +53,8 @@ impl Bed {
         let cluster = clusters.get("main").expect("a database is on it");
         let config = Arc::new(ArcSwap::from_pointee(config));
         let prober = tokio::spawn({
-            let (clusters, pools, config) = (clusters.clone(), pools.clone(), config.clone());
-            async move { clusters.run(&pools, &config).await }
+            let (clusters, pools) = (clusters.clone(), pools.clone());
+            async move { clusters.run(&pools).await }
         });
         Bed { cluster, clusters, pools, config, prober }
     }

@@ -243,7 +243,8 @@ impl<'a> Case<'a> {
         if !self.seen.insert(function.oid) {
             return;
         }
-        let is_plain = matches!(&*function.language, "sql") || built_in && !functions::reads_anything(&function.name);
+        let is_plain =
+            matches!(&*function.language, "sql") || built_in && !functions::reads_anything(&function.name);
         if function.volatility == Volatility::Stable && !is_plain {
             self.reads.add_anything();
         }

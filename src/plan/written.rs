@@ -58,7 +58,8 @@ impl<'a> Case<'a> {
         }
         // A view that can be written to writes to what it reads.
         let beneath = relation.view.iter().flat_map(|view| view.relations.iter());
-        let keys = relation.referenced_by.iter().filter(|key| key.on_delete.writes() || key.on_update.writes());
+        let keys =
+            relation.referenced_by.iter().filter(|key| key.on_delete.writes() || key.on_update.writes());
         let further = relation.children.iter().chain(beneath).copied().chain(keys.map(|key| key.from));
         for oid in further {
             match catalog.relation_by_oid(oid) {
@@ -85,7 +86,10 @@ impl<'a> Case<'a> {
     fn expressions(&mut self, relation: &'a Relation) {
         let defaults = relation.columns.iter().filter_map(|c| c.default.as_deref());
         let checks = relation.checks.iter().filter_map(|c| c.expression.as_deref());
-        let policies = relation.policies.iter().flat_map(|p| p.using.as_deref().into_iter().chain(p.with_check.as_deref()));
+        let policies = relation
+            .policies
+            .iter()
+            .flat_map(|p| p.using.as_deref().into_iter().chain(p.with_check.as_deref()));
         // Constants and sequences are most of them.
         let plain = |text: &&str| text.contains('(') && !text.starts_with("nextval(");
         let texts: Vec<&str> = defaults.chain(checks).chain(policies).filter(plain).collect();

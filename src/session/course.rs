@@ -276,7 +276,8 @@ impl Batch<'_> {
         let now = self.begun.unwrap_or_else(Instant::now);
         let Some(course) = &mut self.client.course else { return false };
         let Some(member) = course.cluster.choose_reader(need, now) else { return false };
-        let Some(pool) = self.client.shared.pools.sibling(&course.config, &course.home, &member.target) else {
+        let Some(pool) = self.client.shared.pools.sibling(&course.config, &course.home, &member.target)
+        else {
             return false;
         };
         let again = !batched.names && batched.len <= MOST_KEPT;
@@ -338,7 +339,9 @@ impl Batch<'_> {
             .collect();
         let error = Error::statement(SqlState::CANNOT_CONNECT_NOW, "no replica may serve this read")
             .detail(reasons.join("; "))
-            .hint("Allow it on the primary with fallback_to_primary, or give replicas time with replica_wait.");
+            .hint(
+                "Allow it on the primary with fallback_to_primary, or give replicas time with replica_wait.",
+            );
         Err(End::from(error))
     }
 
