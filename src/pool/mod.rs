@@ -28,6 +28,7 @@ mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod purpose;
+mod replace;
 pub mod reset;
 mod rows;
 pub use rows::mode_name;

@@ -282,19 +282,29 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
-        if self.client.course.is_some() {
-            let code = ErrorFields::of(self.frame(len)).sqlstate();
-            if whole && self.ask_primary(code) {
-                return Ok(());
-            }
+    /// An error on a cluster says something of its server. True where another is asked instead.
+    fn is_asked_elsewhere(&mut self, len: usize, whole: bool) -> bool {
+        let code = ErrorFields::of(self.frame(len)).sqlstate();
+        let asked = whole && self.ask_primary(code);
+        if !asked {
             self.client.note_failure(code);
         }
+        asked
+    }
+
+    fn count_error(&mut self) {
         self.client.pool.traffic.errors.add(1);
         if let Some(plan) = self.flow.expected.plan() {
             plan.uses.calls.add(1);
             plan.uses.errors.add(1);
         }
+    }
+
+    fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
+        if self.client.course.is_some() && self.is_asked_elsewhere(len, whole) {
+            return Ok(());
+        }
+        self.count_error();
         let fields = ErrorFields::of(self.frame(len));
         let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
         if matches!(code, SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION)

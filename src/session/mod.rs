@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod inquiry;
 pub mod listen;
 pub mod listening;
+mod loan;
 pub mod login;
 pub mod names;
 pub mod peers;

@@ -45,6 +45,8 @@ impl Batch<'_> {
             if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
                 return Ok(Next::Io);
             }
+            // With the server connection that it was found to need, it need not be looked at again.
+            let looked_at = std::mem::take(&mut self.looked_at);
             if self.client.course.as_ref().is_some_and(|course| course.is_beyond()) {
                 self.held = true;
                 return Ok(Next::Io);
@@ -53,8 +55,7 @@ impl Batch<'_> {
                 self.client.took_request();
                 continue;
             }
-            // With the server connection that it was found to need, it need not be looked at again.
-            if !std::mem::take(&mut self.looked_at) {
+            if !looked_at {
                 match self.look_at(header, whole)? {
                     Look::Taken => {
                         self.client.took_request();

@@ -1,0 +1,195 @@
+//! Server connections on loan to a batch: got, waited for, given back, handed over when the session ends.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::batch::{Batch, Flow};
+use super::entry::Doing;
+use super::run::End;
+use crate::core::clock::Instant;
+use crate::core::error::{Error, Severity, SqlState};
+use crate::pool::reset::{self, Debris};
+use crate::pool::server::Server;
+use crate::pool::wish::Wish;
+use crate::route::{Failure, Outcome};
+use crate::wire::message::TxStatus;
+use crate::wire::{frame, reply};
+
+impl Batch<'_> {
+    /// Gets a server connection and sends ahead what the session needs on it.
+    pub(super) async fn lease(&mut self) -> Result<(), End> {
+        let now = self.begun.unwrap_or_else(Instant::now);
+        match self.aim().await {
+            Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
+            aimed => aimed?,
+        }
+        let mut server = loop {
+            match self.client.pool.try_lease(&self.client.wish, now) {
+                Some(server) => break server,
+                None => match self.wait_for_server(self.client.wish.clone(), now).await {
+                    Err(End::Refused(e)) if e.severity == Severity::Error => {
+                        if !self.client.come_home(Some(Outcome::Failed(Failure::Connect))) {
+                            return self.fail_waiting(&e);
+                        }
+                    }
+                    got => break got?,
+                },
+            }
+        };
+        while self.client.pool.bounds.is_stale(server.returned, now) {
+            // Boxed: rare, and its future is large.
+            server = match Box::pin(reset::run(&mut server, "")).await {
+                Some(_) => break,
+                None => self.wait_for_server(self.client.wish.clone(), Instant::now()).await?,
+            };
+        }
+        if let Some(wish) = self.particular(&server) {
+            drop(server);
+            server = self.wait_for_server(wish, Instant::now()).await?;
+        }
+        if self.adopt(server, now).is_ok() {
+            return Ok(());
+        }
+        let exact = Wish { exact: true, ..self.client.wish.clone() };
+        let own = self.wait_for_server(exact, Instant::now()).await?;
+        self.adopt(own, now).map_err(|_| Self::misfit())
+    }
+
+    /// Waits for something, or for the client to leave.
+    pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, End> {
+        let mut what = pin!(what);
+        self.client.entry.set_doing(Doing::Waiting);
+        let got = poll_fn(|cx| match what.as_mut().poll(cx) {
+            Poll::Ready(got) => Poll::Ready(Ok(got)),
+            Poll::Pending => self.poll_waiting(cx).map(Err),
+        })
+        .await;
+        self.client.entry.set_doing(Doing::Idle);
+        got
+    }
+
+    async fn wait_for_server(&mut self, wish: Wish, now: Instant) -> Result<Box<Server>, End> {
+        let client = &self.client;
+        client.entry.set_doing(Doing::Waiting);
+        let mut reply = client.pool.queue(wish, now);
+        let got = poll_fn(|cx| {
+            if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
+                return Poll::Ready(Ok(got));
+            }
+            self.poll_waiting(cx).map(Err)
+        })
+        .await;
+        let client = &self.client;
+        client.entry.set_doing(Doing::Idle);
+        let waited = now.elapsed();
+        client.pool.traffic.waits.add(1);
+        client.pool.traffic.wait_time_us.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+        client.pool.traffic.wait_latency.record(waited);
+        match got? {
+            Ok(Ok(server)) => Ok(server),
+            Ok(Err(e)) => Err(End::from(e)),
+            Err(_) => Err(End::from(Error::internal("pool closed"))),
+        }
+    }
+
+    /// The statement that waited for a server fails, and the session goes on: as far as a server would skip.
+    pub(super) fn fail_waiting(&mut self, e: &Error) -> Result<(), End> {
+        self.client.entry.set_answered(Instant::now(), true);
+        let late = Self::late();
+        let e = if self.client.entry.take_timed_out() { &late } else { e };
+        let Flow { up, down, expected } = &mut *self.flow;
+        reply::error(down.insert(), e);
+        self.begun = None;
+        match frame::client(up.window(), self.client.max_message)? {
+            Some(header) if matches!(header.kind, b'Q' | b'F') => {
+                up.omit_frame(header.len);
+                down.insert().extend_from_slice(reply::READY_IDLE);
+            }
+            _ => expected.skip(true),
+        }
+        Ok(())
+    }
+
+    /// What a statement is told that took too long.
+    pub fn late() -> Error {
+        Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to query timeout")
+            .detail("The bound is the configuration's query_timeout.")
+    }
+
+    /// While waiting: goes on reading as far as there is room, to notice when the client leaves.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        while self.flow.up.has_room() {
+            match self.flow.up.poll_read(cx, &mut self.client.stream) {
+                Poll::Ready(Ok(n)) if n > 0 => self.counted.0 += n as u64,
+                Poll::Ready(_) => return Poll::Ready(End::ClientLost),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ends the loan if the transaction is over, nothing is under way, and nothing pins it (invariant 3).
+    pub(super) fn release(&mut self) {
+        let client = &mut *self.client;
+        let Flow { up, down, expected } = &*self.flow;
+        let done = client.status == TxStatus::Idle
+            && expected.is_empty()
+            && up.pending() == 0
+            && up.streaming() == 0
+            && down.streaming() == 0
+            && down.window().is_empty();
+        if !done || client.doubts.is_some() && self.inquire() {
+            return;
+        }
+        let client = &mut *self.client;
+        if client.blurred && client.doubts.is_none() {
+            (client.blurred, client.reading) = (false, None);
+        }
+        if !client.pins.is_empty() {
+            return;
+        }
+        let Some(mut server) = client.lease.take() else { return };
+        client.entry.set_link(None);
+        server.held_for = if client.wish.sticky { client.entry.id } else { 0 };
+        if server.link.cancelling() || server.link.poisoned() {
+            reset::fence(server);
+        } else {
+            client.pool.give_back(server, self.begun.take().unwrap_or_else(Instant::now));
+        }
+        if client.course.is_some() {
+            client.come_home(None);
+        }
+    }
+
+    /// The session ends in the middle of something: whatever the server connection needs to be of use again is
+    /// handed over with it; where it is in the middle of a message of ours, nothing can help it.
+    pub(super) fn hand_over(&mut self, end: &End) {
+        let Some(server) = self.client.lease.take() else { return };
+        self.client.entry.set_link(None);
+        let up = &self.flow.up;
+        if self.server_said_goodbye || matches!(end, End::ServerLost(_)) {
+            return;
+        }
+        if up.pending() > 0 || up.streaming() > 0 {
+            // Its statement would otherwise run on until it has something to tell us.
+            tokio::spawn(crate::pool::cancel::deliver(server.link.begin_cancel()));
+            return;
+        }
+        let debris = self.debris();
+        self.client.abandon(server, debris);
+    }
+
+    /// What the server connection owes.
+    pub(super) fn debris(&mut self) -> Debris {
+        let Flow { down, expected, .. } = &mut *self.flow;
+        Debris {
+            unread: down.take_unread(),
+            skip: down.streaming(),
+            owed: expected.ready_owed(),
+            sync: expected.needs_sync(),
+            copy_in: expected.is_copying_in(),
+            ..Debris::default()
+        }
+    }
+}
