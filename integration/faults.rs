@@ -429,7 +429,7 @@ fn late_cancels_hit_nobody_else() {
             scope.spawn(|| {
                 let mut raw = proxy.raw(&db);
                 while !over.load(SeqCst) {
-                    let frames = raw.query("SELECT 'unharmed' FROM pg_sleep(0.02)");
+                    let frames = raw.query("SELECT 'unharmed' FROM pg_sleep(0.02) FOR UPDATE");
                     harmed.fetch_add(usize::from(kinds(&frames) != "TDCZ"), SeqCst);
                     innocent.fetch_add(1, SeqCst);
                 }
@@ -442,7 +442,7 @@ fn late_cancels_hit_nobody_else() {
             let mut raw = proxy.raw(db);
             for _ in 0..8 {
                 // The statement is over before its cancel arrives.
-                raw.send(query("SELECT pg_sleep(0.1)"));
+                raw.send(query("SELECT pg_sleep(0.1) FOR UPDATE"));
                 thread::sleep(Duration::from_millis(50));
                 let (key, port) = (raw.key.clone(), proxy.port);
                 thread::spawn(move || raw::cancel(port, &key));

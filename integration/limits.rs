@@ -39,7 +39,7 @@ fn a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on() {
     let mut holder = proxy.raw(&db);
     holder.send(query("BEGIN"));
     holder.until_ready(1);
-    raw.send(query("SELECT 2"));
+    raw.send(query("SELECT 2 FOR UPDATE"));
     let frames = raw.until_ready(1);
     assert_eq!(frames[0].field(b'M'), "canceling statement due to query timeout");
     holder.send(query("COMMIT"));

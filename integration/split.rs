@@ -123,3 +123,71 @@ async fn reads_go_to_replicas_and_see_what_was_written() {
     assert_eq!(value(&client, "SELECT n FROM t WHERE id = 1").await, "7");
     assert!(rows(&client, "SELECT 1 FROM t").await.len() == 2);
 }
+
+/// What a replica refuses is asked of the primary, without the client's knowledge.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_refuses_the_primary_answers() {
+    let bed = bed("consistency = \"eventual\"").await;
+    // A function that says of itself that it reads, and writes.
+    let owner = bed.client().await;
+    owner
+        .batch_execute(
+            "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
+             'BEGIN PERFORM write(); RETURN 1; END';
+             CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'",
+        )
+        .await
+        .expect("made");
+    bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+    let said = || async { explained(&owner, "SELECT lies()").await };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !said().await.contains("Class: read") {
+        assert!(Instant::now() < deadline, "{}", said().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for n in 1..4 {
+        assert_eq!(value(&owner, "SELECT lies()").await, "1");
+        let row = owner.query_one("SELECT lies() + $1", &[&1i32]).await.expect("a row");
+        assert_eq!(row.get::<_, i32>(0), 2);
+        let seen: String = value(&owner, "SELECT n FROM u FOR UPDATE").await;
+        assert_eq!(seen, (2 * n).to_string(), "it wrote, once each time");
+    }
+    // A transaction that only the primary has.
+    owner.batch_execute("SET default_transaction_isolation = 'serializable'").await.expect("set");
+    assert_eq!(port(&owner).await, bed.servers.primary().port);
+    owner.batch_execute("RESET default_transaction_isolation").await.expect("reset");
+    owner
+        .batch_execute("SELECT set_config('default_transaction_isolation', 'serializable', false)")
+        .await
+        .expect("set");
+    assert_eq!(port(&owner).await, bed.servers.primary().port);
+}
+
+/// Replicas that are gone are not noticed by who reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_go_on_when_a_replica_goes() {
+    let bed = bed("").await;
+    let client = bed.client().await;
+    let statement = client.prepare("SELECT n FROM t WHERE id = $1").await.expect("prepared");
+    let reading = tokio::spawn(async move {
+        let begun = Instant::now();
+        let mut count = 0;
+        while begun.elapsed() < Duration::from_secs(4) {
+            assert_eq!(client.query_one(&statement, &[&1i32]).await.expect("a row").get::<_, i32>(0), 0);
+            assert_eq!(value(&client, "SELECT n FROM u").await, "0");
+            count += 1;
+        }
+        count
+    });
+    for replica in bed.servers.replicas() {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        replica.kill().unwrap_or_else(|e| panic!("{e}"));
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    bed.servers.replicas()[0].start().unwrap_or_else(|e| panic!("{e}"));
+    assert!(reading.await.expect("no read failed") > 100);
+}
+
+async fn explained(client: &tokio_postgres::Client, sql: &str) -> String {
+    rows(client, &format!("EXPLAIN (ROUTE) {sql}")).await.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}

@@ -13,8 +13,13 @@ pub const SAMPLE_EVENTS: u64 = 1000;
 
 /// A primary without replicas. Tests that stop or reconfigure servers start a cluster of their own.
 pub fn cluster() -> &'static Cluster {
-    static SHARED: LazyLock<Cluster> = LazyLock::new(|| start(0));
+    static SHARED: LazyLock<Cluster> = LazyLock::new(|| start(if is_split() { 2 } else { 0 }));
     &SHARED
+}
+
+/// Whether all tests run with their databases on a cluster (`TURNPIKE_TEST_SPLIT=1`): none may tell the difference.
+pub fn is_split() -> bool {
+    std::env::var_os("TURNPIKE_TEST_SPLIT").is_some()
 }
 
 /// A primary with two replicas, shared in the same way.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use turnpike::app::cluster::{Server, free_port};
 
 use super::Db;
+use super::db::is_split;
 use super::raw::{Fake, Raw};
 
 /// How long the binary may take to listen or to end.
@@ -238,6 +239,17 @@ fn config(db: &Db, options: &ProxyOptions, port: u16, http_port: u16) -> String 
         db = db.name,
     );
     let cluster = db.cluster();
+    if is_split() && std::ptr::eq(cluster, super::cluster()) {
+        toml = toml.replace("backend = \"primary\"\n", "cluster = \"split\"\n");
+        // Probes are not to be counted among the test's own connections.
+        let _ = write!(
+            toml,
+            "[[user]]\nname = \"postgres\"\npassword = \"{}\"\n\
+             [[cluster]]\nname = \"split\"\nuser = \"postgres\"\n\
+             backends = [\"primary\", \"replica1\", \"replica2\"]\n",
+            cluster.password()
+        );
+    }
     add_backend(&mut toml, cluster.primary());
     cluster.replicas().iter().for_each(|replica| add_backend(&mut toml, replica));
     toml

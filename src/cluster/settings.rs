@@ -55,10 +55,19 @@ fn logins(config: &Config, cluster: &config::Cluster) -> Vec<Login> {
 }
 
 impl Cluster {
+    /// Whether there is nobody to look at its servers as: then nothing is ever known of them.
+    pub fn is_blind(&self) -> bool {
+        self.settings.load().logins.is_empty()
+    }
+
     /// Puts a new configuration into use. Members that stay keep what is known of them.
     pub(super) fn change(&self, config: &Config, pools: &Pools) {
         let Some(cluster) = config.cluster(&self.name) else { return };
         self.settings.store(Arc::new(settings(config, cluster)));
+        if self.is_blind() {
+            let hint = "without a [[user]] with a password all statements go to the first backend";
+            tracing::warn!(cluster = self.name, "nobody can look at the servers: {hint}");
+        }
         let (before, now) = (self.members(), Instant::now());
         let members: Vec<Arc<Member>> = cluster
             .members(config)

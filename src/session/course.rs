@@ -291,7 +291,9 @@ impl Batch<'_> {
     fn aim_at_primary(&mut self) -> Aim {
         let client = &mut *self.client;
         let Some(course) = &mut client.course else { return Aim::Here };
-        let Some(primary) = course.cluster.primary() else { return Aim::Primary };
+        let Some(primary) = course.cluster.primary() else {
+            return if course.cluster.is_blind() { Aim::Here } else { Aim::Primary };
+        };
         if !Arc::ptr_eq(&primary.target, &course.home.target)
             && let Some(pool) = client.shared.pools.sibling(&course.config, &course.home, &primary.target)
         {
