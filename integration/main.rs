@@ -9,6 +9,7 @@ mod admin;
 mod auth;
 mod catalog;
 mod cluster;
+mod consistency;
 mod demo;
 mod drivers;
 mod faults;

@@ -8,14 +8,14 @@ use turnpike::app::cluster::{Cluster as Servers, ClusterOptions};
 use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
 
 /// Servers of this test's own: replay may be paused on them.
-struct Bed {
-    servers: &'static Servers,
+pub struct Bed {
+    pub servers: &'static Servers,
     db: Db,
     proxy: Proxy,
 }
 
 /// A primary with two replicas behind a proxy that knows them as one; `lines` of the `[[cluster]]`.
-async fn bed(lines: &str) -> Bed {
+pub async fn bed(lines: &str) -> Bed {
     let options = ClusterOptions { replicas: 2, ..Default::default() };
     // Databases of tests live as long as the process.
     let servers: &Servers = Box::leak(Box::new(Servers::start(options).unwrap_or_else(|e| panic!("{e}"))));
@@ -42,7 +42,7 @@ impl Bed {
         self.servers.replicas().iter().map(|s| s.port).collect()
     }
 
-    async fn client(&self) -> tokio_postgres::Client {
+    pub async fn client(&self) -> tokio_postgres::Client {
         pg(&self.proxy.url(&self.db)).await
     }
 
@@ -65,7 +65,7 @@ impl Bed {
         }
     }
 
-    fn replay(&self, goes_on: bool) {
+    pub fn replay(&self, goes_on: bool) {
         for replica in self.servers.replicas() {
             let word = if goes_on { "resume" } else { "pause" };
             replica
