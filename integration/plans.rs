@@ -283,3 +283,75 @@ async fn two_roles_and_two_paths_are_two_meanings() {
     assert!(class(&client, "SELECT a FROM v").await.1.contains("what v is is not known"));
     assert_eq!(class(&client, "SELECT a FROM x.v").await.0, "read");
 }
+
+/// A SELECT of about as many kilobytes that takes long to understand: every `n` has a shape of its own.
+fn large(n: usize, kilobytes: usize) -> String {
+    let columns = (0..kilobytes * 1024 / 40).map(|i| format!("(lower(upper(region)) = 'x') AS c{n}_{i}"));
+    format!("SELECT {} FROM orders", columns.collect::<Vec<_>>().join(", "))
+}
+
+#[tokio::test]
+async fn large_texts_are_planned_aside() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let texts: Vec<String> = (0..4).map(|n| large(n, 20)).collect();
+    assert!(texts[0].len() > 8 * 1024 && texts[0].len() < 30 * 1024, "{}", texts[0].len());
+    // In every form, again, and after what it means has changed.
+    client.batch_execute(&texts[0]).await.expect("simple");
+    let prepared = client.prepare(&texts[1]).await.expect("prepared");
+    let mut raw = proxy.raw(&db);
+    for round in 0..3 {
+        assert_eq!(client.simple_query(&texts[0]).await.expect("simple").len(), 3);
+        assert_eq!(client.query(&prepared, &[]).await.expect("named").len(), 1);
+        raw.send([parse("", &texts[2]), bind("", "", &[]), execute("", 0), sync()].concat());
+        let kinds: String = raw.until_ready(1).iter().map(|f| f.kind as char).collect();
+        assert_eq!(kinds, "12DCZ");
+        raw.send([bind("", "", &[]), execute("", 0), sync()].concat());
+        raw.until_ready(1);
+        let said = explain(&client, &format!("EXPLAIN (ROUTE) {}", texts[3])).await;
+        assert!(said.contains("Table: orders, read"), "{said}");
+        client.batch_execute(&format!("CREATE TABLE another{round} (x int)")).await.expect("made");
+        // Bound only after that.
+        raw.send([bind("", "", &[]), execute("", 0), sync()].concat());
+        let kinds: String = raw.until_ready(1).iter().map(|f| f.kind as char).collect();
+        assert_eq!(kinds, "2DCZ");
+    }
+    // An error is an error, and what comes behind one that waits keeps its place.
+    raw.send(
+        [query(&large(9, 20).replace("FROM orders", "FROM nowhere")), query(&texts[0]), query("SELECT 1")]
+            .concat(),
+    );
+    let kinds: String = raw.until_ready(3).iter().map(|f| f.kind as char).collect();
+    assert_eq!(kinds, "EZTDCZTDCZ");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_plan_of_a_large_text() {
+    let db = Db::new();
+    db.psql("CREATE TABLE orders (id int, region text)");
+    db.psql(&format!("GRANT ALL ON orders TO {}", db.user));
+    let options = ProxyOptions { general: "workers = 1".into(), ..Default::default() };
+    let proxy = Proxy::start(&db, options);
+    let (client, other) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    other.batch_execute("SELECT 1").await.expect("warm");
+    let busy = tokio::spawn(async move {
+        for n in 0..4 {
+            client.batch_execute(&large(n, 20)).await.expect("a large one");
+        }
+    });
+    let mut longest = std::time::Duration::ZERO;
+    while !busy.is_finished() {
+        let began = std::time::Instant::now();
+        other.batch_execute("SELECT 1").await.expect("a small one");
+        longest = longest.max(began.elapsed());
+    }
+    busy.await.expect("no panic");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let plans = admin.simple_query("SHOW PLANS").await.expect("plans");
+    let built = plans.iter().filter_map(|m| match m {
+        SimpleQueryMessage::Row(row) => row.get("build_us").and_then(|us| us.parse::<u64>().ok()),
+        _ => None,
+    });
+    let built = std::time::Duration::from_micros(built.max().unwrap_or_default());
+    assert!(longest < built, "someone waited {longest:?} while a plan was made in {built:?}");
+}

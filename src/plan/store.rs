@@ -143,6 +143,41 @@ impl Store {
         })
     }
 
+    /// The plan of `text`, where there is one.
+    pub fn find(&self, text: &[u8], conforming: bool, scope: Scope) -> Option<Held> {
+        LOCAL.with_borrow_mut(|local| {
+            local.shape.read(text, conforming);
+            let hash = self.hash(&local.shape, scope);
+            let at_hand = local.plans.get(&hash).filter(|_| local.store == self.id.load(Relaxed));
+            let plan = at_hand.cloned().or_else(|| self.plans.get(&hash));
+            plan.filter(|plan| *plan.normal == *local.shape.normal && plan.generation == scope.generation)
+        })
+    }
+
+    /// As [`Store::plan`], on a thread that is no worker's: nothing is kept at hand there.
+    pub fn plan_aside(
+        &self,
+        text: &[u8],
+        conforming: bool,
+        scope: Scope,
+        build: impl FnOnce(&Shape) -> Plan,
+    ) -> Held {
+        let mut shape = Shape::default();
+        shape.read(text, conforming);
+        let hash = self.hash(&shape, scope);
+        let fits = |plan: &Held| *plan.normal == *shape.normal && plan.generation == scope.generation;
+        self.plans.get(&hash).filter(fits).unwrap_or_else(|| {
+            self.built.add(1);
+            let plan = Arc::new(build(&shape));
+            self.plans.insert(hash, plan.clone());
+            plan
+        })
+    }
+
+    fn hash(&self, shape: &Shape, scope: Scope) -> u128 {
+        fingerprint::hash(&shape.normal, (self.key.0 ^ scope.place, self.key.1 ^ scope.generation))
+    }
+
     /// Every plan that is kept.
     pub fn all(&self) -> Vec<Held> {
         self.plans.iter().map(|(_, plan)| plan).collect()

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::entry::Doing;
 use super::expect::Expected;
 use super::explained::Running;
@@ -68,6 +69,10 @@ pub struct Batch<'a> {
     pub params: Option<Vec<u8>>,
     /// The request at hand has been made to wait for the catalog.
     pub waited: bool,
+    /// A plan that is made before the request at hand is taken.
+    pub ahead: Option<Box<Ahead>>,
+    /// The plan of the request at hand, where it has been looked for before.
+    pub found: Option<Held>,
     /// What is run for EXPLAIN (ROUTE, ANALYZE).
     pub running: Option<Box<Running>>,
     /// The plan of what was bound last, to the unnamed portal.
@@ -94,6 +99,8 @@ pub enum Next {
     Subscribe(Channel),
     /// That the catalog has been read.
     Catalog,
+    /// That a plan has been made.
+    Plan,
 }
 
 impl<'a> Batch<'a> {
@@ -113,6 +120,8 @@ impl<'a> Batch<'a> {
             held: false,
             checking: false,
             waited: false,
+            ahead: None,
+            found: None,
             running: None,
             bound: None,
             done: None,
@@ -165,6 +174,10 @@ impl<'a> Batch<'a> {
             })
             .await?;
             while self.work().await? {}
+            if self.long_text.is_some() {
+                // Its words are looked at, which takes longer than moving it: others have a turn in between.
+                tokio::task::yield_now().await;
+            }
             if self.at_rest() {
                 return Ok(());
             }
@@ -181,6 +194,7 @@ impl<'a> Batch<'a> {
                 // Boxed: rare.
                 Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
                 Next::Catalog => self.await_catalog().await,
+                Next::Plan => self.await_plan().await,
             }
         }
         let before = self.flow.expected.len();

@@ -23,7 +23,7 @@ pub(super) enum Resolved {
     Renamed(Box<[u8]>),
     /// Nothing, and for this reason.
     Lost(Error),
-    /// That depends on an answer of the server's.
+    /// That depends on an answer of the server's, or on a plan that is to be made.
     Later,
 }
 
@@ -44,13 +44,19 @@ impl Batch<'_> {
     }
 
     /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
-    pub(super) fn ensure_unnamed(&mut self) -> Result<(), End> {
+    /// False where its plan has to be waited for.
+    pub(super) fn ensure_unnamed(&mut self) -> Result<bool, End> {
         let client = self.client.entry.id;
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
-            self.bound = match &mine.plan {
-                Some(plan) if self.client.is_current(plan) => Some(plan.clone()),
-                _ => mine.body.as_ref().and_then(|body| self.client.plan_of(body)),
+            let text = mine.body.as_deref().and_then(cstr).map(|(text, _)| text);
+            self.bound = match (&mine.plan, text) {
+                (Some(plan), _) if self.client.is_current(plan) => Some(plan.clone()),
+                (_, Some(text)) => match self.replan(text) {
+                    Some(plan) => Some(plan),
+                    None => return Ok(false),
+                },
+                (_, None) => None,
             };
             self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
         }
@@ -58,7 +64,7 @@ impl Batch<'_> {
         match mine {
             Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
             Some(mine) => {
-                let Some(body) = &mine.body else { return Ok(()) };
+                let Some(body) = &mine.body else { return Ok(true) };
                 reply::parse(self.flow.up.insert(), b"", body);
                 self.client.pool.traffic.server_parses.add(1);
                 self.flow.expected.push(Expect::OurUnnamed);
@@ -71,15 +77,14 @@ impl Batch<'_> {
             }
             None => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
     /// if that differs.
     pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Resolved, End> {
         if name.is_empty() {
-            self.ensure_unnamed()?;
-            return Ok(Resolved::Same);
+            return Ok(if self.ensure_unnamed()? { Resolved::Same } else { Resolved::Later });
         }
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement, plan)) => {
@@ -94,9 +99,10 @@ impl Batch<'_> {
                 self.bound = match plan {
                     Some(plan) if self.client.is_current(&plan) => Some(plan),
                     _ => {
-                        let plan = self.client.plan_of(&statement.body);
-                        self.client.names.replan(name, plan.clone());
-                        plan
+                        let text = cstr(&statement.body).map_or(&b""[..], |(text, _)| text);
+                        let Some(plan) = self.replan(text) else { return Ok(Resolved::Later) };
+                        self.client.names.replan(name, Some(plan.clone()));
+                        Some(plan)
                     }
                 };
                 self.use_statement(statement.pins, &statement.body)?;

@@ -67,15 +67,14 @@ impl Batch<'_> {
         // Nearly every text is told by its first letters.
         let text = text.filter(|text| whole && matches!(text, [b'e' | b'E', b'x' | b'X', ..]))?;
         let text = cstr(text).map_or(text, |(text, _)| text);
-        let inner = text[explain::read(text)?.inner].to_vec();
+        explain::read(text)?;
         if self.asked.is_some() {
             return Some(Next::Io);
         }
         if std::mem::take(&mut self.waited) {
             return None;
         }
-        // Has it read.
-        self.client.plan(&inner);
+        self.client.want_catalog();
         self.waited = self.client.pool.schema.is_awaited();
         self.waited.then_some(Next::Catalog)
     }

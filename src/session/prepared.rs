@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::LARGE;
 use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
@@ -33,7 +34,9 @@ impl Batch<'_> {
         let name = name.to_vec();
         self.may_prepare()?;
         self.client.pool.traffic.client_parses.add(1);
-        let plan = self.client.plan_of(&statement.body);
+        // A large text's is made when it is used.
+        let small = statement.body.len() < LARGE;
+        let plan = if small { self.client.plan_of(&statement.body) } else { None };
         self.client.names.set(&name, Some(Named::Shared(statement, plan)));
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::PARSE_COMPLETE);
@@ -140,9 +143,10 @@ impl Batch<'_> {
     /// Parse of the unnamed statement.
     pub(super) fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
         let before = if kept {
-            let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
+            let Self { client, flow, found, .. } = self;
+            let body = &flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
-            let plan = self.client.plan(text);
+            let plan = client.plan_or(found, text);
             let traces = self.client.traces(&plan, text);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
@@ -183,7 +187,8 @@ impl Batch<'_> {
         statement: Arc<Prepared>,
     ) -> Result<(), End> {
         self.may_prepare()?;
-        let plan = self.client.plan_of(&statement.body);
+        let Self { client, found, .. } = self;
+        let plan = cstr(&statement.body).map(|(text, _)| client.plan_or(found, text));
         let undo = self.client.names.set(name, Some(Named::Shared(statement.clone(), plan)));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {

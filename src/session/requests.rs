@@ -1,6 +1,7 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
+use super::ahead::{HUGE, LARGE};
 use super::batch::{Batch, Flow, Next};
 use super::expect::Expect;
 use super::run::End;
@@ -68,7 +69,17 @@ impl Batch<'_> {
                 self.held = true;
                 return Ok(Next::Io);
             }
-            if !self.take_request(header, whole)? {
+            if header.len > LARGE && self.wants_plan(header, whole) {
+                return Ok(Next::Plan);
+            }
+            let taken = self.take_request(header, whole)?;
+            if header.len > LARGE {
+                self.found = None;
+            }
+            if self.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
+                return Ok(Next::Plan);
+            }
+            if !taken {
                 self.held = true;
                 return Ok(Next::Io);
             }
@@ -205,10 +216,10 @@ impl Batch<'_> {
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
         let mut plan = None;
         if whole {
-            let Self { client, flow, .. } = self;
+            let Self { client, flow, found, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
-            let held = client.plan(text);
+            let held = client.plan_or(found, text);
             if held.explains.is_some() && self.explain(len, &held)? {
                 return Ok(());
             }
@@ -216,7 +227,8 @@ impl Batch<'_> {
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
             let traces = client.traces(&held, text);
-            let traces = traces.and(client.suspect(traces, Some(text)));
+            // What takes long to read is not read again.
+            let traces = traces.and(client.suspect(traces, Some(text).filter(|text| text.len() < HUGE)));
             plan = Some(held);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
