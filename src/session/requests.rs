@@ -56,12 +56,7 @@ impl Batch<'_> {
                 Some(next) => return Ok(next),
                 None => {}
             }
-            if self.begun.is_none() || std::mem::take(&mut self.answered) {
-                let now = Instant::now();
-                self.begun = Some(now);
-                self.client.entry.set_requested(now);
-                self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
-            }
+            self.begin();
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
             }
@@ -83,6 +78,17 @@ impl Batch<'_> {
                 self.held = true;
                 return Ok(Next::Io);
             }
+        }
+    }
+
+    /// Notes when the first request came of those that have not been answered.
+    #[inline]
+    fn begin(&mut self) {
+        if self.begun.is_none() || std::mem::take(&mut self.answered) {
+            let now = Instant::now();
+            self.begun = Some(now);
+            self.client.entry.set_requested(now);
+            self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
         }
     }
 
