@@ -355,3 +355,77 @@ async fn nobody_waits_for_the_plan_of_a_large_text() {
     let built = std::time::Duration::from_micros(built.max().unwrap_or_default());
     assert!(longest < built, "someone waited {longest:?} while a plan was made in {built:?}");
 }
+
+/// A role of its own reads the catalog, whatever the application's role may read.
+#[tokio::test]
+async fn a_catalog_user_knows_what_others_may_not_read() {
+    let db = Db::new();
+    db.psql("CREATE TABLE orders (id int); REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC");
+    db.psql(&format!("GRANT ALL ON orders TO {}", db.user));
+    let reader = db.role("catalog");
+    db.psql(&format!("GRANT SELECT ON pg_catalog.pg_proc TO {reader}"));
+    let sql = "SELECT abs(id) FROM orders";
+    let proxy = Proxy::to(&db);
+    let client = pg(&proxy.url(&db)).await;
+    assert_eq!(class(&client, sql).await.0, "primary");
+    let user = format!("[[user]]\nname = \"{reader}\"\npassword = \"{}\"\n", db.password);
+    for (database, plan) in [
+        ("", format!("catalog_user = \"{reader}\"")),
+        (&*format!("catalog_user = \"{reader}\""), String::new()),
+    ] {
+        let extra = format!("{user}[plan]\n{plan}\n");
+        let options = ProxyOptions { database: database.into(), extra, ..Default::default() };
+        let proxy = Proxy::start(&db, options);
+        let client = pg(&proxy.url(&db)).await;
+        let (class, said) = class(&client, sql).await;
+        assert_eq!(class, "read", "{said}");
+        let admin = pg(&proxy.admin_url(&db)).await;
+        let config = rows(&admin, "SHOW CONFIG").await;
+        assert!(
+            config.iter().any(|r| r[0].ends_with(".catalog_user") && r[1] == reader && r[3] == "yes"),
+            "{config:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_catalog_user_that_is_not_let_in_is_said_once() {
+    let (db, _) = bed();
+    let reader = db.role("catalog");
+    let extra =
+        format!("[[user]]\nname = \"{reader}\"\npassword = \"wrong\"\n[plan]\ncatalog_user = \"{reader}\"\n");
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    let client = pg(&proxy.url(&db)).await;
+    for n in 0..20 {
+        client.batch_execute(&format!("SELECT id AS a{n} FROM orders")).await.expect("it is served");
+    }
+    let (class, said) = class(&client, "SELECT * FROM orders").await;
+    assert!(class == "primary" && said.contains("the catalog is not known"), "{said}");
+    let log = proxy.log();
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("catalog not read")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&reader), "{log}");
+    assert!(!log.contains("wrong"), "{log}");
+}
+
+/// ALTER ROLE gives roles search paths of their own: the catalog says which, whoever has read it.
+#[tokio::test]
+async fn a_role_begins_with_its_own_search_path() {
+    let (db, _) = bed();
+    let other = db.role("other");
+    db.psql(
+        "CREATE SCHEMA x; CREATE SCHEMA y; CREATE VIEW x.v AS SELECT 1 AS a; CREATE SEQUENCE public.q;
+         CREATE VIEW y.v AS SELECT nextval('public.q') AS a; GRANT USAGE ON SCHEMA x, y TO PUBLIC;
+         GRANT SELECT ON x.v, y.v TO PUBLIC",
+    );
+    db.psql(&format!(
+        "ALTER ROLE {} SET search_path = x; ALTER ROLE {other} IN DATABASE {} SET search_path = y",
+        db.user, db.name
+    ));
+    let extra = format!("[[user]]\nname = \"{other}\"\npassword = \"{}\"\n", db.password);
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url_as(&other, &db.password, &db.name)).await);
+    for _ in 0..2 {
+        assert_eq!(class(&a, "SELECT a FROM v").await.0, "read");
+        assert_eq!(class(&b, "SELECT a FROM v").await.0, "primary");
+    }
+}

@@ -10,26 +10,48 @@ use tokio_postgres::NoTls;
 
 use super::connect::{self, Credential};
 use super::pool::Pool;
+use crate::config::User;
 use crate::core::error::{Error, Result, SqlState};
 use crate::wire::stream::Stream;
 
-/// Opens a connection as `pool` does, under this application name. The client works for as long as the task that drives
-/// its connection, which ends with the client.
+/// Who logs in on a backend, and what with.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// User on the backend.
+    pub user: String,
+    /// Its proof.
+    pub credential: Credential,
+}
+
+impl Login {
+    /// A user of the configuration.
+    pub fn of(user: &User) -> Login {
+        Login { user: user.name.clone(), credential: Credential::of(Some(&user.secret)) }
+    }
+}
+
+/// Opens a connection to `pool`'s database under this application name: as `login`, or else as the pool does. The client
+/// works for as long as the task that drives its connection, which ends with the client.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
-pub async fn client(pool: &Pool, application_name: &str) -> Result<tokio_postgres::Client> {
-    let credential: Credential = pool.credential.lock().clone();
+pub async fn client(
+    pool: &Pool,
+    login: Option<Login>,
+    application_name: &str,
+) -> Result<tokio_postgres::Client> {
     let purpose = &pool.purpose;
+    let own = || Login { user: purpose.server_user.clone(), credential: pool.credential.lock().clone() };
+    let Login { user, credential } = login.unwrap_or_else(own);
     let params = [
-        ("user", purpose.server_user.as_str()),
+        ("user", user.as_str()),
         ("database", purpose.dbname.as_str()),
         ("application_name", application_name),
         ("client_encoding", "UTF8"),
     ];
-    let stream = connect::login(&pool.target, &params, &purpose.server_user, &credential).await?;
+    let stream = connect::login(&pool.target, &params, &user, &credential).await?;
     let mut config = tokio_postgres::Config::new();
-    config.user(&purpose.server_user);
+    config.user(&user);
     let failed = |e: tokio_postgres::Error| Error::backend(SqlState::CANNOT_CONNECT, e.to_string());
     let (client, connection) = config.connect_raw(Known::new(stream), NoTls).await.map_err(failed)?;
     // What it has to say about its end, the client's next question says, too.

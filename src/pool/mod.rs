@@ -40,6 +40,7 @@ pub mod wish;
 
 use cap::Cap;
 use connect::{Change, Credential, Target};
+use driver::Login;
 use pool::Pool;
 use purpose::{Common, Purpose};
 use schema::Schema;
@@ -126,6 +127,8 @@ impl Pools {
             if same {
                 pool.set_settings(config.pool_settings(database, user));
                 pool.set_secret(config.user(server_user).map(|u| &u.secret));
+                *pool.cataloguer.lock() = config.catalog_user(database).map(Login::of);
+                pool.schema.try_again();
             } else {
                 pool.renew();
             }
@@ -159,7 +162,8 @@ impl Pools {
         ];
         let place = (target.name().to_string(), purpose.dbname.clone());
         let schema = self.schemas.lock().entry(place).or_default().clone();
-        let common = Common { caps, schema, kick: self.kick.clone() };
+        let cataloguer = config.catalog_user(database).map(Login::of);
+        let common = Common { caps, schema, cataloguer, kick: self.kick.clone() };
         let pool = Pool::new(purpose, target, settings, credential, common);
         if self.is_paused(asked) {
             pool.pause();

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
+use super::driver::Login;
 use super::purpose::{Common, Purpose};
 use super::schema::Schema;
 use super::server::{Activity, Link, Server};
@@ -51,6 +52,8 @@ pub struct Pool {
     pub(super) defaults_wanted: AtomicBool,
     /// What is known of its database's objects.
     pub schema: Arc<Schema>,
+    /// Who reads that, where not the pool's own user.
+    pub cataloguer: Mutex<Option<Login>>,
     known_settings: Mutex<HashSet<Arc<Settings>>>,
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
@@ -140,7 +143,7 @@ impl Pool {
         credential: Credential,
         common: Common,
     ) -> Arc<Pool> {
-        let Common { caps, schema, kick } = common;
+        let Common { caps, schema, cataloguer, kick } = common;
         Arc::new(Pool {
             purpose,
             target,
@@ -155,6 +158,7 @@ impl Pool {
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
             schema,
+            cataloguer: Mutex::new(cataloguer),
             known_settings: Mutex::default(),
             renewed: Notify::new(),
             kick,

@@ -124,6 +124,15 @@ impl Schema {
         tokio::spawn(async move { schema.read(&pool).await });
     }
 
+    /// Whatever kept it from being read may have changed.
+    pub fn try_again(&self) {
+        let mut state = self.state.lock();
+        if state.error.take().is_some() {
+            state.not_before = None;
+            self.wanted.store(true, Release);
+        }
+    }
+
     /// Has it read where that was put off, or is due again. Called by the sweep.
     pub fn look_after(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
         let old = self.catalog.load().as_ref().is_some_and(|c| now.since(c.read_at()) >= AGE);
@@ -150,12 +159,16 @@ impl Schema {
                 self.learn(catalog, generation);
             }
             Err(e) => {
-                tracing::warn!(
-                    database = pool.purpose.dbname,
-                    error = e,
-                    "catalog not read: every statement goes to the primary"
-                );
-                self.state.lock().error = Some(e);
+                let mut state = self.state.lock();
+                // Said once, not whenever it is tried.
+                if state.error.as_ref() != Some(&e) {
+                    tracing::warn!(
+                        database = pool.purpose.dbname,
+                        error = e,
+                        "catalog not read: every statement goes to the primary"
+                    );
+                }
+                state.error = Some(e);
             }
         }
         self.state.lock().not_before = Some(Instant::now() + pause);
@@ -185,7 +198,8 @@ impl Schema {
 }
 
 async fn fetch(pool: &Pool) -> Result<Catalog, String> {
-    let client = driver::client(pool, APPLICATION).await.map_err(|e| e.to_string())?;
+    let login = pool.cataloguer.lock().clone();
+    let client = driver::client(pool, login, APPLICATION).await.map_err(|e| e.to_string())?;
     read::load(&client).await.map_err(|e| e.to_string())
 }
 

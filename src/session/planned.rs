@@ -61,10 +61,14 @@ impl Client {
         let pool = &self.pool;
         let path = self.own("search_path");
         let path = path.or_else(|| pool.default("search_path").map(str::to_string));
-        let role = self.own("role").filter(|role| role != "none").unwrap_or(pool.purpose.server_user.clone());
+        let role = self
+            .own("role")
+            .filter(|role| role != "none")
+            .unwrap_or_else(|| pool.purpose.server_user.clone());
         self.want_catalog();
         let catalog = pool.schema.catalog(view).filter(|_| !alone);
-        let path = path.or_else(|| catalog.as_ref().map(|c| c.settings().search_path.to_string()));
+        let login = &pool.purpose.server_user;
+        let path = path.or_else(|| catalog.as_ref().and_then(|c| c.search_path(login)).map(str::to_string));
         let names = Names { database: pool.purpose.database.clone(), backend: pool.target.name().into() };
         let path = path.filter(|_| !self.blurred);
         Home { names, catalog, path: path.and_then(|path| SearchPath::parse(&path, &role).ok()) }
