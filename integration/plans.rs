@@ -429,3 +429,53 @@ async fn a_role_begins_with_its_own_search_path() {
         assert_eq!(class(&b, "SELECT a FROM v").await.0, "primary");
     }
 }
+
+/// What others have changed, past the proxy, is known when an admin says so.
+#[tokio::test]
+async fn a_catalog_is_refreshed_by_command() {
+    let (db, proxy) = bed();
+    db.psql("CREATE VIEW v AS SELECT 1 AS x; CREATE SEQUENCE s; GRANT SELECT ON v TO PUBLIC");
+    let client = pg(&proxy.url(&db)).await;
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read");
+    db.psql("CREATE OR REPLACE VIEW v AS SELECT nextval('s')::int AS x");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read", "nobody has said so");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    admin.batch_execute(&format!("REFRESH CATALOG {}", db.name)).await.expect("refreshed");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "primary");
+    db.psql("CREATE OR REPLACE VIEW v AS SELECT 1 AS x");
+    admin.execute("refresh catalog", &[]).await.expect("refreshed");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read");
+    let code = async |sql: &str| {
+        let error = admin.batch_execute(sql).await.expect_err("no such thing");
+        error.code().map(|c| c.code().to_string()).unwrap_or_default()
+    };
+    assert_eq!(code("REFRESH CATALOG nowhere").await, "3D000");
+    assert_eq!(code("REFRESH").await, "42601");
+    assert_eq!(code("REFRESH MATERIALIZED VIEW v").await, "42601");
+    assert!(rows(&admin, "SHOW HELP").await.iter().any(|row| row[0] == "REFRESH CATALOG [db]"));
+    // One who may only look may not.
+    let extra = format!("[[user]]\nname = \"looker\"\npassword = \"{}\"\n", db.password);
+    let options = ProxyOptions { extra, ..Default::default() };
+    let proxy =
+        Proxy::edited(&db, &options, |config| config.replace("[admin]", "[admin]\nreaders = [\"looker\"]"));
+    let looker = pg(&proxy.url_as("looker", &db.password, "turnpike")).await;
+    let error = looker.batch_execute("REFRESH CATALOG").await.expect_err("not an admin");
+    assert_eq!(error.code().map(|c| c.code()), Some("42501"));
+}
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_refreshed_says_why() {
+    let (db, _) = bed();
+    let admin_of = async |plan: &str| {
+        let extra = format!("[[user]]\nname = \"nobody\"\npassword = \"wrong\"\n[plan]\n{plan}\n");
+        let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+        pg(&proxy.url(&db)).await.batch_execute("SELECT 1").await.expect("a query");
+        let admin = pg(&proxy.admin_url(&db)).await;
+        let error = admin.batch_execute("REFRESH CATALOG").await.expect_err("it cannot");
+        let error = error.as_db_error().expect("an answer").clone();
+        (error.code().code().to_string(), error.detail().unwrap_or_default().to_string())
+    };
+    let (code, detail) = admin_of("catalog_user = \"nobody\"").await;
+    assert!(code == "08001" && detail.contains(&db.name) && detail.contains("nobody"), "{code}: {detail}");
+    assert_eq!(admin_of("catalog = false").await.0, "55000");
+}
