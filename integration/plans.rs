@@ -479,3 +479,48 @@ async fn a_catalog_that_cannot_be_refreshed_says_why() {
     assert!(code == "08001" && detail.contains(&db.name) && detail.contains("nobody"), "{code}: {detail}");
     assert_eq!(admin_of("catalog = false").await.0, "55000");
 }
+
+/// A table that a query makes is known like one that CREATE TABLE makes: at once to who made it, to others when that has
+/// been committed.
+#[tokio::test]
+async fn tables_that_queries_make_are_known() {
+    let (db, proxy) = bed();
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    for (n, sql) in [
+        "SELECT * INTO made# FROM orders",
+        "WITH x AS (SELECT 1 AS a) SELECT * INTO TABLE made# FROM x",
+        "CREATE TABLE made# AS SELECT 1 AS a",
+        "EXPLAIN ANALYZE CREATE TABLE made# AS SELECT 1 AS a",
+        "CREATE TABLE made# AS EXECUTE s",
+        "DO $$ BEGIN CREATE TABLE made# AS SELECT 1 AS a; END $$",
+        "(SELECT 1 AS a INTO made#)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let make = |suffix: &str| sql.replace('#', &format!("{n}{suffix}"));
+        if sql.contains("EXECUTE s") {
+            a.batch_execute("PREPARE s AS SELECT 1 AS a").await.expect("prepared");
+        } else {
+            a.batch_execute("DEALLOCATE ALL").await.expect("nothing is");
+        }
+        // Both have asked before there is such a table.
+        let ask = |suffix: &str| format!("SELECT * FROM made{n}{suffix}");
+        for client in [&a, &b] {
+            assert_eq!(class(client, &ask("")).await.0, "primary", "{sql}");
+        }
+        a.batch_execute(&make("")).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        for client in [&a, &b] {
+            let (class, said) = class(client, &ask("")).await;
+            assert_eq!(class, "read", "{sql}: {said}");
+        }
+        a.batch_execute(&format!("BEGIN; {}", make("x"))).await.expect("made in a transaction");
+        a.batch_execute(&ask("x")).await.expect("it is there");
+        assert_eq!(class(&b, &ask("x")).await.0, "primary", "{sql}");
+        a.batch_execute("COMMIT").await.expect("committed");
+        for client in [&b, &a] {
+            let (class, said) = class(client, &ask("x")).await;
+            assert_eq!(class, "read", "{sql}: {said}");
+        }
+    }
+}
