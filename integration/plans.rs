@@ -524,3 +524,166 @@ async fn tables_that_queries_make_are_known() {
         }
     }
 }
+
+/// EXPLAIN (ROUTE, ANALYZE) with values that the client binds, as drivers do by themselves.
+#[tokio::test]
+async fn explain_route_analyze_with_parameters() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let lines = |rows: Vec<tokio_postgres::Row>| {
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    // Types that the server finds out.
+    let sql = "EXPLAIN (ROUTE, ANALYZE) INSERT INTO orders (id, region) SELECT $1, $2 FROM pg_sleep(0.05)";
+    let insert = client.prepare(sql).await.expect("prepared");
+    assert_eq!(insert.params().iter().map(|t| t.name()).collect::<Vec<_>>(), ["int4", "text"]);
+    assert_eq!(insert.columns().iter().map(|c| c.name()).collect::<Vec<_>>(), ["QUERY PLAN"]);
+    for id in 2..5 {
+        let said = lines(client.query(&insert, &[&id, &"x"]).await.expect("run"));
+        let backend = said.lines().find_map(|l| l.trim().strip_prefix("Backend: ")).expect("a line");
+        assert!(backend.trim_end_matches(" ms").parse::<f64>().expect("a number") >= 50.0, "{said}");
+        assert!(said.contains("Statement: INSERT") && said.contains("Table: orders, written"), "{said}");
+    }
+    assert_eq!(value(&client, "SELECT count(*) FROM orders WHERE region = 'x'").await, "3");
+    // Types that the client declares, and results without a binary form.
+    let typed = client
+        .query_typed(
+            "EXPLAIN (ROUTE, ANALYZE) SELECT id, '{=r/me}'::text, relacl FROM orders, pg_class WHERE id < $1",
+            &[(&3i64, tokio_postgres::types::Type::INT8)],
+        )
+        .await
+        .expect("typed");
+    let said = lines(typed);
+    assert!(said.contains(" rows, ") && said.contains("Table: pg_class, read"), "{said}");
+    // An error is the statement's, and where it is stays where it is.
+    let error = client.query("EXPLAIN (ROUTE, ANALYZE) SELECT nothing", &[]).await.expect_err("no column");
+    let error = error.as_db_error().expect("the server's").clone();
+    assert_eq!(
+        (error.code().code(), format!("{:?}", error.position())),
+        ("42703", "Some(Original(33))".to_string())
+    );
+    let error =
+        client.query("EXPLAIN (ROUTE, ANALYZE) SELECT 1 / $1::int", &[&0]).await.expect_err("division");
+    assert_eq!(error.code().map(|c| c.code()), Some("22012"));
+    // What is no query is explained, and not run.
+    let said = lines(client.query("EXPLAIN (ROUTE, ANALYZE) TRUNCATE orders", &[]).await.expect("explained"));
+    assert!(said.contains("TRUNCATE") && !said.contains("Backend: "), "{said}");
+    // What it sets is set.
+    let set = "EXPLAIN (ROUTE, ANALYZE) SELECT set_config('a.b', $1, false)";
+    client.query(set, &[&"c"]).await.expect("set");
+    let other = pg(&proxy.url(&db)).await;
+    other.batch_execute("SELECT 1").await.expect("a query");
+    assert_eq!(value(&client, "SELECT current_setting('a.b')").await, "c");
+}
+
+#[tokio::test]
+async fn explain_route_analyze_message_by_message() {
+    let (db, proxy) = bed();
+    let mut raw = proxy.raw(&db);
+    let kinds =
+        |frames: &[crate::harness::raw::Frame]| frames.iter().map(|f| f.kind as char).collect::<String>();
+    let sql = "EXPLAIN (ROUTE, ANALYZE, FORMAT JSON) SELECT * FROM generate_series(1, 10)";
+    // In one batch with others, in order.
+    raw.send(
+        [
+            parse("", "SELECT 'before'"),
+            bind("", "", &[]),
+            execute("", 0),
+            parse("e", sql),
+            describe('S', "e"),
+            bind("p", "e", &[]),
+            describe('P', "p"),
+            execute("p", 0),
+            bind("", "e", &[]),
+            execute("", 0),
+            parse("", "SELECT 'after'"),
+            bind("", "", &[]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "12DC1tT2TDC2DC12DCZ");
+    let columns: Vec<String> = frames.iter().filter(|f| f.kind == b'D').map(|f| f.column()).collect();
+    assert!(columns[0] == "before" && columns[3] == "after", "{columns:?}");
+    assert!(columns[1].contains("\"Rows\": 10") && columns[2].contains("\"Rows\": 10"), "{columns:?}");
+    // A portal of a transaction, executed in a later batch; the unnamed one means something else again afterwards.
+    raw.send([query("BEGIN"), parse("", sql), bind("p", "", &[]), bind("", "", &[]), sync()].concat());
+    raw.until_ready(2);
+    raw.send(
+        [execute("", 0), parse("", "SELECT 'plain'"), bind("", "", &[]), execute("", 0), sync()].concat(),
+    );
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "DC12DCZ");
+    assert_eq!(frames[4].column(), "plain");
+    raw.send([execute("p", 0), query("COMMIT")].concat());
+    let frames = raw.until_ready(1);
+    assert!(frames[0].column().contains("Spent"));
+    // Only as a whole.
+    raw.send([parse("", sql), bind("", "", &[]), execute("", 1), sync()].concat());
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "12EZ");
+    assert_eq!(frames[2].field(b'C'), "0A000");
+    let long = format!("EXPLAIN (ROUTE, ANALYZE) SELECT '{}'", "x".repeat(40_000));
+    for text in [long.clone(), long.replace("xxxx", &"x".repeat(12))] {
+        raw.send([parse("", &text), bind("", "", &[]), execute("", 0), sync()].concat());
+        let frames = raw.until_ready(1);
+        assert_eq!((kinds(&frames), frames[0].field(b'C')), ("EZ".into(), "53400".into()));
+    }
+    // By SQL there is no such statement.
+    raw.send(query("EXECUTE e"));
+    assert_eq!(raw.until_ready(1)[0].field(b'C'), "26000");
+    // On another connection it is prepared again.
+    let mut others: Vec<_> = (0..3).map(|_| proxy.raw(&db)).collect();
+    for other in &mut others {
+        other.send([parse("e", sql), sync()].concat());
+        other.until_ready(1);
+    }
+    for _ in 0..3 {
+        for other in &mut others {
+            other.send([bind("", "e", &[]), execute("", 0), sync()].concat());
+            assert_eq!(kinds(&other.until_ready(1)), "2DCZ");
+        }
+    }
+}
+
+/// What portals run counts, whatever they are called and however their rows are fetched.
+#[tokio::test]
+async fn portals_count_in_plans() {
+    let (db, proxy) = bed();
+    let mut raw = proxy.raw(&db);
+    raw.send(query("BEGIN"));
+    raw.until_ready(1);
+    raw.send(
+        [
+            parse("a", "SELECT 1 AS named FROM generate_series(1, 10)"),
+            parse("", "SELECT 1 AS unnamed FROM generate_series(1, 7)"),
+            bind("one", "a", &[]),
+            bind("", "", &[]),
+            bind("two", "a", &[]),
+            execute("one", 4),
+            execute("", 0),
+            execute("two", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready(1);
+    raw.send([execute("one", 4), sync()].concat());
+    raw.until_ready(1);
+    raw.send([execute("one", 0), sync(), query("COMMIT")].concat());
+    raw.until_ready(2);
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let messages = admin.simple_query("SHOW PLANS").await.expect("plans");
+    let plan = |shape: &str| {
+        let row = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) if row.get("shape").is_some_and(|s| s.contains(shape)) => Some(row),
+            _ => None,
+        });
+        let row = row.unwrap_or_else(|| panic!("no plan of {shape}: {messages:?}"));
+        ["calls", "rows"].map(|name| row.get(name).unwrap_or_default().to_string())
+    };
+    assert_eq!(plan("as named"), ["2", "20"]);
+    assert_eq!(plan("as unnamed"), ["1", "7"]);
+}

@@ -53,13 +53,14 @@ impl Batch<'_> {
                 self.unsettled();
             }
             if matches!(header.kind, b'D' | b'd') {
-                if self.running.is_some() && self.is_explaining() {
-                    self.explained_frame(header.kind, header.len);
+                match self.flow.expected.answer(header.kind) {
+                    Fate::Forward | Fate::Columns(_) => self.flow.down.pass_frame(header.len),
+                    Fate::Swallow => {
+                        self.explained_frame(header);
+                        self.flow.down.omit_frame(header.len);
+                    }
+                    Fate::Violation => return Err(self.violation(header.kind)),
                 }
-                if self.flow.expected.answer(header.kind) == Fate::Violation {
-                    return Err(self.violation(header.kind));
-                }
-                self.pass_or_omit(header);
                 continue;
             }
             if !whole && self.flow.down.can_hold(header.len) {
@@ -74,16 +75,6 @@ impl Batch<'_> {
 
     fn is_inquiry(&mut self) -> bool {
         matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Inquiry)))
-    }
-
-    /// Rows: ours are left out, the client's are passed on, however little of them is here.
-    #[inline]
-    fn pass_or_omit(&mut self, header: Header) {
-        if self.flow.expected.is_ours() {
-            self.flow.down.omit_frame(header.len);
-        } else {
-            self.flow.down.pass_frame(header.len);
-        }
     }
 
     /// Gives the replies that are ours to give, now that all before them have been given.
@@ -120,12 +111,19 @@ impl Batch<'_> {
                 if kind == b'C' && whole && !self.flow.expected.is_ours() {
                     self.count_plan(len);
                     self.command_complete(len);
+                    if let Some(running) = self.flow.expected.take_explained() {
+                        self.explained_answer(*running, len);
+                        return Ok(());
+                    }
                     if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
                         let listen = Listen::clone(listen);
                         self.flow.expected.answer(kind);
                         self.listened(listen, len);
                         return Ok(());
                     }
+                }
+                if kind == b's' {
+                    self.count_suspended();
                 }
                 if matches!(kind, b't' | b'T' | b'n')
                     && let Some(Expect::OurDescribe(_)) = self.flow.expected.front()
@@ -135,6 +133,10 @@ impl Batch<'_> {
                 match self.flow.expected.answer(kind) {
                     Fate::Forward => self.flow.down.pass_frame(len),
                     Fate::Swallow => self.flow.down.omit_frame(len),
+                    Fate::Columns(form) => {
+                        self.flow.down.omit_frame(len);
+                        reply::one_column(self.flow.down.insert(), "QUERY PLAN", form.json, form.format);
+                    }
                     Fate::Violation => return Err(self.violation(kind)),
                 }
                 Ok(())
@@ -179,6 +181,9 @@ impl Batch<'_> {
                 }
                 self.flow.down.pass_frame(len);
                 self.settle_listening();
+                if status == TxStatus::Idle && self.flow.expected.is_empty() {
+                    self.client.names.close_portals();
+                }
                 self.account(Instant::now());
                 Ok(())
             }
@@ -219,6 +224,13 @@ impl Batch<'_> {
             self.client.shared.planner.count_gap(gap);
         }
         self.done = Some(plan.clone());
+    }
+
+    /// A portal has given as many rows as were asked for: its tag will only speak of the last ones.
+    fn count_suspended(&mut self) {
+        if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
+            plan.uses.rows.add(u64::from(*most));
+        }
     }
 
     /// Statements that take away what the session had.

@@ -77,6 +77,8 @@ pub struct Batch<'a> {
     pub running: Option<Box<Running>>,
     /// The plan of what was bound last, to the unnamed portal.
     pub bound: Option<Held>,
+    /// The plan of the prepared statement that the request at hand is about.
+    pub resolved: Option<Held>,
     /// The plan of what has been answered but for ReadyForQuery.
     pub done: Option<Held>,
     /// What the server has been asked about the client's state.
@@ -124,6 +126,7 @@ impl<'a> Batch<'a> {
             found: None,
             running: None,
             bound: None,
+            resolved: None,
             done: None,
             params: None,
             echoed: false,

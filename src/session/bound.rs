@@ -1,6 +1,7 @@
 //! What uses prepared statements: Bind, Describe and Close, by the client's names, of what the server may know under
 //! another name or not at all.
 
+use super::analyzed;
 use super::batch::Batch;
 use super::expect::Expect;
 use super::names::Named;
@@ -50,7 +51,7 @@ impl Batch<'_> {
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
             let text = mine.body.as_deref().and_then(cstr).map(|(text, _)| text);
-            self.bound = match (&mine.plan, text) {
+            self.resolved = match (&mine.plan, text) {
                 (Some(plan), _) if self.client.is_current(plan) => Some(plan.clone()),
                 (_, Some(text)) => match self.replan(text) {
                     Some(plan) => Some(plan),
@@ -65,7 +66,9 @@ impl Batch<'_> {
             Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
             Some(mine) => {
                 let Some(body) = &mine.body else { return Ok(true) };
-                reply::parse(self.flow.up.insert(), b"", body);
+                let explained = mine.pins.contains(Traces::EXPLAINED);
+                let blanked = explained.then(|| analyzed::for_server(body));
+                reply::parse(self.flow.up.insert(), b"", blanked.as_deref().unwrap_or(body));
                 self.client.pool.traffic.server_parses.add(1);
                 self.flow.expected.push(Expect::OurUnnamed);
                 self.own_unnamed(mine.generation)?;
@@ -83,6 +86,7 @@ impl Batch<'_> {
     /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
     /// if that differs.
     pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Resolved, End> {
+        self.resolved = None;
         if name.is_empty() {
             return Ok(if self.ensure_unnamed()? { Resolved::Same } else { Resolved::Later });
         }
@@ -96,7 +100,7 @@ impl Batch<'_> {
                 if self.ensure(&statement)? {
                     return Ok(Resolved::Later);
                 }
-                self.bound = match plan {
+                self.resolved = match plan {
                     Some(plan) if self.client.is_current(&plan) => Some(plan),
                     _ => {
                         let text = cstr(&statement.body).map_or(&b""[..], |(text, _)| text);
@@ -123,6 +127,8 @@ impl Batch<'_> {
         };
         if name.is_empty() && self.unnamed_is_here() {
             // The way of most drivers: nothing to change, nothing to copy.
+            self.resolved = self.client.names.unnamed.as_ref().and_then(|unnamed| unnamed.plan.clone());
+            self.note_portal(len, portal, None);
             self.flow.up.pass_frame(len);
         } else {
             let server_name = match self.resolve(&name)? {
@@ -139,7 +145,10 @@ impl Batch<'_> {
                 let body = self.client.names.body(&name).map(<[u8]>::to_vec);
                 self.bind_listen(&portal, body.as_deref());
             }
-            self.rename(len, b'B', portal + 1, name.len(), server_name);
+            if !self.bind_explained(len, portal, &name, server_name.as_deref()) {
+                self.note_portal(len, portal, None);
+                self.rename(len, b'B', portal + 1, name.len(), server_name);
+            }
         }
         self.client.pool.traffic.binds.add(1);
         self.flow.expected.push(Expect::Bind);
@@ -157,7 +166,7 @@ impl Batch<'_> {
     }
 
     /// The server is made to fail in a request's place, so that all that follows from that does.
-    fn fail_in_place(&mut self, len: usize, reason: Error) {
+    pub(super) fn fail_in_place(&mut self, len: usize, reason: Error) {
         self.flow.up.omit_frame(len);
         reply::bind_nothing(self.flow.up.insert());
         self.flow.expected.push(Expect::Doomed(SqlState::UNKNOWN_STATEMENT, Box::new(reason)));
@@ -168,6 +177,8 @@ impl Batch<'_> {
         if traces.is_empty() {
             return Ok(());
         }
+        let blanked = traces.contains(Traces::EXPLAINED).then(|| analyzed::for_server(body));
+        let body = blanked.as_deref().unwrap_or(body);
         let text = cstr(body).map_or(body, |(text, _)| text);
         let traces = traces.and(self.client.suspect(traces, Some(text)));
         if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
@@ -197,11 +208,13 @@ impl Batch<'_> {
 
     /// Describe.
     pub(super) fn describe(&mut self, len: usize) -> Result<bool, End> {
-        let (b'S', name) = self.target(len)? else {
-            self.flow.expected.push(Expect::DescribePortal);
+        let (kind, name) = self.target(len)?;
+        if kind != b'S' {
+            let explained = self.client.names.portal(&name).and_then(|portal| portal.explained);
+            self.flow.expected.push(explained.map_or(Expect::DescribePortal, Expect::DescribeExplained));
             self.flow.up.pass_frame(len);
             return Ok(true);
-        };
+        }
         let server_name = match self.resolve(&name)? {
             Resolved::Same => None,
             Resolved::Renamed(name) => Some(name),
@@ -212,17 +225,20 @@ impl Batch<'_> {
             Resolved::Later => return Ok(false),
         };
         self.rename(len, b'D', 1, name.len(), server_name);
-        self.flow.expected.push(Expect::DescribeStatement);
+        let explained = self.explained_form(0);
+        self.flow.expected.push(explained.map_or(Expect::DescribeStatement, Expect::DescribeExplained));
         Ok(true)
     }
 
     /// Close.
     pub(super) fn close(&mut self, len: usize) -> Result<(), End> {
-        let (b'S', name) = self.target(len)? else {
+        let (kind, name) = self.target(len)?;
+        if kind != b'S' {
+            self.client.names.close_portal(&name);
             self.flow.expected.push(Expect::Close(None));
             self.flow.up.pass_frame(len);
             return Ok(());
-        };
+        }
         if name.is_empty() {
             let before = self.client.names.unnamed.take();
             // If the server skips this, its unnamed statement stays whose it was; that is not known before.

@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod ahead;
+pub mod analyzed;
 pub mod answers;
 pub mod batch;
 pub mod bound;

@@ -114,6 +114,12 @@ impl Client {
         set.or_else(|| self.pool.welcomes.reports(name))
     }
 
+    /// Whether what it is sent is in UTF-8.
+    pub fn is_utf8(&self) -> bool {
+        self.own("client_encoding")
+            .is_none_or(|encoding| encoding.replace('-', "").eq_ignore_ascii_case("utf8"))
+    }
+
     /// The plan of the body of a Parse.
     pub fn plan_of(&mut self, body: &[u8]) -> Option<Held> {
         cstr(body).map(|(text, _)| self.plan(text))

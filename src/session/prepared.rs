@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ahead::LARGE;
+use super::analyzed;
 use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
@@ -87,6 +88,10 @@ impl Batch<'_> {
         let id = self.client.entry.id;
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement, _)) => {
+                // What is run to be explained has another answer than its own.
+                if statement.pins.contains(Traces::EXPLAINED) {
+                    return Ok(());
+                }
                 let known = self.server()?.own_of(id).insert(name.into(), statement.id);
                 if known != Some(statement.id) {
                     reply::parse(self.flow.up.insert(), name, statement.to_parse());
@@ -136,7 +141,7 @@ impl Batch<'_> {
             self.flow.expected.push(Expect::ParseUnnamed(before));
             return Ok(());
         }
-        let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE);
+        let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE, None);
         self.parse_shared(len, &name, statement)
     }
 
@@ -147,6 +152,9 @@ impl Batch<'_> {
             let body = &flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
             let plan = client.plan_or(found, text);
+            if plan.explains.is_some() {
+                return self.parse_explained(len, plan);
+            }
             let traces = self.client.traces(&plan, text);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
@@ -175,7 +183,13 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let statement = self.client.pool.statements.intern(body, self.client.scope(), || effect::scan(text));
+        let sent = analyzed::wanted(text).then(|| analyzed::for_server(body));
+        let traces = || match sent.as_deref().and_then(cstr) {
+            Some((text, _)) => effect::scan(text).and(Traces::EXPLAINED),
+            None => effect::scan(text),
+        };
+        let statement =
+            self.client.pool.statements.intern(body, self.client.scope(), traces, sent.as_deref());
         self.parse_shared(len, name, statement)
     }
 

@@ -2,6 +2,7 @@
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
 use super::ahead::{HUGE, LARGE};
+use super::analyzed;
 use super::batch::{Batch, Flow, Next};
 use super::expect::Expect;
 use super::run::End;
@@ -192,6 +193,10 @@ impl Batch<'_> {
         match header.kind {
             b'Q' => return self.query(len, whole).map(|()| true),
             b'P' => {
+                if self.is_too_long_to_explain(header, whole) {
+                    self.fail_in_place(len, analyzed::too_long());
+                    return Ok(true);
+                }
                 let stand_in = self.listen_stand_in(header, whole);
                 match stand_in.or_else(|| self.explain_stand_in(header, whole)) {
                     Some(body) => self.parse_stand_in(len, &body)?,
@@ -202,7 +207,7 @@ impl Batch<'_> {
             b'B' => return self.bind(len),
             b'D' => return self.describe(len),
             b'C' => return self.close(len).map(|()| true),
-            b'E' => self.execute(len),
+            b'E' => return self.execute(len).map(|()| true),
             b'F' => self.flow.expected.push(Expect::Query(None)),
             b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
             b'c' | b'f' => self.flow.expected.copy_ended(),
@@ -248,24 +253,34 @@ impl Batch<'_> {
             text.feed(self.body(len));
             self.long_text = Some(text);
         }
-        // A simple Query drops the unnamed statement (protocol, "Extended Query").
+        // A simple Query drops the unnamed statement and portal (protocol, "Extended Query").
         self.client.names.unnamed = None;
+        self.client.names.close_portal(b"");
         self.server()?.unnamed = None;
         self.flow.expected.push(Expect::Query(plan));
         self.flow.up.pass_frame(len);
         Ok(())
     }
 
-    fn execute(&mut self, len: usize) {
-        let plan = self.bound.clone().filter(|_| self.body(len).first() == Some(&0));
+    fn execute(&mut self, len: usize) -> Result<(), End> {
+        let Some((name, rest)) = cstr(self.body(len)) else { return Err(unterminated()) };
+        let most = rest.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
+        let portal = self.client.names.portal(name);
+        if portal.is_some_and(|portal| portal.explained.is_some()) {
+            self.execute_explained(len, most);
+            return Ok(());
+        }
+        let plan = if name.is_empty() { self.bound.clone() } else { portal.and_then(|p| p.plan.clone()) };
         let expect = match &self.client.listening {
-            None => Expect::Execute(plan),
+            None => Expect::Execute(plan, most),
             Some(_) => {
-                let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
-                self.executed(&portal, plan)
+                let name = name.to_vec();
+                self.executed(&name, plan, most)
             }
         };
         self.flow.expected.push(expect);
+        self.flow.up.pass_frame(len);
+        Ok(())
     }
 }
 
