@@ -100,7 +100,7 @@ async fn tables_and_columns() {
     assert_eq!(catalog.database(), db.name);
     let settings = catalog.settings();
     assert!(settings.server_version >= 130_000 && !settings.in_hot_standby);
-    assert_eq!(&*settings.search_path, "\"$user\", public");
+    assert_eq!(settings.search_path.as_deref(), Some("\"$user\", public"));
     assert!(settings.standard_conforming_strings && !settings.default_transaction_read_only);
     assert_eq!(&*settings.server_encoding, "UTF8");
     assert!(catalog.extensions().is_some_and(|all| all.iter().any(|e| &*e.name == "plpgsql")));
@@ -462,7 +462,7 @@ async fn a_hostile_search_path_changes_nothing() {
     let hostile = read::load(&client).await.expect("a catalog");
     assert_eq!(hostile.database(), db.name);
     assert_eq!(hostile.relations().len(), plain.relations().len());
-    assert_eq!(&*hostile.settings().search_path, "\"$user\", public");
+    assert_eq!(hostile.settings().search_path.as_deref(), Some("\"$user\", public"));
     assert_eq!(format!("{:?}", relation(&hostile, "evil.t")), format!("{:?}", relation(&plain, "evil.t")));
     let v = relation(&hostile, "evil.v").view.as_ref().and_then(|v| v.definition.as_deref());
     assert!(v.is_some_and(|d| d.contains("upper(t.name)") && d.contains("FROM evil.t")), "{v:?}");

@@ -283,3 +283,407 @@ async fn two_roles_and_two_paths_are_two_meanings() {
     assert!(class(&client, "SELECT a FROM v").await.1.contains("what v is is not known"));
     assert_eq!(class(&client, "SELECT a FROM x.v").await.0, "read");
 }
+
+/// A SELECT of about as many kilobytes that takes long to understand: every `n` has a shape of its own.
+fn large(n: usize, kilobytes: usize) -> String {
+    let columns = (0..kilobytes * 1024 / 40).map(|i| format!("(lower(upper(region)) = 'x') AS c{n}_{i}"));
+    format!("SELECT {} FROM orders", columns.collect::<Vec<_>>().join(", "))
+}
+
+#[tokio::test]
+async fn large_texts_are_planned_aside() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let texts: Vec<String> = (0..4).map(|n| large(n, 20)).collect();
+    assert!(texts[0].len() > 8 * 1024 && texts[0].len() < 30 * 1024, "{}", texts[0].len());
+    // In every form, again, and after what it means has changed.
+    client.batch_execute(&texts[0]).await.expect("simple");
+    let prepared = client.prepare(&texts[1]).await.expect("prepared");
+    let mut raw = proxy.raw(&db);
+    for round in 0..3 {
+        assert_eq!(client.simple_query(&texts[0]).await.expect("simple").len(), 3);
+        assert_eq!(client.query(&prepared, &[]).await.expect("named").len(), 1);
+        raw.send([parse("", &texts[2]), bind("", "", &[]), execute("", 0), sync()].concat());
+        let kinds: String = raw.until_ready(1).iter().map(|f| f.kind as char).collect();
+        assert_eq!(kinds, "12DCZ");
+        raw.send([bind("", "", &[]), execute("", 0), sync()].concat());
+        raw.until_ready(1);
+        let said = explain(&client, &format!("EXPLAIN (ROUTE) {}", texts[3])).await;
+        assert!(said.contains("Table: orders, read"), "{said}");
+        client.batch_execute(&format!("CREATE TABLE another{round} (x int)")).await.expect("made");
+        // Bound only after that.
+        raw.send([bind("", "", &[]), execute("", 0), sync()].concat());
+        let kinds: String = raw.until_ready(1).iter().map(|f| f.kind as char).collect();
+        assert_eq!(kinds, "2DCZ");
+    }
+    // An error is an error, and what comes behind one that waits keeps its place.
+    raw.send(
+        [query(&large(9, 20).replace("FROM orders", "FROM nowhere")), query(&texts[0]), query("SELECT 1")]
+            .concat(),
+    );
+    let kinds: String = raw.until_ready(3).iter().map(|f| f.kind as char).collect();
+    assert_eq!(kinds, "EZTDCZTDCZ");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_plan_of_a_large_text() {
+    let db = Db::new();
+    db.psql("CREATE TABLE orders (id int, region text)");
+    db.psql(&format!("GRANT ALL ON orders TO {}", db.user));
+    let options = ProxyOptions { general: "workers = 1".into(), ..Default::default() };
+    let proxy = Proxy::start(&db, options);
+    let (client, other) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    other.batch_execute("SELECT 1").await.expect("warm");
+    let busy = tokio::spawn(async move {
+        for n in 0..4 {
+            client.batch_execute(&large(n, 20)).await.expect("a large one");
+        }
+    });
+    let mut longest = std::time::Duration::ZERO;
+    while !busy.is_finished() {
+        let began = std::time::Instant::now();
+        other.batch_execute("SELECT 1").await.expect("a small one");
+        longest = longest.max(began.elapsed());
+    }
+    busy.await.expect("no panic");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let plans = admin.simple_query("SHOW PLANS").await.expect("plans");
+    let built = plans.iter().filter_map(|m| match m {
+        SimpleQueryMessage::Row(row) => row.get("build_us").and_then(|us| us.parse::<u64>().ok()),
+        _ => None,
+    });
+    let built = std::time::Duration::from_micros(built.max().unwrap_or_default());
+    assert!(longest < built, "someone waited {longest:?} while a plan was made in {built:?}");
+}
+
+/// A role of its own reads the catalog, whatever the application's role may read.
+#[tokio::test]
+async fn a_catalog_user_knows_what_others_may_not_read() {
+    let db = Db::new();
+    db.psql("CREATE TABLE orders (id int); REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC");
+    db.psql(&format!("GRANT ALL ON orders TO {}", db.user));
+    let reader = db.role("catalog");
+    db.psql(&format!("GRANT SELECT ON pg_catalog.pg_proc TO {reader}"));
+    let sql = "SELECT abs(id) FROM orders";
+    let proxy = Proxy::to(&db);
+    let client = pg(&proxy.url(&db)).await;
+    assert_eq!(class(&client, sql).await.0, "primary");
+    let user = format!("[[user]]\nname = \"{reader}\"\npassword = \"{}\"\n", db.password);
+    for (database, plan) in [
+        ("", format!("catalog_user = \"{reader}\"")),
+        (&*format!("catalog_user = \"{reader}\""), String::new()),
+    ] {
+        let extra = format!("{user}[plan]\n{plan}\n");
+        let options = ProxyOptions { database: database.into(), extra, ..Default::default() };
+        let proxy = Proxy::start(&db, options);
+        let client = pg(&proxy.url(&db)).await;
+        let (class, said) = class(&client, sql).await;
+        assert_eq!(class, "read", "{said}");
+        let admin = pg(&proxy.admin_url(&db)).await;
+        let config = rows(&admin, "SHOW CONFIG").await;
+        assert!(
+            config.iter().any(|r| r[0].ends_with(".catalog_user") && r[1] == reader && r[3] == "yes"),
+            "{config:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_catalog_user_that_is_not_let_in_is_said_once() {
+    let (db, _) = bed();
+    let reader = db.role("catalog");
+    let extra =
+        format!("[[user]]\nname = \"{reader}\"\npassword = \"wrong\"\n[plan]\ncatalog_user = \"{reader}\"\n");
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    let client = pg(&proxy.url(&db)).await;
+    for n in 0..20 {
+        client.batch_execute(&format!("SELECT id AS a{n} FROM orders")).await.expect("it is served");
+    }
+    let (class, said) = class(&client, "SELECT * FROM orders").await;
+    assert!(class == "primary" && said.contains("the catalog is not known"), "{said}");
+    let log = proxy.log();
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("catalog not read")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&reader), "{log}");
+    assert!(!log.contains("wrong"), "{log}");
+}
+
+/// ALTER ROLE gives roles search paths of their own: the catalog says which, whoever has read it.
+#[tokio::test]
+async fn a_role_begins_with_its_own_search_path() {
+    let (db, _) = bed();
+    let other = db.role("other");
+    db.psql(
+        "CREATE SCHEMA x; CREATE SCHEMA y; CREATE VIEW x.v AS SELECT 1 AS a; CREATE SEQUENCE public.q;
+         CREATE VIEW y.v AS SELECT nextval('public.q') AS a; GRANT USAGE ON SCHEMA x, y TO PUBLIC;
+         GRANT SELECT ON x.v, y.v TO PUBLIC",
+    );
+    db.psql(&format!(
+        "ALTER ROLE {} SET search_path = x; ALTER ROLE {other} IN DATABASE {} SET search_path = y",
+        db.user, db.name
+    ));
+    let extra = format!("[[user]]\nname = \"{other}\"\npassword = \"{}\"\n", db.password);
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url_as(&other, &db.password, &db.name)).await);
+    for _ in 0..2 {
+        assert_eq!(class(&a, "SELECT a FROM v").await.0, "read");
+        assert_eq!(class(&b, "SELECT a FROM v").await.0, "primary");
+    }
+}
+
+/// What others have changed, past the proxy, is known when an admin says so.
+#[tokio::test]
+async fn a_catalog_is_refreshed_by_command() {
+    let (db, proxy) = bed();
+    db.psql("CREATE VIEW v AS SELECT 1 AS x; CREATE SEQUENCE s; GRANT SELECT ON v TO PUBLIC");
+    let client = pg(&proxy.url(&db)).await;
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read");
+    db.psql("CREATE OR REPLACE VIEW v AS SELECT nextval('s')::int AS x");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read", "nobody has said so");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    admin.batch_execute(&format!("REFRESH CATALOG {}", db.name)).await.expect("refreshed");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "primary");
+    db.psql("CREATE OR REPLACE VIEW v AS SELECT 1 AS x");
+    admin.execute("refresh catalog", &[]).await.expect("refreshed");
+    assert_eq!(class(&client, "SELECT * FROM v").await.0, "read");
+    let code = async |sql: &str| {
+        let error = admin.batch_execute(sql).await.expect_err("no such thing");
+        error.code().map(|c| c.code().to_string()).unwrap_or_default()
+    };
+    assert_eq!(code("REFRESH CATALOG nowhere").await, "3D000");
+    assert_eq!(code("REFRESH").await, "42601");
+    assert_eq!(code("REFRESH MATERIALIZED VIEW v").await, "42601");
+    assert!(rows(&admin, "SHOW HELP").await.iter().any(|row| row[0] == "REFRESH CATALOG [db]"));
+    // One who may only look may not.
+    let extra = format!("[[user]]\nname = \"looker\"\npassword = \"{}\"\n", db.password);
+    let options = ProxyOptions { extra, ..Default::default() };
+    let proxy =
+        Proxy::edited(&db, &options, |config| config.replace("[admin]", "[admin]\nreaders = [\"looker\"]"));
+    let looker = pg(&proxy.url_as("looker", &db.password, "turnpike")).await;
+    let error = looker.batch_execute("REFRESH CATALOG").await.expect_err("not an admin");
+    assert_eq!(error.code().map(|c| c.code()), Some("42501"));
+}
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_refreshed_says_why() {
+    let (db, _) = bed();
+    let admin_of = async |plan: &str| {
+        let extra = format!("[[user]]\nname = \"nobody\"\npassword = \"wrong\"\n[plan]\n{plan}\n");
+        let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+        pg(&proxy.url(&db)).await.batch_execute("SELECT 1").await.expect("a query");
+        let admin = pg(&proxy.admin_url(&db)).await;
+        let error = admin.batch_execute("REFRESH CATALOG").await.expect_err("it cannot");
+        let error = error.as_db_error().expect("an answer").clone();
+        (error.code().code().to_string(), error.detail().unwrap_or_default().to_string())
+    };
+    let (code, detail) = admin_of("catalog_user = \"nobody\"").await;
+    assert!(code == "08001" && detail.contains(&db.name) && detail.contains("nobody"), "{code}: {detail}");
+    assert_eq!(admin_of("catalog = false").await.0, "55000");
+}
+
+/// A table that a query makes is known like one that CREATE TABLE makes: at once to who made it, to others when that has
+/// been committed.
+#[tokio::test]
+async fn tables_that_queries_make_are_known() {
+    let (db, proxy) = bed();
+    let (a, b) = (pg(&proxy.url(&db)).await, pg(&proxy.url(&db)).await);
+    for (n, sql) in [
+        "SELECT * INTO made# FROM orders",
+        "WITH x AS (SELECT 1 AS a) SELECT * INTO TABLE made# FROM x",
+        "CREATE TABLE made# AS SELECT 1 AS a",
+        "EXPLAIN ANALYZE CREATE TABLE made# AS SELECT 1 AS a",
+        "CREATE TABLE made# AS EXECUTE s",
+        "DO $$ BEGIN CREATE TABLE made# AS SELECT 1 AS a; END $$",
+        "(SELECT 1 AS a INTO made#)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let make = |suffix: &str| sql.replace('#', &format!("{n}{suffix}"));
+        if sql.contains("EXECUTE s") {
+            a.batch_execute("PREPARE s AS SELECT 1 AS a").await.expect("prepared");
+        } else {
+            a.batch_execute("DEALLOCATE ALL").await.expect("nothing is");
+        }
+        // Both have asked before there is such a table.
+        let ask = |suffix: &str| format!("SELECT * FROM made{n}{suffix}");
+        for client in [&a, &b] {
+            assert_eq!(class(client, &ask("")).await.0, "primary", "{sql}");
+        }
+        a.batch_execute(&make("")).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        for client in [&a, &b] {
+            let (class, said) = class(client, &ask("")).await;
+            assert_eq!(class, "read", "{sql}: {said}");
+        }
+        a.batch_execute(&format!("BEGIN; {}", make("x"))).await.expect("made in a transaction");
+        a.batch_execute(&ask("x")).await.expect("it is there");
+        assert_eq!(class(&b, &ask("x")).await.0, "primary", "{sql}");
+        a.batch_execute("COMMIT").await.expect("committed");
+        for client in [&b, &a] {
+            let (class, said) = class(client, &ask("x")).await;
+            assert_eq!(class, "read", "{sql}: {said}");
+        }
+    }
+}
+
+/// EXPLAIN (ROUTE, ANALYZE) with values that the client binds, as drivers do by themselves.
+#[tokio::test]
+async fn explain_route_analyze_with_parameters() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let lines = |rows: Vec<tokio_postgres::Row>| {
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    // Types that the server finds out.
+    let sql = "EXPLAIN (ROUTE, ANALYZE) INSERT INTO orders (id, region) SELECT $1, $2 FROM pg_sleep(0.05)";
+    let insert = client.prepare(sql).await.expect("prepared");
+    assert_eq!(insert.params().iter().map(|t| t.name()).collect::<Vec<_>>(), ["int4", "text"]);
+    assert_eq!(insert.columns().iter().map(|c| c.name()).collect::<Vec<_>>(), ["QUERY PLAN"]);
+    for id in 2..5 {
+        let said = lines(client.query(&insert, &[&id, &"x"]).await.expect("run"));
+        let backend = said.lines().find_map(|l| l.trim().strip_prefix("Backend: ")).expect("a line");
+        assert!(backend.trim_end_matches(" ms").parse::<f64>().expect("a number") >= 50.0, "{said}");
+        assert!(said.contains("Statement: INSERT") && said.contains("Table: orders, written"), "{said}");
+    }
+    assert_eq!(value(&client, "SELECT count(*) FROM orders WHERE region = 'x'").await, "3");
+    // Types that the client declares, and results without a binary form.
+    let typed = client
+        .query_typed(
+            "EXPLAIN (ROUTE, ANALYZE) SELECT id, '{=r/me}'::text, relacl FROM orders, pg_class WHERE id < $1",
+            &[(&3i64, tokio_postgres::types::Type::INT8)],
+        )
+        .await
+        .expect("typed");
+    let said = lines(typed);
+    assert!(said.contains(" rows, ") && said.contains("Table: pg_class, read"), "{said}");
+    // An error is the statement's, and where it is stays where it is.
+    let error = client.query("EXPLAIN (ROUTE, ANALYZE) SELECT nothing", &[]).await.expect_err("no column");
+    let error = error.as_db_error().expect("the server's").clone();
+    assert_eq!(
+        (error.code().code(), format!("{:?}", error.position())),
+        ("42703", "Some(Original(33))".to_string())
+    );
+    let error =
+        client.query("EXPLAIN (ROUTE, ANALYZE) SELECT 1 / $1::int", &[&0]).await.expect_err("division");
+    assert_eq!(error.code().map(|c| c.code()), Some("22012"));
+    // What is no query is explained, and not run.
+    let said = lines(client.query("EXPLAIN (ROUTE, ANALYZE) TRUNCATE orders", &[]).await.expect("explained"));
+    assert!(said.contains("TRUNCATE") && !said.contains("Backend: "), "{said}");
+    // What it sets is set.
+    let set = "EXPLAIN (ROUTE, ANALYZE) SELECT set_config('a.b', $1, false)";
+    client.query(set, &[&"c"]).await.expect("set");
+    let other = pg(&proxy.url(&db)).await;
+    other.batch_execute("SELECT 1").await.expect("a query");
+    assert_eq!(value(&client, "SELECT current_setting('a.b')").await, "c");
+}
+
+#[tokio::test]
+async fn explain_route_analyze_message_by_message() {
+    let (db, proxy) = bed();
+    let mut raw = proxy.raw(&db);
+    let kinds =
+        |frames: &[crate::harness::raw::Frame]| frames.iter().map(|f| f.kind as char).collect::<String>();
+    let sql = "EXPLAIN (ROUTE, ANALYZE, FORMAT JSON) SELECT * FROM generate_series(1, 10)";
+    // In one batch with others, in order.
+    raw.send(
+        [
+            parse("", "SELECT 'before'"),
+            bind("", "", &[]),
+            execute("", 0),
+            parse("e", sql),
+            describe('S', "e"),
+            bind("p", "e", &[]),
+            describe('P', "p"),
+            execute("p", 0),
+            bind("", "e", &[]),
+            execute("", 0),
+            parse("", "SELECT 'after'"),
+            bind("", "", &[]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "12DC1tT2TDC2DC12DCZ");
+    let columns: Vec<String> = frames.iter().filter(|f| f.kind == b'D').map(|f| f.column()).collect();
+    assert!(columns[0] == "before" && columns[3] == "after", "{columns:?}");
+    assert!(columns[1].contains("\"Rows\": 10") && columns[2].contains("\"Rows\": 10"), "{columns:?}");
+    // A portal of a transaction, executed in a later batch; the unnamed one means something else again afterwards.
+    raw.send([query("BEGIN"), parse("", sql), bind("p", "", &[]), bind("", "", &[]), sync()].concat());
+    raw.until_ready(2);
+    raw.send(
+        [execute("", 0), parse("", "SELECT 'plain'"), bind("", "", &[]), execute("", 0), sync()].concat(),
+    );
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "DC12DCZ");
+    assert_eq!(frames[4].column(), "plain");
+    raw.send([execute("p", 0), query("COMMIT")].concat());
+    let frames = raw.until_ready(1);
+    assert!(frames[0].column().contains("Spent"));
+    // Only as a whole.
+    raw.send([parse("", sql), bind("", "", &[]), execute("", 1), sync()].concat());
+    let frames = raw.until_ready(1);
+    assert_eq!(kinds(&frames), "12EZ");
+    assert_eq!(frames[2].field(b'C'), "0A000");
+    let long = format!("EXPLAIN (ROUTE, ANALYZE) SELECT '{}'", "x".repeat(40_000));
+    for text in [long.clone(), long.replace("xxxx", &"x".repeat(12))] {
+        raw.send([parse("", &text), bind("", "", &[]), execute("", 0), sync()].concat());
+        let frames = raw.until_ready(1);
+        assert_eq!((kinds(&frames), frames[0].field(b'C')), ("EZ".into(), "53400".into()));
+    }
+    // By SQL there is no such statement.
+    raw.send(query("EXECUTE e"));
+    assert_eq!(raw.until_ready(1)[0].field(b'C'), "26000");
+    // On another connection it is prepared again.
+    let mut others: Vec<_> = (0..3).map(|_| proxy.raw(&db)).collect();
+    for other in &mut others {
+        other.send([parse("e", sql), sync()].concat());
+        other.until_ready(1);
+    }
+    for _ in 0..3 {
+        for other in &mut others {
+            other.send([bind("", "e", &[]), execute("", 0), sync()].concat());
+            assert_eq!(kinds(&other.until_ready(1)), "2DCZ");
+        }
+    }
+}
+
+/// What portals run counts, whatever they are called and however their rows are fetched.
+#[tokio::test]
+async fn portals_count_in_plans() {
+    let (db, proxy) = bed();
+    let mut raw = proxy.raw(&db);
+    raw.send(query("BEGIN"));
+    raw.until_ready(1);
+    raw.send(
+        [
+            parse("a", "SELECT 1 AS named FROM generate_series(1, 10)"),
+            parse("", "SELECT 1 AS unnamed FROM generate_series(1, 7)"),
+            bind("one", "a", &[]),
+            bind("", "", &[]),
+            bind("two", "a", &[]),
+            execute("one", 4),
+            execute("", 0),
+            execute("two", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready(1);
+    raw.send([execute("one", 4), sync()].concat());
+    raw.until_ready(1);
+    raw.send([execute("one", 0), sync(), query("COMMIT")].concat());
+    raw.until_ready(2);
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let messages = admin.simple_query("SHOW PLANS").await.expect("plans");
+    let plan = |shape: &str| {
+        let row = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) if row.get("shape").is_some_and(|s| s.contains(shape)) => Some(row),
+            _ => None,
+        });
+        let row = row.unwrap_or_else(|| panic!("no plan of {shape}: {messages:?}"));
+        ["calls", "rows"].map(|name| row.get(name).unwrap_or_default().to_string())
+    };
+    assert_eq!(plan("as named"), ["2", "20"]);
+    assert_eq!(plan("as unnamed"), ["1", "7"]);
+}

@@ -15,6 +15,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("PAUSE [db]", "lend no server connection, and wait until all are back"),
     ("RESUME [db]", "lend again"),
     ("RECONNECT [db]", "replace server connections as they come back"),
+    ("REFRESH CATALOG [db]", "read again what databases contain; answers when that is done"),
     ("WAIT_CLOSE [db]", "wait until those that RECONNECT replaces are closed"),
     ("KILL db", "end all clients of a database, and pause it"),
     ("KILL_CLIENT id", "end one client"),
@@ -55,6 +56,7 @@ pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Resul
             shared.pools.of(known(shared, object)?).iter().for_each(|pool| pool.renew());
             Ok(Answer::Done("RECONNECT"))
         }
+        "REFRESH" => refresh(shared, &words[1..]).await,
         "WAIT_CLOSE" => {
             let pools = shared.pools.of(known(shared, object)?);
             until(|| pools.iter().all(|pool| pool.is_renewed())).await;
@@ -108,6 +110,37 @@ fn reload(shared: &Shared) -> Result<Answer, Error> {
                 .hint("Nothing has changed."))
         }
     }
+}
+
+async fn refresh(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
+    let (what, object) = (words.first(), words.get(1).map(|w| w.trim_matches('"')));
+    if words.len() > 2 || !what.is_some_and(|w| w.eq_ignore_ascii_case("catalog")) {
+        return Err(Error::statement(SqlState::SYNTAX_ERROR, "REFRESH knows only CATALOG and a database")
+            .hint("SHOW HELP lists the commands."));
+    }
+    let pools = shared.pools.of(known(shared, object)?);
+    if !shared.config.load().plan.catalog {
+        return Err(Error::statement(SqlState::WRONG_STATE, "catalogs are not read")
+            .hint("Set plan.catalog in the configuration."));
+    }
+    let mut seen: Vec<Arc<Pool>> = Vec::new();
+    for pool in pools {
+        if !seen.iter().any(|other| Arc::ptr_eq(&other.schema, &pool.schema)) {
+            seen.push(pool);
+        }
+    }
+    // All at once: none of them waits for another.
+    let read = async |pool: &Arc<Pool>| (pool.purpose.database.clone(), pool.schema.refresh(pool).await);
+    let outcomes = futures_util::future::join_all(seen.iter().map(read)).await;
+    let failed =
+        outcomes.into_iter().filter_map(|(name, outcome)| Some(format!("{name}: {}", outcome.err()?)));
+    let failed = failed.collect::<Vec<_>>().join("; ");
+    if failed.is_empty() {
+        return Ok(Answer::Done("REFRESH CATALOG"));
+    }
+    Err(Error::statement(SqlState::CANNOT_CONNECT, "not every catalog could be read")
+        .detail(failed)
+        .hint("Until it can, everything counts as a write there."))
 }
 
 async fn pause(shared: &Shared, database: Option<&str>) -> Result<Answer, Error> {

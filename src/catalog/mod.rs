@@ -146,13 +146,15 @@ pub struct Extension {
 }
 
 /// Settings on which the meaning of statements depends, as a new session has them of the role that read them, with the
-/// same start-up options. Other roles may have others (`ALTER ROLE ... SET`).
+/// same start-up options. Other roles may have others (`ALTER ROLE ... SET`), which are known of the search path.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `server_version_num`, such as 150004.
     pub server_version: u32,
-    /// `search_path`
-    pub search_path: Box<str>,
+    /// `search_path` of roles that have none of their own. `None` where the role that read it has.
+    pub search_path: Option<Box<str>>,
+    /// `search_path` of roles that have one of their own in this database.
+    pub search_paths: Vec<(Oid, Box<str>)>,
     /// `standard_conforming_strings`
     pub standard_conforming_strings: bool,
     /// `server_encoding`
@@ -260,6 +262,17 @@ impl Catalog {
     /// Settings that matter for meaning.
     pub fn settings(&self) -> &Settings {
         &self.contents.settings
+    }
+
+    /// The `search_path` that sessions of a role begin with, where it is known.
+    pub fn search_path(&self, role: &str) -> Option<&str> {
+        let settings = self.settings();
+        let own = match self.role(role) {
+            Some(role) => settings.search_paths.iter().find(|(of, _)| *of == role.oid),
+            None if settings.search_paths.is_empty() => None,
+            None => return None,
+        };
+        own.map(|(_, path)| path).or(settings.search_path.as_ref()).map(|path| &**path)
     }
 
     /// The role of this name.

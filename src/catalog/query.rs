@@ -22,7 +22,17 @@ pub(super) const SETTINGS: &str = "SELECT pg_catalog.current_database(), pg_cata
         WHERE s.name OPERATOR(pg_catalog.=) 'standard_conforming_strings'), \
     pg_catalog.current_setting('server_encoding'), \
     (SELECT s.reset_val FROM pg_catalog.pg_settings s \
-        WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only')";
+        WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only'), \
+    pg_catalog.quote_ident(SESSION_USER::pg_catalog.text)::pg_catalog.regrole::pg_catalog.oid";
+
+/// The search paths of ALTER ROLE and ALTER DATABASE, by role, 0 for all; what is said of this database stands last.
+pub(super) const SEARCH_PATHS: &str = "SELECT s.setrole, pg_catalog.substr(c, 13) \
+    FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c \
+    WHERE pg_catalog.left(c, 12) OPERATOR(pg_catalog.=) 'search_path=' \
+    AND (s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
+        OR s.setdatabase OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d \
+            WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) \
+    ORDER BY s.setrole, s.setdatabase";
 
 /// Roles of the cluster.
 pub(super) const ROLES: &str =
@@ -202,6 +212,7 @@ mod tests {
     fn everything_is_qualified() {
         let all = [
             SETTINGS,
+            SEARCH_PATHS,
             ROLES,
             SCHEMAS,
             USAGE,

@@ -51,6 +51,8 @@ pub struct Settings {
     own: Place,
     /// As whom probes may log in, in order.
     logins: Vec<Login>,
+    /// Database that they log in to.
+    dbname: String,
 }
 
 /// See the module.

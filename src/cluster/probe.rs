@@ -153,7 +153,7 @@ async fn open(cluster: &Cluster, member: &Member, choice: &mut Choice) -> Result
     for n in 0..settings.logins.len() {
         let at = (choice.login + n) % settings.logins.len();
         let Some(login) = settings.logins.get(at) else { continue };
-        match driver::kept(&member.target, login, APPLICATION).await {
+        match driver::kept(&member.target, login, &settings.dbname, APPLICATION).await {
             Ok(kept) => {
                 if choice.login != at || !choice.told {
                     tracing::info!(cluster = name, backend, user = login.user, "probes log in");

@@ -19,20 +19,29 @@ const POSTGRES: &str = "postgres";
 /// What a cluster's section comes to, with what it takes from others.
 pub(super) fn settings(config: &Config, cluster: &config::Cluster) -> Settings {
     let own = Place { zone: config.general.zone.clone(), region: config.general.region.clone() };
-    Settings { logins: logins(config, cluster), config: cluster.clone(), own }
+    let (logins, dbname) = (logins(config, cluster), dbname(config, cluster));
+    Settings { logins, dbname, config: cluster.clone(), own }
+}
+
+/// The databases that are on it.
+fn ours<'c>(config: &'c Config, cluster: &'c config::Cluster) -> impl Iterator<Item = &'c Database> {
+    config.databases.iter().filter(|d| d.cluster.as_ref() == Some(&cluster.name))
+}
+
+/// Where probes log in.
+fn dbname(config: &Config, cluster: &config::Cluster) -> String {
+    let named = |d: &Database| d.dbname.clone().or_else(|| (d.name != "*").then(|| d.name.clone()));
+    let dbname = cluster.dbname.clone().or_else(|| ours(config, cluster).find_map(named));
+    dbname.unwrap_or_else(|| POSTGRES.to_string())
 }
 
 /// As whom probes may log in: who is named, or the users that the cluster's databases log in as, then all others; first
 /// those with a password. Which of them is used is logged.
 fn logins(config: &Config, cluster: &config::Cluster) -> Vec<Login> {
-    let ours = || config.databases.iter().filter(|d| d.cluster.as_ref() == Some(&cluster.name));
-    let named = |d: &Database| d.dbname.clone().or_else(|| (d.name != "*").then(|| d.name.clone()));
-    let dbname = cluster.dbname.clone().or_else(|| ours().find_map(named));
-    let dbname = dbname.unwrap_or_else(|| POSTGRES.to_string());
     let mut names: Vec<&str> = match &cluster.user {
         Some(user) => vec![user],
         None => {
-            let first = ours().filter_map(|d| d.user.as_deref());
+            let first = ours(config, cluster).filter_map(|d| d.user.as_deref());
             first.chain(config.users.iter().map(|u| u.name.as_str())).collect()
         }
     };
@@ -47,7 +56,7 @@ fn logins(config: &Config, cluster: &config::Cluster) -> Vec<Login> {
         let secret =
             config.user(name).map(|u| &u.secret).filter(|s| !matches!(s, Secret::ScramVerifier(_)))?;
         let credential = Credential::of(Some(secret));
-        Some(Login { user: (*name).to_string(), credential, dbname: dbname.clone() })
+        Some(Login { user: (*name).to_string(), credential })
     };
     let mut logins: Vec<Login> = names.iter().filter_map(login).collect();
     logins.sort_by_key(|l| matches!(l.credential, Credential::None));

@@ -90,7 +90,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let admin = admin(&sections.table("admin"), &databases);
     let http = http(&sections.table("http"), &general);
     let log = log(&sections.table("log"));
-    let plan = plan(&sections.table("plan"));
+    let plan = plan(&sections.table("plan"), &users);
     Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, clusters, databases, users })
 }
 
@@ -249,13 +249,14 @@ fn admin(section: &Section<'_>, databases: &[Database]) -> Admin {
     }
 }
 
-fn plan(section: &Section<'_>) -> Plan {
+fn plan(section: &Section<'_>, users: &[super::User]) -> Plan {
     let functions = |key: &str| section.texts(key).unwrap_or_default();
     Plan {
         max_memory: section
             .size("max_memory", 1 << 20..=usize::MAX >> 1)
             .map_or(super::PLAN_MEMORY, |size| size as u64),
         catalog: section.flag("catalog").unwrap_or(true),
+        catalog_user: people::catalog_user(section, users),
         read_functions: functions("read_functions"),
         write_functions: functions("write_functions"),
     }
@@ -418,6 +419,7 @@ fn databases(
             routing: cluster::routing(section, place.cluster.map_or(&cluster::ROUTING, |c| &c.routing)),
             dbname: section.text("dbname"),
             user,
+            catalog_user: people::catalog_user(section, users),
             max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
             max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
             pool: pool(section, defaults),

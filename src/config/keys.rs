@@ -118,6 +118,7 @@ const ADMIN: &[Key] = &[live("database", "turnpike"), live("admins", ""), live("
 const PLAN: &[Key] = &[
     fixed("max_memory", "64MiB"),
     live("catalog", "true"),
+    live("catalog_user", ""),
     live("read_functions", ""),
     live("write_functions", ""),
 ];
@@ -192,6 +193,7 @@ const DATABASE: &[Key] = &[
     live("cluster", ""),
     live("dbname", ""),
     live("user", ""),
+    live("catalog_user", ""),
     live("max_connections", "0"),
     live("max_clients", "0"),
 ];

@@ -126,6 +126,7 @@ impl Default for Plan {
         Plan {
             max_memory: PLAN_MEMORY,
             catalog: true,
+            catalog_user: None,
             read_functions: Vec::new(),
             write_functions: Vec::new(),
         }
@@ -139,6 +140,8 @@ pub struct Plan {
     pub max_memory: u64,
     /// Whether the catalogs of databases are read.
     pub catalog: bool,
+    /// The `[[user]]` that reads them; `None` means the one whose statement first makes one matter.
+    pub catalog_user: Option<String>,
     /// Functions that only read, whatever the catalog says: names, with or without schema.
     pub read_functions: Vec<String>,
     /// Functions that may write, whatever the catalog says.
@@ -351,6 +354,8 @@ pub struct Database {
     pub dbname: Option<String>,
     /// Log in on the backend as this `[[user]]` instead of the client's.
     pub user: Option<String>,
+    /// The `[[user]]` that reads its catalog, before `[plan]`'s.
+    pub catalog_user: Option<String>,
     /// Most server connections for this database over all users; 0 is no bound.
     pub max_connections: u32,
     /// Most clients of this database; 0 is no bound.
@@ -455,6 +460,11 @@ impl Config {
     /// The `[[cluster]]` of that name.
     pub fn cluster(&self, name: &str) -> Option<&Cluster> {
         self.clusters.iter().find(|c| c.name == name)
+    }
+
+    /// The `[[user]]` that reads the catalog of a database, where one is named.
+    pub fn catalog_user(&self, database: &Database) -> Option<&User> {
+        self.user(database.catalog_user.as_ref().or(self.plan.catalog_user.as_ref())?)
     }
 
     /// The `[[user]]` of that name.

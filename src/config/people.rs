@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::check::{own_patience, unique};
+use super::check::{own_patience, unique, unknown};
 use super::raw::{Fault, Section, Source};
 use super::secret::secret;
 use super::words::{HBA_TYPES, METHODS, MODES};
-use super::{Cidr, ClientTls, HbaMethod, HbaRule, HbaType, User};
+use super::{Cidr, ClientTls, HbaMethod, HbaRule, HbaType, Secret, User};
 
 const MANY: u32 = 1_000_000;
 
@@ -26,6 +26,24 @@ fn user(section: &Section<'_>) -> User {
         max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
         patience: own_patience(section),
     }
+}
+
+/// A `[[user]]` that can log in on a backend by itself, whoever its clients are.
+pub(super) fn catalog_user(section: &Section<'_>, users: &[User]) -> Option<String> {
+    let name = section.text("catalog_user")?;
+    match users.iter().find(|user| user.name == name) {
+        None => {
+            let known = users.iter().map(|user| user.name.as_str());
+            section.report("catalog_user", unknown("[[user]]", &name, known));
+        }
+        Some(User { secret: Secret::Password(_) | Secret::Md5(_), .. }) => {}
+        Some(_) => {
+            let fault = Fault::from(format!("[[user]] {name:?} has no password to log in with"));
+            let hint = "set its password_env or password_file; a SCRAM verifier proves nothing to a backend";
+            section.report("catalog_user", fault.hint(hint));
+        }
+    }
+    Some(name)
 }
 
 /// `[[hba]]`. A file without any lets nobody in: who may come is never a default.

@@ -67,6 +67,7 @@ impl Config {
         rows.add("admin", "readers", joined(&self.admin.readers));
         rows.add("plan", "max_memory", show_size(self.plan.max_memory));
         rows.add("plan", "catalog", self.plan.catalog);
+        rows.add("plan", "catalog_user", self.plan.catalog_user.as_deref().unwrap_or(""));
         rows.add("plan", "read_functions", joined(&self.plan.read_functions));
         rows.add("plan", "write_functions", joined(&self.plan.write_functions));
         let query = self.auth.query.as_ref();
@@ -85,6 +86,7 @@ impl Config {
         rows.of(section, "cluster", database.cluster.as_deref().unwrap_or(""));
         rows.of(section, "dbname", database.dbname.as_deref().unwrap_or(""));
         rows.of(section, "user", database.user.as_deref().unwrap_or(""));
+        rows.of(section, "catalog_user", database.catalog_user.as_deref().unwrap_or(""));
         rows.of(section, "max_connections", database.max_connections);
         rows.of(section, "max_clients", database.max_clients);
         show_pool(section, &database.pool, rows);

@@ -33,6 +33,16 @@ const CASES: &[(&str, &str)] = &[
     ("[general]\ncolour = 1", "8:1: general.colour: there is no such key"),
     ("[[pool]]\nsize = 1", "7:1: pool: must be a table, not an array (write [pool])"),
     ("[user]\nname = 'u'", "7:1: user: must be a list of tables, not a table (write [[user]])"),
+    // Who reads catalogs.
+    (
+        "[plan]\ncatalog_user = 'nobod'\n[[user]]\nname = 'nobody'",
+        "8:16: plan.catalog_user: there is no [[user]] \"nobod\" (did you mean \"nobody\"?)",
+    ),
+    (
+        "catalog_user = 'u'\n[[user]]\nname = 'u'",
+        "7:16: database.catalog_user: [[user]] \"u\" has no password to log in with (set its password_env or password_file; a SCRAM verifier proves nothing to a backend)",
+    ),
+    ("catalog_user = 'u'\n[[user]]\nname = 'u'\npassword = 'hunter2'", ""),
     // Types, numbers, units.
     (
         "[pool]\nsize = 'x'\nmin = true",

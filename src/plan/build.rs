@@ -52,7 +52,9 @@ pub fn is_ambiguous(encoding: &str) -> bool {
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
-    let mut statements = facts(text, shape);
+    let explains = explain::wanted(text, shape);
+    // That is answered with another plan, and never sent as it is.
+    let mut statements = if explains.is_some() { Vec::new() } else { facts(text, shape) };
     if under.reading.is_ambiguous && !text.is_ascii() {
         statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
     }
@@ -61,7 +63,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     Plan {
         normal: shape.normal.as_slice().into(),
         fingerprint: fingerprint(&shape.normal),
-        explains: explain::wanted(text, shape),
+        explains,
         home: under.names,
         gap: statements.iter().find_map(|facts| facts.gap),
         statements,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, SearchPath};
 use crate::core::clock::Instant;
@@ -210,11 +211,16 @@ pub struct Reading {
     pub is_ambiguous: bool,
 }
 
+/// Plans that are made at once away from the workers: they are not to take the workers' processors.
+const ASIDE: usize = 2;
+
 /// Makes plans and keeps them.
 #[derive(Debug)]
 pub struct Planner {
     /// What it has made.
     pub store: store::Store,
+    /// Turns at making plans away from the workers.
+    pub aside: Semaphore,
     marks: ArcSwap<class::Marks>,
     /// Statements run that were not understood, by reason in the order of [`Gap::ALL`].
     gaps: [Counter; Gap::ALL.len()],
@@ -228,7 +234,7 @@ impl Planner {
     pub fn new(config: &crate::config::Plan) -> Result<Planner, String> {
         let store = store::Store::new(config.max_memory).map_err(|e| format!("no random key: {e}"))?;
         let marks = ArcSwap::from_pointee(class::Marks::new(config));
-        Ok(Planner { store, marks, gaps: Default::default() })
+        Ok(Planner { store, aside: Semaphore::new(ASIDE), marks, gaps: Default::default() })
     }
 
     /// Puts a new configuration into use.
@@ -254,6 +260,19 @@ impl Planner {
             let (catalog, path) = (home.catalog.as_deref(), home.path.as_ref());
             let known = class::Knowledge { marks: &marks, catalog, path };
             let generation = scope.generation;
+            build::build(text, shape, build::Under { known, generation, reading, names: home.names.clone() })
+        })
+    }
+
+    /// As [`Planner::plan`], on a thread that is no worker's.
+    pub fn plan_aside(&self, text: &[u8], reading: Reading, scope: store::Scope, home: Home) -> Held {
+        self.store.plan_aside(text, reading.conforming, scope, |shape| {
+            let (marks, generation) = (self.marks.load(), scope.generation);
+            let known = class::Knowledge {
+                marks: &marks,
+                catalog: home.catalog.as_deref(),
+                path: home.path.as_ref(),
+            };
             build::build(text, shape, build::Under { known, generation, reading, names: home.names.clone() })
         })
     }

@@ -201,8 +201,7 @@ impl Store {
     }
 
     fn plan_of_shape(&self, local: &mut Local, scope: Scope, build: impl FnOnce(&Shape) -> Plan) -> Held {
-        let key = (self.key.0 ^ scope.place, self.key.1 ^ scope.generation);
-        let hash = fingerprint::hash(&local.shape.normal, key);
+        let hash = self.hash(&local.shape, scope);
         let fits = |plan: &Held| *plan.normal == *local.shape.normal && plan.generation == scope.generation;
         if let Some(plan) = local.plans.get(&hash).filter(|plan| fits(plan)) {
             return plan.clone();
@@ -221,6 +220,41 @@ impl Store {
         }
         local.plans.insert(hash, plan.clone());
         plan
+    }
+
+    /// The plan of `text`, where there is one.
+    pub fn find(&self, text: &[u8], conforming: bool, scope: Scope) -> Option<Held> {
+        LOCAL.with_borrow_mut(|local| {
+            local.begin(self.id.load(Relaxed));
+            local.shape.read(text, conforming);
+            let hash = self.hash(&local.shape, scope);
+            let plan = local.plans.get(&hash).cloned().or_else(|| self.plans.get(&hash));
+            plan.filter(|plan| *plan.normal == *local.shape.normal && plan.generation == scope.generation)
+        })
+    }
+
+    /// As [`Store::plan`], on a thread that is no worker's: nothing is kept at hand there.
+    pub fn plan_aside(
+        &self,
+        text: &[u8],
+        conforming: bool,
+        scope: Scope,
+        build: impl FnOnce(&Shape) -> Plan,
+    ) -> Held {
+        let mut shape = Shape::default();
+        shape.read(text, conforming);
+        let hash = self.hash(&shape, scope);
+        let fits = |plan: &Held| *plan.normal == *shape.normal && plan.generation == scope.generation;
+        self.plans.get(&hash).filter(fits).unwrap_or_else(|| {
+            self.built.add(1);
+            let plan = Arc::new(build(&shape));
+            self.plans.insert(hash, plan.clone());
+            plan
+        })
+    }
+
+    fn hash(&self, shape: &Shape, scope: Scope) -> u128 {
+        fingerprint::hash(&shape.normal, (self.key.0 ^ scope.place, self.key.1 ^ scope.generation))
     }
 
     /// Every plan that is kept.

@@ -11,18 +11,24 @@ use tokio_postgres::NoTls;
 
 use super::connect::{self, Credential, Target};
 use super::pool::Pool;
+use crate::config::User;
 use crate::core::error::{Error, Result, SqlState};
 use crate::wire::stream::Stream;
 
-/// As whom to log in, and where.
+/// Who logs in on a backend, and what with.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// User on the backend.
     pub user: String,
     /// How it proves who it is.
     pub credential: Credential,
-    /// Database on the backend.
-    pub dbname: String,
+}
+
+impl Login {
+    /// A user of the configuration.
+    pub fn of(user: &User) -> Login {
+        Login { user: user.name.clone(), credential: Credential::of(Some(&user.secret)) }
+    }
 }
 
 /// A client and the task that drives its connection, which is cut off when this is dropped: also where the server does
@@ -40,35 +46,40 @@ impl Drop for Kept {
     }
 }
 
-/// Opens a connection as `pool` does, under this application name. The client works for as long as the task that drives
-/// its connection, which ends with the client.
+/// Opens a connection to `pool`'s database under this application name: as `login`, or else as the pool does. The client
+/// works for as long as the task that drives its connection, which ends with the client.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
-pub async fn client(pool: &Pool, application_name: &str) -> Result<tokio_postgres::Client> {
-    let credential: Credential = pool.credential.lock().clone();
-    let (user, dbname) = (pool.purpose.server_user.clone(), pool.purpose.dbname.clone());
-    let login = Login { user, credential, dbname };
+pub async fn client(
+    pool: &Pool,
+    login: Option<Login>,
+    application_name: &str,
+) -> Result<tokio_postgres::Client> {
+    let purpose = &pool.purpose;
+    let own = || Login { user: purpose.server_user.clone(), credential: pool.credential.lock().clone() };
+    let login = login.unwrap_or_else(own);
     // The task goes on by itself.
-    open(&pool.target, &login, application_name).await.map(|(client, _)| client)
+    open(&pool.target, &login, &purpose.dbname, application_name).await.map(|(client, _)| client)
 }
 
 /// Opens a connection to be kept.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
-pub async fn kept(target: &Target, login: &Login, application_name: &str) -> Result<Kept> {
-    open(target, login, application_name).await.map(|(client, task)| Kept { client, task })
+pub async fn kept(target: &Target, login: &Login, dbname: &str, application_name: &str) -> Result<Kept> {
+    open(target, login, dbname, application_name).await.map(|(client, task)| Kept { client, task })
 }
 
 async fn open(
     target: &Target,
     login: &Login,
+    dbname: &str,
     application_name: &str,
 ) -> Result<(tokio_postgres::Client, JoinHandle<()>)> {
     let params = [
         ("user", login.user.as_str()),
-        ("database", login.dbname.as_str()),
+        ("database", dbname),
         ("application_name", application_name),
         ("client_encoding", "UTF8"),
     ];

@@ -42,6 +42,7 @@ pub mod wish;
 
 use cap::Cap;
 use connect::{Change, Credential, Target};
+use driver::Login;
 use pool::Pool;
 use purpose::{Common, Purpose};
 use schema::Schema;
@@ -164,6 +165,8 @@ impl Pools {
             if let Some(database) = config.database(asked).filter(|_| current) {
                 pool.set_settings(config.pool_settings(database, user));
                 pool.set_secret(config.user(&pool.purpose.server_user).map(|u| &u.secret));
+                *pool.cataloguer.lock() = config.catalog_user(database).map(Login::of);
+                pool.schema.try_again();
             }
             current
         });
@@ -233,7 +236,8 @@ impl Pools {
         let whose = database.cluster.as_deref().unwrap_or(target.name());
         let place = (whose.to_string(), purpose.dbname.clone());
         let schema = self.schemas.lock().entry(place).or_default().clone();
-        let common = Common { caps, schema, kick: self.kick.clone() };
+        let cataloguer = config.catalog_user(database).map(Login::of);
+        let common = Common { caps, schema, cataloguer, kick: self.kick.clone() };
         Pool::new(purpose, target, settings, credential, common)
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::bounds::Bounds;
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
+use super::driver::Login;
 use super::purpose::{Common, Purpose};
 use super::schema::Schema;
 use super::server::{Activity, Link, Server};
@@ -54,6 +55,8 @@ pub struct Pool {
     pub(super) defaults_wanted: AtomicBool,
     /// What is known of its database's objects.
     pub schema: Arc<Schema>,
+    /// Who reads that, where not the pool's own user.
+    pub cataloguer: Mutex<Option<Login>>,
     known_settings: Arc<Mutex<HashSet<Arc<Settings>>>>,
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
@@ -149,7 +152,8 @@ impl Pool {
     /// A sibling: the same database and user on another backend of the same cluster. What sessions have prepared and
     /// set is known to both under the same names.
     pub fn beside(&self, target: Arc<Target>, caps: Vec<Arc<Cap>>) -> Arc<Pool> {
-        let common = Common { caps, schema: self.schema.clone(), kick: self.kick.clone() };
+        let (schema, cataloguer) = (self.schema.clone(), self.cataloguer.lock().clone());
+        let common = Common { caps, schema, cataloguer, kick: self.kick.clone() };
         let (settings, credential) = (PoolSettings::clone(&self.settings()), self.credential.lock().clone());
         Arc::new(Pool {
             statements: self.statements.clone(),
@@ -166,7 +170,7 @@ impl Pool {
         credential: Credential,
         common: Common,
     ) -> Pool {
-        let Common { caps, schema, kick } = common;
+        let Common { caps, schema, cataloguer, kick } = common;
         Pool {
             purpose,
             target,
@@ -182,6 +186,7 @@ impl Pool {
             defaults: OnceLock::new(),
             defaults_wanted: AtomicBool::new(false),
             schema,
+            cataloguer: Mutex::new(cataloguer),
             known_settings: Arc::default(),
             renewed: Notify::new(),
             kick,

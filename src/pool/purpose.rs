@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::cap::Cap;
+use super::driver::Login;
 use super::schema::Schema;
 
 /// Who a pool is for, and where its connections go.
@@ -27,6 +28,8 @@ pub struct Common {
     pub caps: Vec<Arc<Cap>>,
     /// What is known of its database's objects.
     pub schema: Arc<Schema>,
+    /// Who reads the catalog, where that is said.
+    pub cataloguer: Option<Login>,
     /// Has all pools looked after at once.
     pub kick: Arc<Notify>,
 }

@@ -25,6 +25,8 @@ const AGE: Duration = Duration::from_secs(60);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Longest that one may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Readings that objects may overtake, where one is asked for by name.
+const ATTEMPTS: usize = 5;
 /// Bits of a view that number catalogs; the rest count changes.
 const VERSION_BITS: u32 = 20;
 const VERSIONS: u64 = (1 << VERSION_BITS) - 1;
@@ -120,8 +122,49 @@ impl Schema {
         if soon || self.reading.swap(true, AcqRel) {
             return;
         }
+        self.begin(pool);
+    }
+
+    /// Reads it, whoever waits for that or no longer does.
+    fn begin(self: &Arc<Self>, pool: &Arc<Pool>) {
         let (schema, pool) = (self.clone(), pool.clone());
         tokio::spawn(async move { schema.read(&pool).await });
+    }
+
+    /// Whatever kept it from being read may have changed.
+    pub fn try_again(&self) {
+        let mut state = self.state.lock();
+        if state.error.take().is_some() {
+            state.not_before = None;
+            self.wanted.store(true, Release);
+        }
+    }
+
+    /// Has it read anew whatever is known, and waits for that. Until then nothing is known.
+    ///
+    /// # Errors
+    /// Why it could not be read.
+    pub async fn refresh(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<(), String> {
+        self.functions.forget();
+        self.changed();
+        let generation = self.generation();
+        for _ in 0..ATTEMPTS {
+            let mut read = std::pin::pin!(self.read.notified());
+            // From here on, not from when it is first looked at.
+            read.as_mut().enable();
+            // One that has begun before tells nothing new, but there is only one at a time.
+            if !self.reading.swap(true, AcqRel) {
+                self.begin(pool);
+            }
+            read.await;
+            if let Some(e) = self.state.lock().error.clone() {
+                return Err(e);
+            }
+            if self.view() & VERSIONS != 0 && self.generation() >= generation {
+                return Ok(());
+            }
+        }
+        Err("objects keep changing".into())
     }
 
     /// Has it read where that was put off, or is due again. Called by the sweep.
@@ -150,12 +193,16 @@ impl Schema {
                 self.learn(catalog, generation);
             }
             Err(e) => {
-                tracing::warn!(
-                    database = pool.purpose.dbname,
-                    error = e,
-                    "catalog not read: every statement goes to the primary"
-                );
-                self.state.lock().error = Some(e);
+                let mut state = self.state.lock();
+                // Said once, not whenever it is tried.
+                if state.error.as_ref() != Some(&e) {
+                    tracing::warn!(
+                        database = pool.purpose.dbname,
+                        error = e,
+                        "catalog not read: every statement goes to the primary"
+                    );
+                }
+                state.error = Some(e);
             }
         }
         self.state.lock().not_before = Some(Instant::now() + pause);
@@ -185,7 +232,8 @@ impl Schema {
 }
 
 async fn fetch(pool: &Pool) -> Result<Catalog, String> {
-    let client = driver::client(pool, APPLICATION).await.map_err(|e| e.to_string())?;
+    let login = pool.cataloguer.lock().clone();
+    let client = driver::client(pool, login, APPLICATION).await.map_err(|e| e.to_string())?;
     read::load(&client).await.map_err(|e| e.to_string())
 }
 

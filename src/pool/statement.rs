@@ -25,6 +25,8 @@ pub struct Prepared {
     pub body: Box<[u8]>,
     /// What executing it may leave behind.
     pub pins: Traces,
+    /// The body that servers are sent in place of the client's, where that is ours to answer.
+    sent: Option<Box<[u8]>>,
     accepted: AtomicBool,
     described: OnceLock<Described>,
     changed: AtomicBool,
@@ -100,8 +102,15 @@ impl Statements {
         self.known.lock().of(scope.generation).get(&*scope.key(body)).and_then(Weak::upgrade)
     }
 
-    /// The statement with this body, made if it is new; `pins` is asked only then.
-    pub fn intern(&self, body: &[u8], scope: Scope<'_>, pins: impl FnOnce() -> Traces) -> Arc<Prepared> {
+    /// The statement with this body, made if it is new; `pins` is asked only then. Where servers are to prepare another
+    /// one for it, that is `sent`.
+    pub fn intern(
+        &self,
+        body: &[u8],
+        scope: Scope<'_>,
+        pins: impl FnOnce() -> Traces,
+        sent: Option<&[u8]>,
+    ) -> Arc<Prepared> {
         let key = scope.key(body);
         let mut known = self.known.lock();
         let known = known.of(scope.generation);
@@ -111,7 +120,7 @@ impl Statements {
         if known.len() >= PRUNE_FLOOR && known.len() == known.capacity() {
             known.retain(|_, statement| statement.strong_count() > 0);
         }
-        let made = Arc::new(Prepared::new(body, pins()));
+        let made = Arc::new(Prepared::new(body, pins(), sent));
         known.insert(key.into(), Arc::downgrade(&made));
         made
     }
@@ -132,7 +141,11 @@ impl Prepared {
     /// What Parse is to say after the name, on a server that does not have it: where it is known what types the
     /// parameters had when it was first prepared, they keep them, as they would on one connection.
     pub fn to_parse(&self) -> &[u8] {
-        self.described.get().map_or(&self.body, |d| &d.body)
+        self.described.get().map_or_else(|| self.sent(), |d| &d.body)
+    }
+
+    fn sent(&self) -> &[u8] {
+        self.sent.as_ref().unwrap_or(&self.body)
     }
 
     /// Whether it is known what it returns.
@@ -145,7 +158,7 @@ impl Prepared {
     pub fn describe(&self, params: &[u8], row: &[u8]) -> bool {
         let Some(columns) = columns(row) else { return true };
         let described = self.described.get_or_init(|| {
-            let text = cstr(&self.body).map_or(&b""[..], |(text, _)| text);
+            let text = cstr(self.sent()).map_or(&b""[..], |(text, _)| text);
             Described { body: [text, b"\0", params].concat().into(), columns: columns.clone() }
         });
         described.columns == columns
@@ -161,7 +174,7 @@ impl Prepared {
         self.changed.load(Relaxed)
     }
 
-    fn new(body: &[u8], pins: Traces) -> Prepared {
+    fn new(body: &[u8], pins: Traces, sent: Option<&[u8]>) -> Prepared {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let mut name = SERVER_PREFIX.to_vec();
@@ -171,6 +184,7 @@ impl Prepared {
             name: name.into(),
             body: body.into(),
             pins,
+            sent: sent.map(Into::into),
             accepted: AtomicBool::new(false),
             described: OnceLock::new(),
             changed: AtomicBool::new(false),
@@ -200,9 +214,9 @@ mod tests {
     #[test]
     fn one_body_one_statement() {
         let statements = Statements::default();
-        let a = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || Traces::NONE);
-        let b = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || unreachable!("known"));
-        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", Scope::default(), || Traces::NONE);
+        let a = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || Traces::NONE, None);
+        let b = statements.intern(b"SELECT 1\0\0\0", Scope::default(), || unreachable!("known"), None);
+        let c = statements.intern(b"SELECT $1\0\0\x01\0\0\0\x17", Scope::default(), || Traces::NONE, None);
         assert!(Arc::ptr_eq(&a, &b) && a.id != c.id);
     }
 
@@ -210,7 +224,12 @@ mod tests {
     fn another_scope_another_statement() {
         let statements = Statements::default();
         let intern = |path, generation| {
-            statements.intern(b"SELECT 1\0\0\0", Scope { path: [path, None], generation }, || Traces::NONE)
+            statements.intern(
+                b"SELECT 1\0\0\0",
+                Scope { path: [path, None], generation },
+                || Traces::NONE,
+                None,
+            )
         };
         let a = intern(None, 0);
         assert!(!Arc::ptr_eq(&a, &intern(Some("other"), 0)));
@@ -226,7 +245,7 @@ mod tests {
             column
         };
         let row = |columns: &[Vec<u8>]| [&[0, columns.len() as u8], columns.concat().as_slice()].concat();
-        let statement = Prepared::new(b"SELECT a WHERE $1\0\0\0", Traces::NONE);
+        let statement = Prepared::new(b"SELECT a WHERE $1\0\0\0", Traces::NONE, None);
         assert!(!statement.is_described());
         assert!(statement.describe(&[0, 1, 0, 0, 0, 23], &row(&[column("a", 1, 23)])));
         assert_eq!(statement.to_parse(), b"SELECT a WHERE $1\0\0\x01\0\0\0\x17");
@@ -241,7 +260,7 @@ mod tests {
     fn forgotten_statements_are_freed() {
         let statements = Statements::default();
         for i in 0..10_000u32 {
-            statements.intern(&i.to_be_bytes(), Scope::default(), || Traces::NONE);
+            statements.intern(&i.to_be_bytes(), Scope::default(), || Traces::NONE, None);
         }
         assert!(statements.known.lock().statements.len() < 1_000);
     }

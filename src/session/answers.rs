@@ -53,18 +53,17 @@ impl Batch<'_> {
                 self.unsettled();
             }
             if matches!(header.kind, b'D' | b'd') {
-                if self.running.is_some() && self.is_explaining() {
-                    self.explained_frame(header.kind, header.len);
-                }
-                if self.flow.expected.answer(header.kind) == Fate::Violation {
-                    return Err(self.violation(header.kind));
-                }
-                if self.flow.expected.is_ours() {
-                    self.flow.down.omit_frame(header.len);
-                } else {
-                    self.flow.down.pass_frame(header.len);
-                    // What is true of a row is true of the next one.
-                    self.flow.down.pass_alike(header.kind)?;
+                match self.flow.expected.answer(header.kind) {
+                    Fate::Forward | Fate::Columns(_) => {
+                        self.flow.down.pass_frame(header.len);
+                        // What is true of a row is true of the next one.
+                        self.flow.down.pass_alike(header.kind)?;
+                    }
+                    Fate::Swallow => {
+                        self.explained_frame(header);
+                        self.flow.down.omit_frame(header.len);
+                    }
+                    Fate::Violation => return Err(self.violation(header.kind)),
                 }
                 continue;
             }
@@ -116,12 +115,19 @@ impl Batch<'_> {
                 if kind == b'C' && whole && !self.flow.expected.is_ours() {
                     self.count_plan(len);
                     self.command_complete(len);
+                    if let Some(running) = self.flow.expected.take_explained() {
+                        self.explained_answer(*running, len);
+                        return Ok(());
+                    }
                     if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
                         let listen = Listen::clone(listen);
                         self.flow.expected.answer(kind);
                         self.listened(listen, len);
                         return Ok(());
                     }
+                }
+                if kind == b's' {
+                    self.count_suspended();
                 }
                 if matches!(kind, b't' | b'T' | b'n')
                     && let Some(Expect::OurDescribe(_)) = self.flow.expected.front()
@@ -131,6 +137,10 @@ impl Batch<'_> {
                 match self.flow.expected.answer(kind) {
                     Fate::Forward => self.flow.down.pass_frame(len),
                     Fate::Swallow => self.flow.down.omit_frame(len),
+                    Fate::Columns(form) => {
+                        self.flow.down.omit_frame(len);
+                        reply::one_column(self.flow.down.insert(), "QUERY PLAN", form.json, form.format);
+                    }
                     Fate::Violation => return Err(self.violation(kind)),
                 }
                 Ok(())
@@ -176,6 +186,9 @@ impl Batch<'_> {
                 }
                 self.flow.down.pass_frame(len);
                 self.settle_listening();
+                if status == TxStatus::Idle && self.flow.expected.is_empty() {
+                    self.client.names.close_portals();
+                }
                 self.account(Instant::now());
                 Ok(())
             }
@@ -216,6 +229,13 @@ impl Batch<'_> {
             self.client.shared.planner.count_gap(gap);
         }
         self.done = Some(plan.clone());
+    }
+
+    /// A portal has given as many rows as were asked for: its tag will only speak of the last ones.
+    fn count_suspended(&mut self) {
+        if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
+            plan.uses.rows.add(u64::from(*most));
+        }
     }
 
     /// Statements that take away what the session had.

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::expect::Expected;
 use super::explained::Running;
 use super::inquiry::Asked;
@@ -68,10 +69,16 @@ pub struct Batch<'a> {
     pub params: Option<Vec<u8>>,
     /// The request at hand has been made to wait for the catalog.
     pub waited: bool,
+    /// A plan that is made before the request at hand is taken.
+    pub ahead: Option<Box<Ahead>>,
+    /// The plan of the request at hand, where it has been looked for before.
+    pub found: Option<Held>,
     /// What is run for EXPLAIN (ROUTE, ANALYZE).
     pub running: Option<Box<Running>>,
     /// The plan of what was bound last, to the unnamed portal.
     pub bound: Option<Held>,
+    /// The plan of the prepared statement that the request at hand is about.
+    pub resolved: Option<Held>,
     /// The plan of what has been answered but for ReadyForQuery.
     pub done: Option<Held>,
     /// What the server has been asked about the client's state.
@@ -94,6 +101,8 @@ pub enum Next {
     Subscribe(Channel),
     /// That the catalog has been read.
     Catalog,
+    /// That a plan has been made.
+    Plan,
 }
 
 impl<'a> Batch<'a> {
@@ -114,8 +123,11 @@ impl<'a> Batch<'a> {
             looked_at: false,
             checking: false,
             waited: false,
+            ahead: None,
+            found: None,
             running: None,
             bound: None,
+            resolved: None,
             done: None,
             params: None,
             echoed: false,
@@ -174,6 +186,10 @@ impl<'a> Batch<'a> {
                 return Ok(());
             }
             while self.work().await? {}
+            if self.long_text.is_some() {
+                // Its words are looked at, which takes longer than moving it: others have a turn in between.
+                tokio::task::yield_now().await;
+            }
             if self.at_rest() {
                 break;
             }
@@ -194,6 +210,7 @@ impl<'a> Batch<'a> {
                 // Boxed: rare.
                 Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
                 Next::Catalog => self.await_catalog().await,
+                Next::Plan => self.await_plan().await,
             }
         }
         let before = self.flow.expected.len();

@@ -1,6 +1,7 @@
 //! What uses prepared statements: Bind, Describe and Close, by the client's names, of what the server may know under
 //! another name or not at all.
 
+use super::analyzed;
 use super::batch::Batch;
 use super::expect::Expect;
 use super::names::Named;
@@ -23,7 +24,7 @@ pub(super) enum Resolved {
     Renamed(Box<[u8]>),
     /// Nothing, and for this reason.
     Lost(Error),
-    /// That depends on an answer of the server's.
+    /// That depends on an answer of the server's, or on a plan that is to be made.
     Later,
 }
 
@@ -44,19 +45,30 @@ impl Batch<'_> {
     }
 
     /// Makes sure that the server's unnamed statement is the client's, or that it has none if the client has none.
-    pub(super) fn ensure_unnamed(&mut self) -> Result<(), End> {
+    /// False where its plan has to be waited for.
+    pub(super) fn ensure_unnamed(&mut self) -> Result<bool, End> {
         let client = self.client.entry.id;
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
-            self.bound = self.client.unnamed_plan();
+            let text = mine.body.as_deref().and_then(cstr).map(|(text, _)| text);
+            self.resolved = match (&mine.plan, text) {
+                (Some(plan), _) if self.client.is_current(plan) => Some(plan.clone()),
+                (_, Some(text)) => match self.replan(text) {
+                    Some(plan) => Some(plan),
+                    None => return Ok(false),
+                },
+                (_, None) => None,
+            };
             self.use_statement(mine.pins, mine.body.as_deref().unwrap_or_default())?;
         }
         let here = self.server()?.unnamed;
         match mine {
             Some(mine) if here == Some(Unnamed { client, generation: mine.generation }) => {}
             Some(mine) => {
-                let Some(body) = &mine.body else { return Ok(()) };
-                reply::parse(self.flow.up.insert(), b"", body);
+                let Some(body) = &mine.body else { return Ok(true) };
+                let explained = mine.pins.contains(Traces::EXPLAINED);
+                let blanked = explained.then(|| analyzed::for_server(body));
+                reply::parse(self.flow.up.insert(), b"", blanked.as_deref().unwrap_or(body));
                 self.client.pool.traffic.server_parses.add(1);
                 self.flow.expected.push(Expect::OurUnnamed);
                 self.own_unnamed(mine.generation)?;
@@ -68,15 +80,15 @@ impl Batch<'_> {
             }
             None => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
     /// if that differs.
     pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Resolved, End> {
+        self.resolved = None;
         if name.is_empty() {
-            self.ensure_unnamed()?;
-            return Ok(Resolved::Same);
+            return Ok(if self.ensure_unnamed()? { Resolved::Same } else { Resolved::Later });
         }
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement, plan)) => {
@@ -88,12 +100,13 @@ impl Batch<'_> {
                 if self.ensure(&statement)? {
                     return Ok(Resolved::Later);
                 }
-                self.bound = match plan {
+                self.resolved = match plan {
                     Some(plan) if self.client.is_current(&plan) => Some(plan),
                     _ => {
-                        let plan = self.client.plan_of(&statement.body);
-                        self.client.names.replan(name, plan.clone());
-                        plan
+                        let text = cstr(&statement.body).map_or(&b""[..], |(text, _)| text);
+                        let Some(plan) = self.replan(text) else { return Ok(Resolved::Later) };
+                        self.client.names.replan(name, Some(plan.clone()));
+                        Some(plan)
                     }
                 };
                 self.use_statement(statement.pins, &statement.body)?;
@@ -114,8 +127,8 @@ impl Batch<'_> {
         };
         if name.is_empty() && self.unnamed_is_here() {
             // The way of most drivers: nothing to change, nothing to copy.
+            self.bind_unnamed(len, portal);
             self.flow.up.pass_frame(len);
-            self.bind_unnamed();
         } else {
             let server_name = match self.resolve(&name)? {
                 Resolved::Same => None,
@@ -131,8 +144,10 @@ impl Batch<'_> {
                 let body = self.client.names.body(&name).map(<[u8]>::to_vec);
                 self.bind_listen(&portal, body.as_deref());
             }
-            self.rename(len, b'B', portal + 1, name.len(), server_name);
-            self.client.pool.traffic.binds.add(1);
+            if !self.bind_explained(len, portal, &name, server_name.as_deref()) {
+                self.note_portal(len, portal, None);
+                self.rename(len, b'B', portal + 1, name.len(), server_name);
+            }
         }
         self.flow.expected.push(Expect::Bind);
         Ok(true)
@@ -140,9 +155,9 @@ impl Batch<'_> {
 
     /// Notes that the unnamed statement, which the server has, is bound.
     #[inline]
-    pub(super) fn bind_unnamed(&mut self) {
-        self.bound = self.client.unnamed_plan();
-        self.client.pool.traffic.binds.add(1);
+    pub(super) fn bind_unnamed(&mut self, len: usize, portal: usize) {
+        self.resolved = self.client.unnamed_plan();
+        self.note_portal(len, portal, None);
     }
 
     /// Whether the server's unnamed statement is the client's, and needs nothing.
@@ -156,7 +171,7 @@ impl Batch<'_> {
     }
 
     /// The server is made to fail in a request's place, so that all that follows from that does.
-    fn fail_in_place(&mut self, len: usize, reason: Error) {
+    pub(super) fn fail_in_place(&mut self, len: usize, reason: Error) {
         self.flow.up.omit_frame(len);
         reply::bind_nothing(self.flow.up.insert());
         self.flow.expected.push(Expect::Doomed(SqlState::UNKNOWN_STATEMENT, Box::new(reason)));
@@ -167,6 +182,8 @@ impl Batch<'_> {
         if traces.is_empty() {
             return Ok(());
         }
+        let blanked = traces.contains(Traces::EXPLAINED).then(|| analyzed::for_server(body));
+        let body = blanked.as_deref().unwrap_or(body);
         let text = cstr(body).map_or(body, |(text, _)| text);
         let traces = traces.and(self.client.suspect(traces, Some(text)));
         if traces.without(Traces::HINTS).is_empty() && !self.client.serial {
@@ -196,11 +213,13 @@ impl Batch<'_> {
 
     /// Describe.
     pub(super) fn describe(&mut self, len: usize) -> Result<bool, End> {
-        let (b'S', name) = self.target(len)? else {
-            self.flow.expected.push(Expect::DescribePortal);
+        let (kind, name) = self.target(len)?;
+        if kind != b'S' {
+            let explained = self.client.names.portal(&name).and_then(|portal| portal.explained);
+            self.flow.expected.push(explained.map_or(Expect::DescribePortal, Expect::DescribeExplained));
             self.flow.up.pass_frame(len);
             return Ok(true);
-        };
+        }
         let server_name = match self.resolve(&name)? {
             Resolved::Same => None,
             Resolved::Renamed(name) => Some(name),
@@ -211,17 +230,20 @@ impl Batch<'_> {
             Resolved::Later => return Ok(false),
         };
         self.rename(len, b'D', 1, name.len(), server_name);
-        self.flow.expected.push(Expect::DescribeStatement);
+        let explained = self.explained_form(0);
+        self.flow.expected.push(explained.map_or(Expect::DescribeStatement, Expect::DescribeExplained));
         Ok(true)
     }
 
     /// Close.
     pub(super) fn close(&mut self, len: usize) -> Result<(), End> {
-        let (b'S', name) = self.target(len)? else {
+        let (kind, name) = self.target(len)?;
+        if kind != b'S' {
+            self.client.names.close_portal(&name);
             self.flow.expected.push(Expect::Close(None));
             self.flow.up.pass_frame(len);
             return Ok(());
-        };
+        }
         if name.is_empty() {
             let before = self.client.names.unnamed.take();
             // If the server skips this, its unnamed statement stays whose it was; that is not known before.

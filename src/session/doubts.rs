@@ -164,7 +164,9 @@ impl Client {
             self.pool.schema.functions.forget();
         }
         self.messy |= traces.any(Traces::DDL);
-        if traces.contains(Traces::DDL) && !traces.contains(Traces::TEMPORARY) {
+        // Code may make temporary objects and others.
+        let temporary = traces.contains(Traces::TEMPORARY) && !traces.contains(Traces::OPAQUE);
+        if traces.contains(Traces::DDL) && !temporary {
             self.pool.schema.changed();
             self.doubts.get_or_insert_default().objects = true;
         }

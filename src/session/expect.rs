@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::names::{Names, Undo, UnnamedText};
+use super::explained::Running;
+use super::names::{Form, Names, Undo, UnnamedText};
 use crate::core::error::{Error, SqlState};
 use crate::plan::Held;
 use crate::pool::statement::Prepared;
@@ -27,8 +28,13 @@ pub enum Expect {
     DescribeStatement,
     /// RowDescription or NoData.
     DescribePortal,
-    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended; with the plan of what is run.
-    Execute(Option<Held>),
+    /// As `DescribeStatement` or `DescribePortal`, of what is explained: the client gets the answer's columns.
+    DescribeExplained(Form),
+    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended; with the plan of what is run, and the most
+    /// rows before it is suspended.
+    Execute(Option<Held>, u32),
+    /// Rows up to CommandComplete, of what is explained: the client gets the answer.
+    Explained(Box<Running>),
     /// CommandComplete of the statement that stands for this one.
     Listen(Box<Listen>),
     /// CloseComplete of a portal, or of a statement that the server knows under the client's own name.
@@ -83,6 +89,8 @@ pub enum Fate {
     Forward,
     /// It answers something of ours.
     Swallow,
+    /// The client gets the columns of an explanation for it.
+    Columns(Form),
     /// The server does not keep to the protocol.
     Violation,
 }
@@ -287,7 +295,25 @@ impl Expected {
     #[inline]
     pub fn plan(&mut self) -> Option<&Held> {
         match self.front()? {
-            Expect::Query(plan) | Expect::Execute(plan) => plan.as_ref(),
+            Expect::Query(plan) | Expect::Execute(plan, _) => plan.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What is being run to be explained, where the next frame is about that.
+    pub fn explained(&mut self) -> Option<&mut Running> {
+        self.front();
+        match self.queue.front_mut()? {
+            Expect::Explained(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    /// The same, of which CommandComplete has come.
+    pub fn take_explained(&mut self) -> Option<Box<Running>> {
+        self.explained()?;
+        match self.pop()? {
+            Expect::Explained(running) => Some(running),
             _ => None,
         }
     }
@@ -297,15 +323,18 @@ impl Expected {
     pub fn answer(&mut self, kind: u8) -> Fate {
         let Some(front) = self.front() else { return Fate::Violation };
         let (done, fate) = match (kind, front) {
-            (b'D' | b'd', Expect::Query(_) | Expect::Execute(_)) => (false, Fate::Forward),
-            (b'C', Expect::Execute(_) | Expect::Listen(_)) => (true, Fate::Forward),
+            (b'D' | b'd', Expect::Query(_) | Expect::Execute(..)) => (false, Fate::Forward),
+            (b'C', Expect::Execute(..) | Expect::Listen(_)) => (true, Fate::Forward),
             (b'T' | b'C' | b'I' | b'H' | b'c' | b'V', Expect::Query(_)) => (false, Fate::Forward),
-            (b'G', Expect::Query(_) | Expect::Execute(_)) => (false, Fate::Forward),
-            (b'H' | b'c', Expect::Execute(_)) => (false, Fate::Forward),
-            (b'I' | b's', Expect::Execute(_)) => (true, Fate::Forward),
+            (b'G', Expect::Query(_) | Expect::Execute(..)) => (false, Fate::Forward),
+            (b'H' | b'c', Expect::Execute(..)) => (false, Fate::Forward),
+            (b'I' | b's', Expect::Execute(..)) => (true, Fate::Forward),
             (b'1', Expect::Parse(..) | Expect::ParseRaw(_) | Expect::ParseUnnamed(_)) => {
                 (true, Fate::Forward)
             }
+            (b'D', Expect::Explained(_)) => (false, Fate::Swallow),
+            (b't', Expect::DescribeExplained(_)) => (false, Fate::Forward),
+            (b'T' | b'n', Expect::DescribeExplained(form)) => (true, Fate::Columns(*form)),
             (b'2', Expect::Bind) => (true, Fate::Forward),
             (b'3', Expect::Close(_) | Expect::CloseUnnamed(_)) => (true, Fate::Forward),
             (b't', Expect::DescribeStatement) => (false, Fate::Forward),
@@ -337,7 +366,7 @@ impl Expected {
             self.ready -= 1;
         }
         let synced = self.queue.iter().any(|e| matches!(e, Expect::Sync));
-        self.open |= matches!(self.queue.front(), Some(Expect::Execute(_))) && !synced;
+        self.open |= matches!(self.queue.front(), Some(Expect::Execute(..))) && !synced;
         if matches!(self.queue.get(1), Some(Expect::CopyEnd)) {
             self.copy_in = false;
             self.queue.remove(1);
@@ -401,7 +430,7 @@ mod tests {
             Expect::ParseUnnamed(None),
             Expect::Bind,
             Expect::DescribePortal,
-            Expect::Execute(None),
+            Expect::Execute(None, 0),
             Expect::Sync,
         ]);
         assert!(answers(&mut e, b"12TDDC").iter().all(|f| *f == Fate::Forward));
@@ -411,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_not_over_without_its_sync() {
-        let mut e = queue([Expect::ParseUnnamed(None), Expect::Bind, Expect::Execute(None)]);
+        let mut e = queue([Expect::ParseUnnamed(None), Expect::Bind, Expect::Execute(None, 0)]);
         answers(&mut e, b"12C");
         assert!(e.is_answered() && !e.is_empty() && e.needs_sync());
         e.push(Expect::Sync);
@@ -428,13 +457,13 @@ mod tests {
     fn an_answer_out_of_place_is_a_violation() {
         assert_eq!(queue([Expect::Bind]).answer(b'1'), Fate::Violation);
         assert_eq!(queue([]).answer(b'D'), Fate::Violation);
-        assert_eq!(queue([Expect::Execute(None)]).ready(), None);
+        assert_eq!(queue([Expect::Execute(None, 0)]).ready(), None);
     }
 
     #[test]
     fn an_error_skips_to_the_sync() {
         let mut e =
-            queue([Expect::OurUnnamed, Expect::Bind, Expect::Execute(None), Expect::Sync, Expect::Bind]);
+            queue([Expect::OurUnnamed, Expect::Bind, Expect::Execute(None, 0), Expect::Sync, Expect::Bind]);
         let mut dropped = 0;
         e.error(|_| dropped += 1);
         assert_eq!((dropped, e.is_skipping()), (3, false));
@@ -464,7 +493,7 @@ mod tests {
 
     #[test]
     fn copy_in_swallows_the_syncs_before_its_data() {
-        let mut e = queue([Expect::Execute(None), Expect::Sync]);
+        let mut e = queue([Expect::Execute(None, 0), Expect::Sync]);
         assert_eq!(e.answer(b'G'), Fate::Forward);
         assert!(e.is_copying_in() && e.ready_owed() == 0 && e.needs_sync());
         e.copy_ended();
@@ -476,7 +505,7 @@ mod tests {
 
     #[test]
     fn copy_data_sent_ahead_keeps_its_sync() {
-        let mut e = queue([Expect::Execute(None)]);
+        let mut e = queue([Expect::Execute(None, 0)]);
         e.copy_ended();
         e.push(Expect::Sync);
         assert_eq!(e.answer(b'G'), Fate::Forward);
@@ -487,7 +516,7 @@ mod tests {
 
     #[test]
     fn copy_that_fails_in_an_extended_batch_waits_for_a_sync() {
-        let mut e = queue([Expect::Execute(None), Expect::Sync]);
+        let mut e = queue([Expect::Execute(None, 0), Expect::Sync]);
         e.answer(b'G');
         e.error(|_| {});
         assert!(e.is_skipping());

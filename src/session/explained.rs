@@ -7,8 +7,8 @@ use super::batch::{Batch, Next};
 use super::expect::{Expect, Ours};
 use super::run::{Client, End};
 use crate::core::clock::Instant;
-use crate::plan::Held;
 use crate::plan::explain::{self, Place, Spent, Wanted};
+use crate::plan::{Held, Plan};
 use crate::pool::settings::quote;
 use crate::wire::frame::Header;
 use crate::wire::message::cstr;
@@ -17,16 +17,42 @@ use crate::wire::reply;
 /// A statement that is run for EXPLAIN (ROUTE, ANALYZE).
 #[derive(Debug)]
 pub struct Running {
-    plan: Held,
-    json: bool,
+    pub(super) plan: Held,
+    pub(super) json: bool,
     spent: Spent,
     sent: Instant,
     answered: Option<Instant>,
 }
 
+impl Running {
+    /// Notes a frame of its answer.
+    fn frame(&mut self, header: Header) {
+        self.answered.get_or_insert_with(Instant::now);
+        self.spent.rows += u64::from(header.kind == b'D');
+        self.spent.bytes += header.len as u64;
+    }
+
+    /// Where the time went, now that it has been run.
+    pub(super) fn spent(&self) -> Spent {
+        let now = Instant::now();
+        let answered = self.answered.unwrap_or(now);
+        Spent {
+            backend_us: answered.micros_since(self.sent),
+            transfer_us: now.micros_since(answered),
+            ..self.spent
+        }
+    }
+}
+
+/// Whether ANALYZE runs it: of other statements than queries the route is all there is to say, since they have other
+/// answers than rows.
+pub fn runs(plan: &Plan) -> bool {
+    matches!(plan.statements.as_slice(), [one] if one.is_query())
+}
+
 impl Client {
     /// Where its statements go.
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         let target = &self.pool.target;
         Place {
             pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
@@ -67,15 +93,14 @@ impl Batch<'_> {
         // Nearly every text is told by its first letters.
         let text = text.filter(|text| whole && matches!(text, [b'e' | b'E', b'x' | b'X', ..]))?;
         let text = cstr(text).map_or(text, |(text, _)| text);
-        let inner = text[explain::read(text)?.inner].to_vec();
+        explain::read(text)?;
         if self.asked.is_some() {
             return Some(Next::Io);
         }
         if std::mem::take(&mut self.waited) {
             return None;
         }
-        // Has it read.
-        self.client.plan(&inner);
+        self.client.want_catalog();
         self.waited = self.client.pool.schema.is_awaited();
         self.waited.then_some(Next::Catalog)
     }
@@ -94,9 +119,7 @@ impl Batch<'_> {
         let inner = text.strip_suffix(b"\0").unwrap_or(text)[wanted.inner.clone()].to_vec();
         let plan = self.client.plan(&inner);
         self.flow.up.omit_frame(len);
-        // Of other statements the route is all there is to say: they have other answers than rows.
-        let runs = matches!(plan.statements.as_slice(), [one] if one.is_query());
-        if wanted.analyze && runs {
+        if wanted.analyze && runs(&plan) {
             return self.run_explained(&inner, plan, &wanted).map(|()| true);
         }
         let sql = self.client.answer(&plan, None, wanted.json);
@@ -110,8 +133,8 @@ impl Batch<'_> {
         plan.explains.as_ref().and_then(|_| explain::read(text.strip_suffix(b"\0").unwrap_or(text)))
     }
 
-    /// The body of Parse, after the name, that stands for EXPLAIN (ROUTE) of the extended protocol. ANALYZE explains
-    /// without running: nothing is run by preparing.
+    /// The body of Parse, after the name, that stands for EXPLAIN (ROUTE) of the extended protocol; not where that is to
+    /// run what it explains.
     pub fn explain_stand_in(&mut self, header: Header, whole: bool) -> Option<Vec<u8>> {
         let (_, body) = cstr(self.body(header.len)).filter(|_| whole)?;
         // Most texts are told by their first letter.
@@ -124,6 +147,9 @@ impl Batch<'_> {
         plan.explains.as_ref()?;
         let wanted = explain::read(&text)?;
         let plan = self.client.plan(&text[wanted.inner.clone()]);
+        if wanted.analyze && runs(&plan) {
+            return None;
+        }
         let sql = self.client.answer(&plan, None, wanted.json);
         Some([sql.as_bytes(), b"\0", &types].concat())
     }
@@ -134,18 +160,7 @@ impl Batch<'_> {
         let traces = traces.and(self.client.suspect(traces, Some(inner)));
         self.prepare_for(traces, inner)?;
         self.client.note(traces, inner);
-        let now = Instant::now();
-        let waited = self.begun.map_or(0, |begun| self.client.leased_at.micros_since(begun));
-        let new =
-            self.begun.is_some_and(|begun| self.client.lease.as_ref().is_some_and(|s| s.opened > begun));
-        let (queue_us, connect_us) = if new { (0, waited) } else { (waited, 0) };
-        self.running = Some(Box::new(Running {
-            plan,
-            json: wanted.json,
-            spent: Spent { queue_us, connect_us, ..Spent::default() },
-            sent: now,
-            answered: None,
-        }));
+        self.running = Some(Box::new(self.run_now(plan, wanted.json)));
         // Nothing may overtake the answer.
         self.checking = true;
         self.server()?.unnamed = None;
@@ -154,27 +169,31 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// A frame of what is run has come.
-    pub fn explained_frame(&mut self, kind: u8, len: usize) {
-        let Some(running) = &mut self.running else { return };
-        if running.answered.is_none() {
-            running.answered = Some(Instant::now());
+    /// A statement that is about to be sent.
+    pub(super) fn run_now(&self, plan: Held, json: bool) -> Running {
+        let waited = self.begun.map_or(0, |begun| self.client.leased_at.micros_since(begun));
+        let new =
+            self.begun.is_some_and(|begun| self.client.lease.as_ref().is_some_and(|s| s.opened > begun));
+        let (queue_us, connect_us) = if new { (0, waited) } else { (waited, 0) };
+        let spent = Spent { queue_us, connect_us, ..Spent::default() };
+        Running { plan, json, spent, sent: Instant::now(), answered: None }
+    }
+
+    /// A frame has come that the client does not get: it may be of what is run.
+    pub fn explained_frame(&mut self, header: Header) {
+        if let Some(running) = self.flow.expected.explained() {
+            running.frame(header);
+        } else if self.is_explaining()
+            && let Some(running) = &mut self.running
+        {
+            running.frame(header);
         }
-        running.spent.rows += u64::from(kind == b'D');
-        running.spent.bytes += len as u64;
     }
 
     /// What is explained has been run: now the answer can be asked for.
     pub fn explained(&mut self) {
         let Some(running) = self.running.take() else { return };
-        let now = Instant::now();
-        let answered = running.answered.unwrap_or(now);
-        let spent = Spent {
-            backend_us: answered.micros_since(running.sent),
-            transfer_us: now.micros_since(answered),
-            ..running.spent
-        };
-        let sql = self.client.answer(&running.plan, Some(spent), running.json);
+        let sql = self.client.answer(&running.plan, Some(running.spent()), running.json);
         reply::query(self.flow.up.insert(), &sql);
         self.flow.expected.push(Expect::Query(None));
         self.checking = false;

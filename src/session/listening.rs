@@ -300,13 +300,13 @@ impl Batch<'_> {
     }
 
     /// What executing this portal answers.
-    pub fn executed(&mut self, portal: &[u8], plan: Option<Held>) -> Expect {
+    pub fn executed(&mut self, portal: &[u8], plan: Option<Held>, most: u32) -> Expect {
         match &self.client.listening {
             Some(l) => match &l.portal {
                 Some((name, listen)) if **name == *portal => Expect::Listen(Box::new(listen.clone())),
-                _ => Expect::Execute(plan),
+                _ => Expect::Execute(plan, most),
             },
-            None => Expect::Execute(plan),
+            None => Expect::Execute(plan, most),
         }
     }
 

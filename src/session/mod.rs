@@ -4,6 +4,8 @@
 //! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`].
 
 pub mod adopt;
+pub mod ahead;
+pub mod analyzed;
 pub mod answers;
 pub mod batch;
 pub mod bound;

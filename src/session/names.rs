@@ -65,8 +65,30 @@ pub struct Names {
     named: Option<Box<HashMap<Box<[u8]>, Named>>>,
     /// The unnamed statement, if there is one.
     pub unnamed: Option<Arc<UnnamedText>>,
+    portals: Option<Box<HashMap<Box<[u8]>, Portal>>>,
     generation: u32,
 }
+
+/// A portal about which there is something to know.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// The plan of what it runs.
+    pub plan: Option<Held>,
+    /// How what it runs is explained, if it is run for that.
+    pub explained: Option<Form>,
+}
+
+/// How the answer of EXPLAIN (ROUTE, ANALYZE) is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// As JSON.
+    pub json: bool,
+    /// The protocol's format code of its one column.
+    pub format: i16,
+}
+
+/// Portals that are remembered for their plans' counts alone.
+const MAX_PORTALS: usize = 1024;
 
 impl Names {
     /// What `name` means.
@@ -118,6 +140,42 @@ impl Names {
         if let Some(Named::Shared(_, known)) = self.named.as_mut().and_then(|named| named.get_mut(name)) {
             *known = plan;
         }
+    }
+
+    /// What is known of a portal.
+    #[inline]
+    pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
+        self.portals.as_ref()?.get(name)
+    }
+
+    /// Notes what a portal has been bound to. Of the unnamed one only what is explained is kept here.
+    #[inline]
+    pub fn bind(&mut self, name: &[u8], portal: Portal) {
+        if portal.explained.is_none() && (name.is_empty() || self.portal_count() >= MAX_PORTALS) {
+            self.close_portal(name);
+        } else {
+            self.portals.get_or_insert_default().insert(name.into(), portal);
+        }
+    }
+
+    /// A portal is no more.
+    #[inline]
+    pub fn close_portal(&mut self, name: &[u8]) {
+        if let Some(portals) = &mut self.portals {
+            portals.remove(name);
+        }
+    }
+
+    /// None is left: the transaction is over.
+    #[inline]
+    pub fn close_portals(&mut self) {
+        if self.portals.is_some() {
+            self.portals = None;
+        }
+    }
+
+    fn portal_count(&self) -> usize {
+        self.portals.as_ref().map_or(0, |portals| portals.len())
     }
 
     /// Undoes one [`Names::set`].

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::ahead::LARGE;
+use super::analyzed;
 use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
@@ -33,7 +35,9 @@ impl Batch<'_> {
         let name = name.to_vec();
         self.may_prepare()?;
         self.client.pool.traffic.client_parses.add(1);
-        let plan = self.client.plan_of(&statement.body);
+        // A large text's is made when it is used.
+        let small = statement.body.len() < LARGE;
+        let plan = if small { self.client.plan_of(&statement.body) } else { None };
         self.client.names.set(&name, Some(Named::Shared(statement, plan)));
         self.flow.up.omit_frame(len);
         self.flow.down.insert().extend_from_slice(reply::PARSE_COMPLETE);
@@ -84,6 +88,10 @@ impl Batch<'_> {
         let id = self.client.entry.id;
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement, _)) => {
+                // What is run to be explained has another answer than its own.
+                if statement.pins.contains(Traces::EXPLAINED) {
+                    return Ok(());
+                }
                 let known = self.server()?.own_of(id).insert(name.into(), statement.id);
                 if known != Some(statement.id) {
                     reply::parse(self.flow.up.insert(), name, statement.to_parse());
@@ -133,16 +141,20 @@ impl Batch<'_> {
             self.flow.expected.push(Expect::ParseUnnamed(before));
             return Ok(());
         }
-        let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE);
+        let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE, None);
         self.parse_shared(len, &name, statement)
     }
 
     /// Parse of the unnamed statement.
     pub(super) fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
         let before = if kept {
-            let body = &self.flow.up.window()[FRAME_HEADER + 1..len];
+            let Self { client, flow, found, .. } = self;
+            let body = &flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
-            let plan = self.client.plan(text);
+            let plan = client.plan_or(found, text);
+            if plan.explains.is_some() {
+                return self.parse_explained(len, plan);
+            }
             let traces = self.client.traces(&plan, text);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
@@ -171,7 +183,13 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let statement = self.client.pool.statements.intern(body, self.client.scope(), || effect::scan(text));
+        let sent = analyzed::wanted(text).then(|| analyzed::for_server(body));
+        let traces = || match sent.as_deref().and_then(cstr) {
+            Some((text, _)) => effect::scan(text).and(Traces::EXPLAINED),
+            None => effect::scan(text),
+        };
+        let statement =
+            self.client.pool.statements.intern(body, self.client.scope(), traces, sent.as_deref());
         self.parse_shared(len, name, statement)
     }
 
@@ -183,7 +201,8 @@ impl Batch<'_> {
         statement: Arc<Prepared>,
     ) -> Result<(), End> {
         self.may_prepare()?;
-        let plan = self.client.plan_of(&statement.body);
+        let Self { client, found, .. } = self;
+        let plan = cstr(&statement.body).map(|(text, _)| client.plan_or(found, text));
         let undo = self.client.names.set(name, Some(Named::Shared(statement.clone(), plan)));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {

@@ -1,6 +1,8 @@
 //! Client to server: what each request means for the session, and what goes to the server for it. A request that
 //! nothing has to be done about is passed on as the bytes that came (invariant 1).
 
+use super::ahead::{HUGE, LARGE};
+use super::analyzed;
 use super::batch::{Batch, Flow, Next};
 use super::expect::Expect;
 use super::run::End;
@@ -30,10 +32,8 @@ impl Batch<'_> {
     /// Takes as many requests as are here and there is room for.
     pub fn take_requests(&mut self) -> Result<Next, End> {
         loop {
-            if self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED {
-                return Ok(Next::Io);
-            }
-            if !self.stream_request() {
+            let full = self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED;
+            if full || !self.stream_request() {
                 return Ok(Next::Io);
             }
             let max = self.client.max_message;
@@ -65,12 +65,7 @@ impl Batch<'_> {
                     Look::NeedsServer => {}
                 }
             }
-            if self.begun.is_none() || std::mem::take(&mut self.answered) {
-                let now = Instant::now();
-                self.begun = Some(now);
-                self.client.entry.set_requested(now);
-                self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
-            }
+            self.begin();
             if self.client.lease.is_none() {
                 return Ok(Next::Lease);
             }
@@ -78,7 +73,17 @@ impl Batch<'_> {
                 self.held = true;
                 return Ok(Next::Io);
             }
-            if !self.take_request(header, whole)? {
+            if header.len > LARGE && self.wants_plan(header, whole) {
+                return Ok(Next::Plan);
+            }
+            let taken = self.take_request(header, whole)?;
+            if header.len > LARGE {
+                self.found = None;
+            }
+            if self.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
+                return Ok(Next::Plan);
+            }
+            if !taken {
                 self.held = true;
                 return Ok(Next::Io);
             }
@@ -103,13 +108,16 @@ impl Batch<'_> {
         let body = &flow.up.window()[FRAME_HEADER..header.len];
         let expect = match (header.kind, body) {
             (b'B', [0, 0, ..]) if self.unnamed_is_here() => {
-                self.bind_unnamed();
+                self.client.pool.traffic.binds.add(1);
+                // The first of its names is the portal's: none.
+                self.bind_unnamed(header.len, 0);
                 Expect::Bind
             }
-            (b'D', [b'P', .., 0]) => Expect::DescribePortal,
-            (b'E', [0, ..]) => {
+            (b'D', [b'P', 0]) if client.names.portal(b"").is_none() => Expect::DescribePortal,
+            (b'E', [0, most @ ..]) if client.names.portal(b"").is_none() => {
+                let most = most.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
                 self.client.will_write(self.bound.as_ref());
-                Expect::Execute(self.bound.clone())
+                Expect::Execute(self.bound.clone(), most)
             }
             (b'S', _) => Expect::Sync,
             _ => return false,
@@ -139,6 +147,17 @@ impl Batch<'_> {
             }
             None => Look::NeedsServer,
         })
+    }
+
+    /// Notes when the first request came of those that have not been answered.
+    #[inline]
+    fn begin(&mut self) {
+        if self.begun.is_none() || std::mem::take(&mut self.answered) {
+            let now = Instant::now();
+            self.begun = Some(now);
+            self.client.entry.set_requested(now);
+            self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
+        }
     }
 
     /// Whether what this request means to us is decided by an answer that is still to come.
@@ -241,6 +260,10 @@ impl Batch<'_> {
         match header.kind {
             b'Q' => return self.query(len, whole).map(|()| true),
             b'P' => {
+                if self.is_too_long_to_explain(header, whole) {
+                    self.fail_in_place(len, analyzed::too_long());
+                    return Ok(true);
+                }
                 let stand_in = self.listen_stand_in(header, whole);
                 match stand_in.or_else(|| self.explain_stand_in(header, whole)) {
                     Some(body) => self.parse_stand_in(len, &body)?,
@@ -251,7 +274,7 @@ impl Batch<'_> {
             b'B' => return self.bind(len),
             b'D' => return self.describe(len),
             b'C' => return self.close(len).map(|()| true),
-            b'E' => self.execute(len),
+            b'E' => return self.execute(len).map(|()| true),
             b'F' => {
                 self.client.will_write(None);
                 self.flow.expected.push(Expect::Query(None));
@@ -274,10 +297,10 @@ impl Batch<'_> {
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
         let mut plan = None;
         if whole {
-            let Self { client, flow, .. } = self;
+            let Self { client, flow, found, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
-            let held = client.plan(text);
+            let held = client.plan_or(found, text);
             if held.explains.is_some() && self.explain(len, &held)? {
                 return Ok(());
             }
@@ -285,7 +308,8 @@ impl Batch<'_> {
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
             let traces = client.traces(&held, text);
-            let traces = traces.and(client.suspect(traces, Some(text)));
+            // What takes long to read is not read again.
+            let traces = traces.and(client.suspect(traces, Some(text).filter(|text| text.len() < HUGE)));
             plan = Some(held);
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
@@ -300,25 +324,35 @@ impl Batch<'_> {
             self.long_text = Some(text);
         }
         self.client.will_write(plan.as_ref());
-        // A simple Query drops the unnamed statement (protocol, "Extended Query").
+        // A simple Query drops the unnamed statement and portal (protocol, "Extended Query").
         self.client.names.unnamed = None;
+        self.client.names.close_portal(b"");
         self.server()?.unnamed = None;
         self.flow.expected.push(Expect::Query(plan));
         self.flow.up.pass_frame(len);
         Ok(())
     }
 
-    fn execute(&mut self, len: usize) {
-        let plan = self.bound.clone().filter(|_| self.body(len).first() == Some(&0));
+    fn execute(&mut self, len: usize) -> Result<(), End> {
+        let Some((name, rest)) = cstr(self.body(len)) else { return Err(unterminated()) };
+        let most = rest.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
+        let portal = self.client.names.portal(name);
+        if portal.is_some_and(|portal| portal.explained.is_some()) {
+            let plan = portal.and_then(|portal| portal.plan.clone());
+            self.client.will_write(plan.as_ref());
+            self.execute_explained(len, most);
+            return Ok(());
+        }
+        let plan = if name.is_empty() { self.bound.clone() } else { portal.and_then(|p| p.plan.clone()) };
+        let name = name.to_vec();
         self.client.will_write(plan.as_ref());
         let expect = match &self.client.listening {
-            None => Expect::Execute(plan),
-            Some(_) => {
-                let portal = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
-                self.executed(&portal, plan)
-            }
+            None => Expect::Execute(plan, most),
+            Some(_) => self.executed(&name, plan, most),
         };
         self.flow.expected.push(expect);
+        self.flow.up.pass_frame(len);
+        Ok(())
     }
 }
 

@@ -17,8 +17,10 @@ fn read(sql: &[u8], conforming: bool) -> Traces {
     let mut traces = Traces::NONE;
     let mut lexer = Lexer::new(sql, conforming);
     let mut lead = Lead::Start;
+    let mut before: &[u8] = b"";
     while let Some(token) = lexer.next_name() {
         let text = &sql[token.start..token.end];
+        let last = std::mem::replace(&mut before, text);
         match token.kind {
             Kind::Word if lead == Lead::Start => {
                 lead = Lead::of(text);
@@ -26,6 +28,7 @@ fn read(sql: &[u8], conforming: bool) -> Traces {
             }
             Kind::Word => {
                 traces.add(word(text, lead));
+                traces.add(making(text, last, lead));
                 if lead == Lead::Create && is(text, "language") && is_c(&sql[token.end..]) {
                     traces.add(Traces::EXTENSION);
                 }
@@ -43,6 +46,20 @@ fn read(sql: &[u8], conforming: bool) -> Traces {
         }
     }
     traces
+}
+
+/// SELECT INTO in any form, and EXPLAIN ANALYZE of what makes a table: the words tell, and which one comes before.
+#[inline]
+pub(super) fn making(text: &[u8], before: &[u8], lead: Lead) -> Traces {
+    if lead != Lead::Making {
+        return Traces::NONE;
+    }
+    match text.len() {
+        // INSERT INTO and MERGE INTO fill what there is.
+        4 if is(text, "into") && !is(before, "insert") && !is(before, "merge") => Traces::DDL,
+        6 if is(text, "create") => Traces::DDL,
+        _ => Traces::NONE,
+    }
 }
 
 /// Whether functions are made in C: what they keep between calls is in their server process.
@@ -157,6 +174,8 @@ pub(super) enum Lead {
     /// INSERT, UPDATE, COPY and the like: where a default may advance a sequence.
     Write,
     Create,
+    /// GRANT, IMPORT and the like: objects, or who may look into them, change.
+    Change,
     /// SELECT, WITH and the like: where TEMP makes a temporary object.
     Making,
     Other,
@@ -181,7 +200,10 @@ const LEADS: &[(&str, Lead)] = &[
     ("create", Lead::Create),
     ("with", Lead::Making),
     ("explain", Lead::Making),
-    ("import", Lead::Making),
+    ("import", Lead::Change),
+    ("grant", Lead::Change),
+    ("revoke", Lead::Change),
+    ("reassign", Lead::Change),
     ("drop", Lead::Drop),
     ("alter", Lead::Alter),
     ("close", Lead::End),
@@ -207,19 +229,28 @@ impl Lead {
             Lead::Set | Lead::Reset => self.setting(sql, after).and(meaning(sql)),
             Lead::Prepare if !is(first(), "transaction") => Traces::PREPARE.and(Traces::ENDS),
             Lead::Listen => Traces::LISTEN,
+            // What a prepared transaction has made is there from now on.
+            Lead::Commit if is(first(), "prepared") => Traces::COMMITS.and(Traces::DDL),
             Lead::Commit => Traces::COMMITS,
             Lead::Notify => Traces::NOTIFIES,
             Lead::Load => Traces::LOAD.and(Traces::FRESH),
+            Lead::Opaque if makes(sql) => Traces::OPAQUE.and(Traces::DDL),
             Lead::Opaque => Traces::OPAQUE,
             Lead::End => Traces::ENDS,
             Lead::Drop => Traces::ENDS.and(Traces::DDL),
-            Lead::Create | Lead::Alter => Traces::DDL,
+            Lead::Create | Lead::Alter | Lead::Change => Traces::DDL,
             Lead::Discard => Traces::ENDS.and(Traces::RESETS).and(Traces::MEANING),
             Lead::Execute => Traces::EXECUTES.and(Traces::ADVANCES),
             Lead::Write => Traces::ADVANCES,
             _ => Traces::NONE,
         }
     }
+}
+
+/// Whether a block of code says that it makes, changes or drops something.
+fn makes(sql: &[u8]) -> bool {
+    const WORDS: &[&[u8]] = &[b"create", b"alter", b"drop"];
+    WORDS.iter().any(|word| sql.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word)))
 }
 
 /// Whether a SET or RESET, be it for the transaction, may change what names or strings mean.
@@ -387,6 +418,31 @@ mod tests {
         check("UPDATE pg_settings SET setting = 'x' WHERE name = 'y'", &["settings"]);
         check("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", &[]);
         check("LOAD 'x'", &["load"]);
+        for ddl in [
+            "SELECT 1 AS a INTO t",
+            "WITH x AS (SELECT 1) SELECT * INTO UNLOGGED t FROM x",
+            "(SELECT 1 INTO t)",
+            "EXPLAIN ANALYZE SELECT 1 INTO t",
+            "EXPLAIN (ANALYZE) CREATE TABLE t AS SELECT 1",
+            "CREATE TABLE t AS EXECUTE s",
+            "SELECT 1; SELECT 2 INTO t",
+            "IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c",
+            "DO $$ BEGIN EXECUTE 'CREATE TABLE t ()'; END $$",
+            "COMMIT PREPARED 'x'",
+            "GRANT USAGE ON SCHEMA a TO b",
+        ] {
+            assert!(scan(ddl.as_bytes()).contains(Traces::DDL), "{ddl}");
+        }
+        for none in [
+            "WITH x AS (INSERT INTO t VALUES (1) RETURNING *) SELECT * FROM x",
+            "WITH x AS (MERGE /* c */ INTO t USING u ON true WHEN MATCHED THEN DELETE RETURNING *) SELECT 1",
+            "INSERT INTO t SELECT 1",
+            "SELECT 'into', \"into\" FROM t",
+            "COMMIT",
+            "DO $$ BEGIN PERFORM f(); END $$",
+        ] {
+            assert!(!scan(none.as_bytes()).contains(Traces::DDL), "{none}");
+        }
         assert!(scan(b"DO $$ BEGIN END $$").contains(Traces::OPAQUE));
     }
 

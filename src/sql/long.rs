@@ -1,7 +1,7 @@
 //! What a text that is too long to be held may leave behind: words are taken wherever they stand, also in strings and
 //! comments, and every semicolon begins a statement. It errs towards pinning only.
 
-use super::effect::{Lead, Traces, word};
+use super::effect::{Lead, Traces, making, word};
 use super::lex::Lexer;
 
 /// What has been seen so far.
@@ -11,12 +11,29 @@ pub struct Stream {
     leading: bool,
     /// The last word was LANGUAGE.
     language: bool,
+    /// The last word was INSERT or MERGE.
+    inserts: bool,
+    /// The statement is led by INSERT or the like: in its values INTO says nothing.
+    fills: bool,
+    /// The byte before, where it belongs to no word.
+    before: u8,
+    /// A comment may go on to the end of the line.
+    comment: bool,
     traces: Traces,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { word: Vec::new(), leading: true, language: false, traces: Traces::NONE }
+        Stream {
+            word: Vec::new(),
+            leading: true,
+            language: false,
+            inserts: false,
+            fills: false,
+            before: 0,
+            comment: false,
+            traces: Traces::NONE,
+        }
     }
 }
 
@@ -31,11 +48,14 @@ impl Stream {
                 if self.word.len() < LONGEST_WORD {
                     self.word.push(b);
                 }
+                self.before = 0;
             } else {
                 self.word_ended();
-                if b == b';' {
-                    self.leading = true;
-                }
+                // Behind a comment a statement may begin, whose first word only seemed to lead it.
+                let comment_ends = self.before == b'*' && b == b'/' || self.comment && b == b'\n';
+                self.comment = (self.comment || self.before == b'-' && b == b'-') && b != b'\n';
+                self.leading |= b == b';' || comment_ends;
+                self.before = b;
             }
         }
     }
@@ -50,13 +70,21 @@ impl Stream {
             self.traces.add(Traces::EXTENSION);
         }
         self.language = text.eq_ignore_ascii_case(b"language");
-        if self.leading {
-            self.leading = false;
-            self.traces.add(match Lead::of(&text) {
+        let (leads, lead) = (std::mem::take(&mut self.leading), Lead::of(&text));
+        let inserts = text.eq_ignore_ascii_case(b"insert") || text.eq_ignore_ascii_case(b"merge");
+        if !leads && !self.fills && !self.inserts {
+            self.traces.add(making(&text, b"", Lead::Making));
+        }
+        self.inserts = inserts;
+        if leads {
+            self.fills = lead == Lead::Write;
+            self.traces.add(match lead {
                 // What is set cannot be told from pieces.
                 Lead::Set | Lead::Reset => Traces::SETTINGS.and(Traces::RESETS).and(Traces::MEANING),
                 // Its text is not kept, so it cannot be prepared elsewhere.
                 Lead::Prepare => Traces::PREPARE.and(Traces::LARGE).and(Traces::ENDS),
+                // Nor what code does.
+                Lead::Opaque => Traces::OPAQUE.and(Traces::DDL),
                 other => other.traces(b"", &Lexer::new(b"", true)),
             });
         }
@@ -99,6 +127,20 @@ mod tests {
         check("SELECT pg_try_advisory_lock(1)", &["advisory lock"]);
         check("SELECT 1 INTO TEMP t", &["temporary object"]);
         check("UPDATE t SET a = 1", &[]);
+        check("/* c */ SET a = 1", &["settings"]);
+        check("-- c\nSET a = 1", &["settings"]);
+    }
+
+    #[test]
+    fn long_texts_that_make_tables() {
+        let makes = |sql: &str| {
+            let mut stream = Stream::default();
+            sql.as_bytes().chunks(3).for_each(|piece| stream.feed(piece));
+            stream.finish().contains(Traces::DDL)
+        };
+        assert!(makes("SELECT 1 INTO t") && makes("/* insert */ SELECT 1 INTO t") && makes("DO $$ $$"));
+        assert!(!makes("INSERT INTO t VALUES ('put into')") && !makes("COPY t FROM 'into'"));
+        assert!(!makes("WITH x AS (INSERT INTO t VALUES (1)) SELECT 1"));
     }
 
     proptest! {

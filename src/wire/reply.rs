@@ -55,6 +55,30 @@ pub fn ready(out: &mut Vec<u8>, idle: bool) {
     out.extend_from_slice(if idle { READY_IDLE } else { b"Z\0\0\0\x05T" });
 }
 
+/// Appends a RowDescription of one column of text or JSON, with the format code that the client wants.
+pub fn one_column(out: &mut Vec<u8>, name: &str, json: bool, format: i16) {
+    frame(out, b'T', |out| {
+        out.extend_from_slice(&1i16.to_be_bytes());
+        text(out, name.as_bytes());
+        // Of no table.
+        out.extend_from_slice(&[0; 6]);
+        let kind: i32 = if json { 114 } else { 25 };
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&(-1i16).to_be_bytes());
+        out.extend_from_slice(&(-1i32).to_be_bytes());
+        out.extend_from_slice(&format.to_be_bytes());
+    });
+}
+
+/// Appends a DataRow of one text; text and JSON are the same bytes in either format.
+pub fn one_value(out: &mut Vec<u8>, value: &[u8]) {
+    frame(out, b'D', |out| {
+        out.extend_from_slice(&1i16.to_be_bytes());
+        out.extend_from_slice(&i32::try_from(value.len()).unwrap_or(i32::MAX).to_be_bytes());
+        out.extend_from_slice(value);
+    });
+}
+
 fn error_or_notice(out: &mut Vec<u8>, kind: u8, severity: &str, e: &Error) {
     frame(out, kind, |out| {
         let mut field = |tag: u8, value: &str| {

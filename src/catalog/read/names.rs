@@ -1,6 +1,6 @@
 //! Reads what names hang on: settings, roles, schemas, types, extensions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::types::Type as WireType;
 
@@ -16,15 +16,37 @@ pub(super) async fn settings(reader: Reader<'_>) -> Result<(Box<str>, Settings)>
         let settings = Settings {
             in_hot_standby: f.take()?,
             server_version: f.take::<i32>()?.unsigned_abs(),
-            search_path: f.text()?.unwrap_or_default(),
+            search_path: f.text()?,
+            search_paths: Vec::new(),
             standard_conforming_strings: f.text()?.as_deref() == Some("on"),
             server_encoding: f.text()?.unwrap_or_default(),
             default_transaction_read_only: f.text()?.as_deref() == Some("on"),
         };
-        Ok((database, settings))
+        Ok((database, settings, f.take::<Option<Oid>>()?))
     };
     // Without these nothing else makes sense, so a refusal is an error.
-    Ok(reader.all(query::SETTINGS, &[], &mut { row }).await?.pop().unwrap_or_default())
+    let rows = reader.all(query::SETTINGS, &[], &mut { row }).await?.pop();
+    let (database, mut settings, role) = rows.unwrap_or_default();
+    search_paths(reader, role, &mut settings).await?;
+    Ok((database, settings))
+}
+
+/// What roles have, beside what the role `own` has that asks.
+async fn search_paths(reader: Reader<'_>, own: Option<Oid>, settings: &mut Settings) -> Result<()> {
+    let row = |f: &mut Fields<'_>| Ok((f.take::<Oid>()?, f.text()?.unwrap_or_default()));
+    let Some(rows) = reader.part(query::SEARCH_PATHS, &[], row).await? else {
+        settings.search_path = None;
+        return Ok(());
+    };
+    // What is said last of a role counts.
+    let paths: BTreeMap<Oid, Box<str>> = rows.into_iter().collect();
+    if let Some(all) = paths.get(&0) {
+        settings.search_path = Some(all.clone());
+    } else if own.is_none_or(|own| paths.contains_key(&own)) {
+        settings.search_path = None;
+    }
+    settings.search_paths = paths.into_iter().filter(|(role, _)| *role != 0).collect();
+    Ok(())
 }
 
 /// Roles of the cluster.

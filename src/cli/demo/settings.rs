@@ -91,6 +91,7 @@ fn database(index: usize, server: &Server) -> Database {
         routing: Default::default(),
         dbname: Some(DATABASE.into()),
         user: None,
+        catalog_user: None,
         max_connections: 0,
         max_clients: 0,
         pool: PoolSettings {

@@ -155,8 +155,9 @@ fn what_the_reference_has_commented_out_loads() {
     let dir = directory(&files.map(|name| (name, b"".as_slice())));
     let text = std::fs::read_to_string(path()).unwrap();
     let text: Vec<_> = text.lines().map(in_force).collect();
-    // The one name in it that has no section of its own.
-    let text = text.join("\n").replace("turnpike_auth", "app");
+    // The names in it that have no section of their own.
+    let text = text.join("\n").replace("turnpike_auth", "app").replace("turnpike_catalog", "reader");
+    let text = format!("{text}\n[[user]]\nname = 'reader'\npassword = 'hunter2'");
     let config = parse(&text, &dir.path().join("t.toml")).map_err(|p| p.to_string()).unwrap();
     assert!(config.tls.is_some() && config.http.is_some() && config.auth.query.is_some());
     assert_eq!(config.users[0].pool_size, Some(5));
