@@ -339,21 +339,14 @@ async fn nobody_waits_for_the_plan_of_a_large_text() {
             client.batch_execute(&large(n, 20)).await.expect("a large one");
         }
     });
-    let mut longest = std::time::Duration::ZERO;
+    // Were plans made on the one worker, a small statement would be answered before and after each, and none between.
+    let mut answered = 0;
     while !busy.is_finished() {
-        let began = std::time::Instant::now();
         other.batch_execute("SELECT 1").await.expect("a small one");
-        longest = longest.max(began.elapsed());
+        answered += 1;
     }
     busy.await.expect("no panic");
-    let admin = pg(&proxy.admin_url(&db)).await;
-    let plans = admin.simple_query("SHOW PLANS").await.expect("plans");
-    let built = plans.iter().filter_map(|m| match m {
-        SimpleQueryMessage::Row(row) => row.get("build_us").and_then(|us| us.parse::<u64>().ok()),
-        _ => None,
-    });
-    let built = std::time::Duration::from_micros(built.max().unwrap_or_default());
-    assert!(longest < built, "someone waited {longest:?} while a plan was made in {built:?}");
+    assert!(answered > 16, "{answered} while four plans were made");
 }
 
 /// A role of its own reads the catalog, whatever the application's role may read.
