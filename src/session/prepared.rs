@@ -183,10 +183,12 @@ impl Batch<'_> {
         }
         let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let sent = analyzed::wanted(text).then(|| analyzed::for_server(body));
-        let traces = || match sent.as_deref().and_then(cstr) {
-            Some((text, _)) => effect::scan(text).and(Traces::EXPLAINED),
-            None => effect::scan(text),
+        let explained = analyzed::wanted(text);
+        let sent = explained.map(|_| analyzed::for_server(body));
+        let traces = || match (explained, sent.as_deref().and_then(cstr)) {
+            (Some(analyze), Some((text, _))) if analyze => effect::scan(text).and(Traces::EXPLAINED),
+            (Some(_), _) => Traces::EXPLAINED,
+            (None, _) => effect::scan(text),
         };
         let statement =
             self.client.pool.statements.intern(body, self.client.scope(), traces, sent.as_deref());
