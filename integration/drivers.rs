@@ -39,6 +39,14 @@ fn psycopg() {
     every_way("psycopg_test.py", "sslmode=require", python);
 }
 
+/// What only the proxy answers.
+#[test]
+fn explain_route_by_psycopg() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 2".into(), ..Default::default() });
+    run(python(), "explain_test.py", &proxy.url(&db));
+}
+
 #[test]
 fn asyncpg() {
     every_way("asyncpg_test.py", "sslmode=require", python);

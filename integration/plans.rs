@@ -680,3 +680,120 @@ async fn portals_count_in_plans() {
     assert_eq!(plan("as named"), ["2", "20"]);
     assert_eq!(plan("as unnamed"), ["1", "7"]);
 }
+
+/// What is written wrong is an error that says so, in every form, and never something else's answer.
+#[tokio::test]
+async fn explain_route_written_wrong() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let ours = "EXPLAIN (ROUTE) cannot be carried out as it is written";
+    for (sql, code, message) in [
+        ("EXPLAIN (ROUTE", "42601", "syntax error at end of input"),
+        ("EXPLAIN (ROUTE)", "42601", "syntax error at end of input"),
+        ("EXPLAIN (ROUTE) ;", "42601", "syntax error at or near \";\""),
+        ("EXPLAIN (ROUTES) SELECT 1", "42601", "unrecognized EXPLAIN option \"routes\""),
+        ("EXPLAIN ROUTE SELECT 1", "42601", "syntax error at or near \"ROUTE\""),
+        ("EXPLAIN (ROUTE, FORMAT XML) SELECT 1", "42601", ours),
+        ("EXPLAIN (ROUTE, BUFFERS) SELECT 1", "42601", ours),
+        ("EXPLAIN (ROUTE maybe) SELECT 1", "42601", ours),
+        ("EXPLAIN (ROUTE) EXPLAIN (ROUTE) SELECT 1", "42601", "syntax error at or near \"EXPLAIN\""),
+        ("EXPLAIN (ROUTE, ANALYZE) SELEC 1", "", ""),
+    ] {
+        let simple = client.simple_query(sql).await.map(drop);
+        let extended = client.query(sql, &[]).await.map(drop);
+        for outcome in [simple, extended] {
+            match outcome {
+                Err(error) => {
+                    let error = error.as_db_error().expect("an answer").clone();
+                    let said = (error.code().code(), error.message());
+                    assert!(
+                        code.is_empty() && said.0 == "42601" || said == (code, message),
+                        "{sql}: {said:?}"
+                    );
+                    assert!(message != ours || error.hint().is_some(), "{sql}");
+                }
+                Ok(()) => assert!(code.is_empty(), "{sql} is no error"),
+            }
+        }
+    }
+    // Of several, and inside a failed transaction.
+    for sql in ["EXPLAIN (ROUTE) SELECT 1; SELECT 2", "SELECT 1; EXPLAIN (ROUTE) SELECT 1"] {
+        let error = client.batch_execute(sql).await.expect_err("several");
+        assert_eq!(error.as_db_error().map(|e| e.message()), Some(ours), "{sql}");
+    }
+    client.batch_execute("BEGIN").await.expect("begun");
+    client.batch_execute("SELECT 1/0").await.expect_err("failed");
+    for sql in ["EXPLAIN (ROUTE) SELECT 1", "EXPLAIN (ROUTE, ANALYZE) SELECT 1"] {
+        for code in [
+            client.batch_execute(sql).await.expect_err("failed").code().map(|c| c.code().to_string()),
+            client.query(sql, &[]).await.expect_err("failed").code().map(|c| c.code().to_string()),
+        ] {
+            assert_eq!(code.as_deref(), Some("25P02"), "{sql}");
+        }
+    }
+    client.batch_execute("ROLLBACK").await.expect("over");
+    // A name that nobody has prepared: nothing is run, so nothing is missed.
+    let said = explain(&client, "EXPLAIN (ROUTE, ANALYZE) EXECUTE nothing").await;
+    assert!(said.contains("EXECUTE") && !said.contains("Backend: "), "{said}");
+    // Nonsense is not understood, which is what there is to say; the session goes on.
+    let said = explain(&client, "EXPLAIN (ROUTE) SELEC 1 FORM x").await;
+    assert!(said.contains("Class: primary"), "{said}");
+    // Values that are bound where nothing is run, and rows one by one.
+    let rows =
+        client.query("EXPLAIN (ROUTE) SELECT * FROM orders WHERE id = $1", &[&1]).await.expect("explained");
+    assert!(rows.iter().any(|row| row.get::<_, &str>(0).contains("id (equal, read)")));
+    let mut client = client;
+    let transaction = client.transaction().await.expect("begun");
+    let portal =
+        transaction.bind("EXPLAIN (ROUTE) SELECT * FROM orders WHERE id = $1", &[&1]).await.expect("bound");
+    let mut fetched = Vec::new();
+    while let row = transaction.query_portal(&portal, 1).await.expect("a row")
+        && let Some(row) = row.first()
+    {
+        fetched.push(row.get::<_, String>(0));
+    }
+    assert_eq!(fetched.len(), rows.len(), "{fetched:?}");
+}
+
+#[tokio::test]
+async fn very_many_shapes_are_shown_in_bounds() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    for n in 0..30 {
+        let sql: Vec<String> = (0..100).map(|m| format!("SELECT 1 AS a{n}_{m}")).collect();
+        let pipeline = sql.iter().map(|sql| client.simple_query(sql));
+        futures_util::future::try_join_all(pipeline).await.expect("queries");
+    }
+    let long = format!("SELECT '{}' AS a, {} AS b", "x".repeat(20_000), vec!["1"; 3000].join(" + "));
+    client.batch_execute(&long).await.expect("a long one");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let began = std::time::Instant::now();
+    let plans = rows(&admin, "SHOW PLANS").await;
+    assert_eq!(plans.len(), 1000);
+    let fallbacks = rows(&admin, "SHOW FALLBACKS").await;
+    assert!(fallbacks.len() == 1 && fallbacks[0][5].chars().count() == 501, "{fallbacks:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// `turnpike plan`, as someone meets it who has no configuration, or a wrong one.
+#[test]
+fn plan_on_the_command_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let run = |args: &[&str]| {
+        let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_turnpike"));
+        let output = plan.current_dir(&dir).arg("plan").args(args).output().expect("it starts");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), said)
+    };
+    let (ok, said) = run(&["SELECT 1 FROM t"]);
+    assert!(ok && said.contains("Table: t, read"), "{said}");
+    let (ok, said) = run(&["EXPLAIN (ROUTE) SELECT 1 FROM t"]);
+    assert!(ok && said.contains("Table: t, read"), "{said}");
+    let (ok, said) = run(&["SELEC 1"]);
+    assert!(ok && said.contains("Class: primary"), "{said}");
+    let (ok, said) = run(&["SELECT 1", "-c", "nowhere.toml"]);
+    assert!(!ok && said.contains("nowhere.toml: cannot read it"), "{said}");
+    std::fs::write(dir.path().join("turnpike.toml"), "[plan]\nmax_memry = 1").expect("written");
+    let (ok, said) = run(&["SELECT 1"]);
+    assert!(!ok && said.contains("turnpike.toml:2:1: plan.max_memry: there is no such key"), "{said}");
+}

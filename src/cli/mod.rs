@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
 use crate::config::check::load;
+use crate::config::{Config, Plan};
 
 mod check;
 mod demo;
@@ -47,9 +47,9 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
-        /// Configuration file.
-        #[arg(short, long, default_value = "turnpike.toml")]
-        config: PathBuf,
+        /// Configuration file [default: turnpike.toml, if there is one]
+        #[arg(short, long)]
+        config: Option<PathBuf>,
     },
     /// Run the proxy.
     Run {
@@ -65,7 +65,13 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check { config } => with(&config, |read| check::run(&config, read)),
         Command::Health { config } => with(&config, health::run),
-        Command::Plan { sql, json, config } => with(&config, |read| plan::run(read, &sql, json)),
+        Command::Plan { sql, json, config } => {
+            let usual = || Some(PathBuf::from("turnpike.toml")).filter(|path| path.exists());
+            match config.or_else(usual) {
+                Some(config) => with(&config, |read| plan::run(&read.plan, &sql, json)),
+                None => plan::run(&Plan::default(), &sql, json),
+            }
+        }
         Command::Run { config } => with(&config, |read| run::run(&config, read)),
     }
 }

@@ -56,8 +56,16 @@ pub fn wanted(text: &[u8], shape: &Shape) -> Option<Wanted> {
     if shape.statements.len() == 1 && shape.normal.starts_with(b"explain ( ") { read(text) } else { None }
 }
 
-/// As [`wanted`], of a text that is one statement.
+/// As [`wanted`], of a text that is one statement. What is wrong with it the server says best.
 pub fn read(text: &[u8]) -> Option<Wanted> {
+    let wanted = head(text)?;
+    let inner = &text[wanted.inner.clone()];
+    let first = Lexer::new(inner, true).next().map(|t| &inner[t.start..t.end]);
+    let empty = first.is_none_or(|token| token == b";");
+    (!empty && head(inner).is_none()).then_some(wanted)
+}
+
+fn head(text: &[u8]) -> Option<Wanted> {
     let mut tokens = Lexer::new(text, true);
     let mut words = Vec::new();
     let mut next = || tokens.next().map(|t| (t.kind, t.start, t.end));
@@ -231,6 +239,11 @@ mod tests {
             "EXPLAIN (ROUTE, BUFFERS) SELECT 1",
             "EXPLAIN (ROUTE off) SELECT 1",
             "EXPLAIN (ROUTE)",
+            "EXPLAIN (ROUTE) ;",
+            "EXPLAIN (ROUTE) -- nothing",
+            "EXPLAIN (ROUTE",
+            "EXPLAIN (ROUTE, FORMAT XML) SELECT 1",
+            "EXPLAIN (ROUTE) EXPLAIN (ROUTE) SELECT 1",
             "EXPLAIN (ROUTE maybe) SELECT 1",
         ] {
             assert_eq!(read(other), None, "{other}");

@@ -178,22 +178,22 @@ impl Plan {
     /// The normal form, for people: values as question marks, at most this many characters.
     pub fn shown(&self, most: usize) -> String {
         let mut out = String::new();
-        let mut chars = String::from_utf8_lossy(&self.normal)
-            .trim_end_matches([' ', ';'])
-            .chars()
-            .collect::<Vec<_>>()
-            .into_iter();
-        while let Some(c) = chars.next() {
+        // A character has at most four bytes, and a value takes two characters.
+        let head = &self.normal[..self.normal.len().min(most.saturating_mul(4).saturating_add(8))];
+        let text = String::from_utf8_lossy(head);
+        let cut = head.len() < self.normal.len();
+        let mut chars = if cut { text.chars() } else { text.trim_end_matches([' ', ';']).chars() };
+        for _ in 0..most {
+            let Some(c) = chars.next() else { return out };
             if c == '\0' {
                 // The letter after it tells the kind of a value.
                 out.push(if chars.next() == Some('l') { '\u{2026}' } else { '?' });
             } else {
                 out.push(if c.is_control() { ' ' } else { c });
             }
-            if out.chars().count() >= most {
-                out.push('\u{2026}');
-                break;
-            }
+        }
+        if cut || chars.next().is_some() {
+            out.push('\u{2026}');
         }
         out
     }

@@ -1,23 +1,28 @@
-//! EXPLAIN (ROUTE, ANALYZE) of the extended protocol: the server prepares, binds and executes what is explained, with
-//! the client's values; the client is told of one column, and given the answer in place of the rows.
+//! EXPLAIN (ROUTE) of the extended protocol: the server prepares and binds what is explained, with the client's types
+//! and values, and with ANALYZE executes it; the client is told of one column, and given the answer in place of the rows.
+
+use std::collections::VecDeque;
 
 use super::batch::Batch;
 use super::expect::Expect;
-use super::explained::Running;
+use super::explained::{Running, runs};
 use super::names::{Form, Portal};
 use super::run::End;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_KEPT_STATEMENT};
-use crate::plan::{Held, explain};
+use crate::plan::Held;
+use crate::plan::explain::{self, Spent};
 use crate::sql::effect::Traces;
 use crate::wire::frame::Header;
 use crate::wire::message::cstr;
 use crate::wire::reply;
 
-/// Whether a text, of which only the beginning need be there, asks for something to be run and explained.
-pub fn wanted(text: &[u8]) -> bool {
-    matches!(text.trim_ascii_start().first(), Some(b'e' | b'E' | b'/' | b'-'))
-        && explain::read(text).is_some_and(|wanted| wanted.analyze)
+/// Whether a text, of which only the beginning need be there, asks for something to be explained, and whether to be run.
+pub fn wanted(text: &[u8]) -> Option<bool> {
+    // Most texts are told by their first letter.
+    let first = text.trim_ascii_start().first();
+    first.filter(|b| matches!(b, b'e' | b'E' | b'/' | b'-'))?;
+    explain::read(text).map(|wanted| wanted.analyze)
 }
 
 /// The body of Parse, after the name, that servers are sent: blanks in place of EXPLAIN and its options, so that where an
@@ -62,7 +67,7 @@ impl Batch<'_> {
         if whole && header.len <= MAX_KEPT_STATEMENT {
             return false;
         }
-        cstr(self.body(header.len)).is_some_and(|(_, text)| wanted(text))
+        cstr(self.body(header.len)).is_some_and(|(_, text)| wanted(text) == Some(true))
     }
 
     /// Parse of the unnamed statement, whose plan says that it is to be run and explained.
@@ -71,8 +76,11 @@ impl Batch<'_> {
         let sent = for_server(&body);
         let inner = cstr(&sent).map_or(&b""[..], |(text, _)| text).trim_ascii_start().to_vec();
         let explained = self.client.plan(&inner);
-        let traces = self.client.traces(&explained, &inner);
-        self.prepare_for(traces, &inner)?;
+        let mut traces = Traces::NONE;
+        if runs(&explained) && plan.explains.as_ref().is_some_and(|wanted| wanted.analyze) {
+            traces = self.client.traces(&explained, &inner);
+            self.prepare_for(traces, &inner)?;
+        }
         let before = self.client.names.set_unnamed(Some(&body), traces.and(Traces::EXPLAINED), Some(plan));
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
@@ -86,7 +94,7 @@ impl Batch<'_> {
     /// How the statement at hand is to be explained, if it is.
     pub(super) fn explained_form(&self, format: i16) -> Option<Form> {
         let wanted = self.resolved.as_ref()?.explains.as_ref()?;
-        Some(Form { json: wanted.json, format })
+        Some(Form { runs: wanted.analyze, json: wanted.json, format })
     }
 
     /// Bind of a statement that is run and explained. False for any other.
@@ -103,11 +111,15 @@ impl Batch<'_> {
         // What is too large to be held asks for its formats itself.
         let whole = self.flow.up.window().len() >= len;
         let bind = without_formats(self.body(len), renamed.unwrap_or(name)).filter(|_| whole);
-        let form = self.explained_form(bind.as_ref().map_or(0, |(_, format)| *format));
+        let mut form = self.explained_form(bind.as_ref().map_or(0, |(_, format)| *format));
         // What counts from here on is the plan of what is run.
         let body = self.client.names.body(name).map(for_server).unwrap_or_default();
         let inner = cstr(&body).map_or(&b""[..], |(text, _)| text).trim_ascii_start();
-        self.resolved = Some(self.client.plan(inner));
+        let plan = self.client.plan(inner);
+        if let Some(form) = &mut form {
+            form.runs &= runs(&plan);
+        }
+        self.resolved = Some(plan);
         self.note_portal(len, portal, form);
         match bind {
             Some((bind, _)) => {
@@ -128,7 +140,7 @@ impl Batch<'_> {
         }
         let Self { client, flow, .. } = self;
         let name = flow.up.window().get(FRAME_HEADER..len.min(FRAME_HEADER + portal)).unwrap_or_default();
-        client.names.bind(name, Portal { plan, explained });
+        client.names.bind(name, Portal { plan, explained, rest: None });
     }
 
     /// Execute of a portal that is run and explained. All of its rows are taken.
@@ -140,6 +152,9 @@ impl Batch<'_> {
         else {
             return self.fail_in_place(len, Error::internal("a portal without a plan"));
         };
+        if !form.runs {
+            return self.give_explained(len, &plan, form, most);
+        }
         if most > 0 {
             let error = Error::statement(
                 SqlState::FEATURE_NOT_SUPPORTED,
@@ -152,14 +167,44 @@ impl Batch<'_> {
         self.flow.up.pass_frame(len);
     }
 
+    /// Execute of a portal that is only explained: the answer is given in its place.
+    fn give_explained(&mut self, len: usize, plan: &Held, form: Form, most: u32) {
+        let name = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
+        let rows = || self.rows_of(plan, None, form.json).into();
+        let rest = self.client.names.portal(&name).and_then(|portal| portal.rest.clone());
+        let mut rest: VecDeque<String> = rest.unwrap_or_else(rows);
+        let mut out = Vec::new();
+        let most = usize::try_from(most).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let more = rest.len() > most;
+        for row in rest.drain(..most.min(rest.len())) {
+            reply::one_value(&mut out, row.as_bytes());
+        }
+        if more {
+            out.extend_from_slice(reply::PORTAL_SUSPENDED);
+        } else {
+            reply::command_complete(&mut out, "EXPLAIN");
+        }
+        if let Some(portal) = self.client.names.portal_mut(&name) {
+            portal.rest = Some(rest);
+        }
+        self.flow.up.omit_frame(len);
+        self.flow.expected.push(Expect::ReplyRows(out));
+    }
+
+    /// The answer's rows, as the client can read them.
+    fn rows_of(&self, plan: &Held, spent: Option<Spent>, json: bool) -> Vec<String> {
+        let rows = explain::rows(plan, &self.client.place(), spent, json);
+        if self.client.is_utf8() {
+            return rows;
+        }
+        // Only what is the same in every encoding.
+        rows.into_iter().map(|row| row.replace(|c: char| !c.is_ascii(), "?")).collect()
+    }
+
     /// What is explained has been run: its CommandComplete is replaced by the answer.
     pub(super) fn explained_answer(&mut self, running: Running, len: usize) {
         self.flow.down.omit_frame(len);
-        let rows = explain::rows(&running.plan, &self.client.place(), Some(running.spent()), running.json);
-        let plain = !self.client.is_utf8();
-        for row in rows {
-            // Only what is the same in every encoding.
-            let row = if plain { row.replace(|c: char| !c.is_ascii(), "?") } else { row };
+        for row in self.rows_of(&running.plan, Some(running.spent()), running.json) {
             reply::one_value(self.flow.down.insert(), row.as_bytes());
         }
         reply::command_complete(self.flow.down.insert(), "EXPLAIN");

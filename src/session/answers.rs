@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::expect::{Expect, Fate, Ours};
+use super::explained;
 use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -85,8 +86,9 @@ impl Batch<'_> {
     #[inline]
     fn give_replies(&mut self) {
         while let Some(reply) = self.flow.expected.pop_reply() {
-            let bytes = match reply {
+            let bytes = match &reply {
                 Expect::ReplyParse(_) => reply::PARSE_COMPLETE,
+                Expect::ReplyRows(rows) => rows,
                 _ => reply::CLOSE_COMPLETE,
             };
             self.flow.down.insert().extend_from_slice(bytes);
@@ -312,14 +314,6 @@ impl Batch<'_> {
         asked
     }
 
-    fn count_error(&mut self) {
-        self.client.pool.traffic.errors.add(1);
-        if let Some(plan) = self.flow.expected.plan() {
-            plan.uses.calls.add(1);
-            plan.uses.errors.add(1);
-        }
-    }
-
     fn error(&mut self, len: usize, whole: bool) -> Result<(), End> {
         if self.client.course.is_some() && self.is_asked_elsewhere(len, whole) {
             return Ok(());
@@ -340,9 +334,10 @@ impl Batch<'_> {
             // Who prepares it again is to get a new one, as it would on a connection of its own.
             self.client.pool.statements.forget_all();
         }
-        if code == SqlState::QUERY_CANCELED && whole && self.client.entry.take_timed_out() {
+        if whole && let Some(error) = self.in_our_words(code, &text) {
             self.flow.down.omit_frame(len);
-            reply::error(self.flow.down.insert(), &Self::late());
+            reply::error(self.flow.down.insert(), &error);
+            self.note_rollback();
             self.undo_skipped();
             return Ok(());
         }
@@ -379,6 +374,25 @@ impl Batch<'_> {
         }
         self.undo_skipped();
         Ok(())
+    }
+
+    fn count_error(&mut self) {
+        self.client.pool.traffic.errors.add(1);
+        if let Some(plan) = self.flow.expected.plan() {
+            plan.uses.calls.add(1);
+            plan.uses.errors.add(1);
+        }
+    }
+
+    /// What the client is told for an error that has its reason here.
+    fn in_our_words(&self, code: SqlState, text: &str) -> Option<Error> {
+        match code {
+            SqlState::QUERY_CANCELED if self.client.entry.take_timed_out() => Some(Self::late()),
+            SqlState::SYNTAX_ERROR if text == "unrecognized EXPLAIN option \"route\"" => {
+                Some(explained::not_understood())
+            }
+            _ => None,
+        }
     }
 
     /// A statement of ours failed.

@@ -61,6 +61,8 @@ pub enum Expect {
     ReplyParse(Box<Undo>),
     /// No message was sent: the client gets CloseComplete from us.
     ReplyClose(Option<Box<Undo>>),
+    /// No message was sent: the client gets these messages, which end the answer to an Execute.
+    ReplyRows(Vec<u8>),
     /// ErrorResponse, since what was sent must fail: where it does with this code, the client gets this error for it.
     Doomed(SqlState, Box<Error>),
 }
@@ -146,7 +148,7 @@ impl Expected {
             // A simple Query ends the transaction that messages before it have begun.
             Expect::Query(_) | Expect::OurQuery(_) => self.open = false,
             // No message was sent.
-            Expect::ReplyParse(_) | Expect::ReplyClose(_) => {}
+            Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) => {}
             _ => self.open = true,
         }
         self.renamings += usize::from(expect.is_renaming());
@@ -277,7 +279,7 @@ impl Expected {
     #[inline]
     pub fn pop_reply(&mut self) -> Option<Expect> {
         match self.queue.front() {
-            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_)) => self.pop(),
+            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_)) => self.pop(),
             _ => None,
         }
     }

@@ -7,6 +7,8 @@ use super::batch::{Batch, Next};
 use super::expect::{Expect, Ours};
 use super::run::{Client, End};
 use crate::core::clock::Instant;
+use crate::core::error::{Error, SqlState};
+use crate::core::limits::MAX_KEPT_STATEMENT;
 use crate::plan::explain::{self, Place, Spent, Wanted};
 use crate::plan::{Held, Plan};
 use crate::pool::settings::quote;
@@ -77,6 +79,13 @@ impl Client {
     }
 }
 
+/// What a client is told whose EXPLAIN (ROUTE) went to the server, since it is written otherwise than we know.
+pub fn not_understood() -> Error {
+    Error::statement(SqlState::SYNTAX_ERROR, "EXPLAIN (ROUTE) cannot be carried out as it is written")
+        .detail("ROUTE stands with ANALYZE and FORMAT TEXT or JSON alone, and is about one statement of a size that is held (general.high_water_mark).")
+        .hint("Write EXPLAIN (ROUTE [, ANALYZE] [, FORMAT { TEXT | JSON }]) statement.")
+}
+
 /// Longest that EXPLAIN (ROUTE) waits for the catalog.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -133,10 +142,10 @@ impl Batch<'_> {
         plan.explains.as_ref().and_then(|_| explain::read(text.strip_suffix(b"\0").unwrap_or(text)))
     }
 
-    /// The body of Parse, after the name, that stands for EXPLAIN (ROUTE) of the extended protocol; not where that is to
-    /// run what it explains.
+    /// The body of Parse, after the name, that stands for EXPLAIN (ROUTE) of the extended protocol where it is about a
+    /// text too long to be kept: that has no parameters.
     pub fn explain_stand_in(&mut self, header: Header, whole: bool) -> Option<Vec<u8>> {
-        let (_, body) = cstr(self.body(header.len)).filter(|_| whole)?;
+        let (_, body) = cstr(self.body(header.len)).filter(|_| whole && header.len > MAX_KEPT_STATEMENT)?;
         // Most texts are told by their first letter.
         if !matches!(body.trim_ascii_start().first(), Some(b'e' | b'E' | b'/' | b'-')) {
             return None;
@@ -147,9 +156,6 @@ impl Batch<'_> {
         plan.explains.as_ref()?;
         let wanted = explain::read(&text)?;
         let plan = self.client.plan(&text[wanted.inner.clone()]);
-        if wanted.analyze && runs(&plan) {
-            return None;
-        }
         let sql = self.client.answer(&plan, None, wanted.json);
         Some([sql.as_bytes(), b"\0", &types].concat())
     }

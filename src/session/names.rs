@@ -1,6 +1,6 @@
 //! One client's prepared statements by the names that it gave them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -74,13 +74,17 @@ pub struct Names {
 pub struct Portal {
     /// The plan of what it runs.
     pub plan: Option<Held>,
-    /// How what it runs is explained, if it is run for that.
+    /// How what it runs is explained, if it is there for that.
     pub explained: Option<Form>,
+    /// What is left to be given of an explanation of which a part was asked for.
+    pub rest: Option<VecDeque<String>>,
 }
 
-/// How the answer of EXPLAIN (ROUTE, ANALYZE) is given.
+/// How the answer of EXPLAIN (ROUTE) is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
+    /// When what it is about has been run.
+    pub runs: bool,
     /// As JSON.
     pub json: bool,
     /// The protocol's format code of its one column.
@@ -146,6 +150,11 @@ impl Names {
     #[inline]
     pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
         self.portals.as_ref()?.get(name)
+    }
+
+    /// The same, to be changed.
+    pub fn portal_mut(&mut self, name: &[u8]) -> Option<&mut Portal> {
+        self.portals.as_mut()?.get_mut(name)
     }
 
     /// Notes what a portal has been bound to. Of the unnamed one only what is explained is kept here.

@@ -143,6 +143,11 @@ impl Client {
         plan.generation == self.pool.schema.view()
     }
 
+    /// What a text may leave behind in the session of whoever prepares it: others may read its strings otherwise.
+    pub fn shared_traces(plan: &Held, text: &[u8]) -> Traces {
+        if text.contains(&b'\\') { plan.traces.and(effect::scan(text)) } else { plan.traces }
+    }
+
     /// What a text may leave behind. While it is not known how the session's strings are read, it may be either way.
     #[inline]
     pub fn traces(&self, plan: &Held, text: &[u8]) -> Traces {

@@ -8,9 +8,10 @@ use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
 use super::names::Named;
 use super::requests::unterminated;
-use super::run::End;
+use super::run::{Client, End};
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_KEPT_STATEMENT};
+use crate::plan::Held;
 use crate::pool::server::Prepare;
 use crate::pool::statement::Prepared;
 use crate::sql::effect::{self, Traces};
@@ -142,7 +143,8 @@ impl Batch<'_> {
             return Ok(());
         }
         let statement = self.client.pool.statements.intern(body, self.client.scope(), || Traces::NONE, None);
-        self.parse_shared(len, &name, statement)
+        let plan = self.client.plan(cstr(body).map_or(body, |(text, _)| text));
+        self.parse_shared(len, &name, statement, plan)
     }
 
     /// Parse of the unnamed statement.
@@ -181,16 +183,18 @@ impl Batch<'_> {
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
-        let body = &self.flow.up.window()[FRAME_HEADER + name.len() + 1..len];
+        let Self { client, flow, found, .. } = self;
+        let body = &flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let sent = analyzed::wanted(text).then(|| analyzed::for_server(body));
-        let traces = || match sent.as_deref().and_then(cstr) {
-            Some((text, _)) => effect::scan(text).and(Traces::EXPLAINED),
-            None => effect::scan(text),
+        let plan = client.plan_or(found, text);
+        let sent = plan.explains.as_ref().map(|_| analyzed::for_server(body));
+        let traces = || match (&plan.explains, sent.as_deref().and_then(cstr)) {
+            (Some(wanted), Some((text, _))) if wanted.analyze => effect::scan(text).and(Traces::EXPLAINED),
+            (Some(_), _) => Traces::EXPLAINED,
+            (None, _) => Client::shared_traces(&plan, text),
         };
-        let statement =
-            self.client.pool.statements.intern(body, self.client.scope(), traces, sent.as_deref());
-        self.parse_shared(len, name, statement)
+        let statement = client.pool.statements.intern(body, client.scope(), traces, sent.as_deref());
+        self.parse_shared(len, name, statement, plan)
     }
 
     /// Parse of a statement that can be prepared on any server.
@@ -199,11 +203,10 @@ impl Batch<'_> {
         len: usize,
         name: &[u8],
         statement: Arc<Prepared>,
+        plan: Held,
     ) -> Result<(), End> {
         self.may_prepare()?;
-        let Self { client, found, .. } = self;
-        let plan = cstr(&statement.body).map(|(text, _)| client.plan_or(found, text));
-        let undo = self.client.names.set(name, Some(Named::Shared(statement.clone(), plan)));
+        let undo = self.client.names.set(name, Some(Named::Shared(statement.clone(), Some(plan))));
         self.flow.up.omit_frame(len);
         if self.send_parse(&statement)? {
             self.flow.expected.push(Expect::Parse(statement.clone(), undo));

@@ -26,6 +26,8 @@ pub const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 /// CloseComplete.
 pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+/// PortalSuspended.
+pub const PORTAL_SUSPENDED: &[u8] = b"s\0\0\0\x04";
 /// ReadyForQuery outside a transaction.
 pub const READY_IDLE: &[u8] = b"Z\0\0\0\x05I";
 /// Sync.
