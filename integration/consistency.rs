@@ -187,6 +187,7 @@ async fn run(consistency: &str, reads: usize) -> (usize, Bed) {
         client.batch_execute(&fill).await.expect("filled");
     }
     bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+    bed.until_split(&client).await;
     let over = AtomicBool::new(false);
     let (stale, ()) = tokio::join!(
         async {

@@ -339,14 +339,15 @@ async fn nobody_waits_for_the_plan_of_a_large_text() {
             client.batch_execute(&large(n, 20)).await.expect("a large one");
         }
     });
-    // Were plans made on the one worker, a small statement would be answered before and after each, and none between.
+    // Were plans made on the one worker, small statements would be answered before and after each, and none between:
+    // four or so.
     let mut answered = 0;
     while !busy.is_finished() {
         other.batch_execute("SELECT 1").await.expect("a small one");
         answered += 1;
     }
     busy.await.expect("no panic");
-    assert!(answered > 16, "{answered} while four plans were made");
+    assert!(answered > 8, "{answered} while four plans were made");
 }
 
 /// A role of its own reads the catalog, whatever the application's role may read.

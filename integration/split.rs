@@ -54,12 +54,17 @@ impl Bed {
             .await
             .expect("made");
         client.batch_execute("CREATE TABLE u (n int); INSERT INTO u VALUES (0)").await.expect("made");
+        self.until_split(&client).await;
+    }
+
+    /// Until the catalog is known again, so that reads go to replicas.
+    pub async fn until_split(&self, client: &tokio_postgres::Client) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.replicas().contains(&port(&client).await) {
+        while !self.replicas().contains(&port(client).await) {
             assert!(
                 Instant::now() < deadline,
                 "reads stay on the primary: {}",
-                value(&client, &format!("EXPLAIN (ROUTE) {WHERE}")).await
+                value(client, &format!("EXPLAIN (ROUTE) {WHERE}")).await
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -190,4 +195,44 @@ async fn reads_go_on_when_a_replica_goes() {
 
 async fn explained(client: &tokio_postgres::Client, sql: &str) -> String {
     rows(client, &format!("EXPLAIN (ROUTE) {sql}")).await.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+/// Statements wait for the next primary and go there; the old one gets nothing when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_follow_a_promotion() {
+    let bed = bed("").await;
+    let (idle, busy) = (bed.client().await, bed.client().await);
+    busy.batch_execute("CREATE TABLE ledger (n int PRIMARY KEY)").await.expect("made");
+    bed.until_split(&busy).await;
+    bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+    let heir = &bed.servers.replicas()[0];
+    bed.servers.primary().kill().unwrap_or_else(|e| panic!("{e}"));
+    // Sent while the proxy has not noticed yet, and when it has.
+    let (early, late) = (bed.client().await, bed.client().await);
+    let writes = [(early, 0), (late, 400), (idle, 200)].map(|(client, wait)| {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            client.batch_execute(&format!("INSERT INTO ledger VALUES ({wait})")).await
+        })
+    });
+    // Reads of what has not been written go on meanwhile.
+    for _ in 0..20 {
+        assert_eq!(value(&busy, "SELECT n FROM u").await, "0");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::task::block_in_place(|| heir.promote()).unwrap_or_else(|e| panic!("{e}"));
+    let promoted = Instant::now();
+    for write in writes {
+        write.await.expect("no panic").expect("it waited, and was written");
+    }
+    assert!(promoted.elapsed() < Duration::from_secs(5), "{:?}", promoted.elapsed());
+    assert_eq!(heir.psql(&bed.db.name, "SELECT count(*) FROM ledger").expect("rows"), "3");
+    // The old one comes back as if nothing had happened.
+    tokio::task::block_in_place(|| bed.servers.primary().start()).unwrap_or_else(|e| panic!("{e}"));
+    for n in 1000..1100 {
+        busy.batch_execute(&format!("INSERT INTO ledger VALUES ({n})")).await.expect("written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(heir.psql(&bed.db.name, "SELECT count(*) FROM ledger").expect("rows"), "103");
+    assert_eq!(bed.servers.primary().psql(&bed.db.name, "SELECT count(*) FROM ledger").expect("rows"), "0");
 }

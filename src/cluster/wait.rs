@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{Cluster, Member, Need};
+use super::{Cluster, Member, Need, State};
 use crate::core::clock::Instant;
+use crate::pool::connect::Target;
 
 /// One who waits for a replica: probes hurry for as long as there is one.
 struct Waiting<'c>(&'c AtomicUsize);
@@ -38,6 +39,28 @@ impl Cluster {
             if rest(deadline).is_zero() || tokio::time::timeout(rest(deadline), elected).await.is_err() {
                 return self.primary();
             }
+        }
+    }
+
+    /// Returns when `member` is no replica to read from any more.
+    pub async fn loses_reader(&self, member: &Member) {
+        loop {
+            let moved = self.moved.notified();
+            if member.state() != State::Replica {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Returns when there is a primary that is not on `target`.
+    pub async fn moves_from(&self, target: &Arc<Target>) {
+        loop {
+            let elected = self.elected.notified();
+            if self.primary().is_some_and(|primary| !Arc::ptr_eq(&primary.target, target)) {
+                return;
+            }
+            elected.await;
         }
     }
 

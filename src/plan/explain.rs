@@ -27,6 +27,8 @@ pub struct Place {
     pub pool: String,
     /// The backend and its address.
     pub backend: String,
+    /// Of a cluster, every server: its name, what it is and how well, and why it was or was not taken.
+    pub servers: Vec<(String, String)>,
     /// Why the client keeps its connection.
     pub pins: Vec<&'static str>,
     /// Whether a transaction is open.
@@ -125,6 +127,7 @@ fn report(plan: &Plan, place: &Place, spent: Option<Spent>) -> Value {
     let mut report = json!({
         "Route": place.backend,
         "Pool": place.pool,
+        "Servers": place.servers.iter().map(|(name, text)| json!({ "Name": name, "State": text })).collect::<Vec<_>>(),
         "Class": plan.class.label(),
         "Reasons": plan.reasons.iter().map(|r| r.text.clone()).collect::<Vec<_>>(),
         "Fingerprint": format!("{:032x}", plan.fingerprint),
@@ -174,6 +177,7 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
     plan.reasons
         .iter()
         .for_each(|reason| say(4, if reason.against { "Because" } else { "Noted" }, reason.text.clone()));
+    place.servers.iter().for_each(|(name, text)| say(2, &format!("Server {name}"), text.clone()));
     say(2, "Fingerprint", format!("{:032x}", plan.fingerprint));
     say(2, "Shape", plan.shown(500));
     plan.statements.iter().for_each(|facts| statement_lines(facts, &mut say));

@@ -193,7 +193,7 @@ impl Batch<'_> {
 
     /// The answer's rows, as the client can read them.
     fn rows_of(&self, plan: &Held, spent: Option<Spent>, json: bool) -> Vec<String> {
-        let rows = explain::rows(plan, &self.client.place(), spent, json);
+        let rows = explain::rows(plan, &self.client.place(plan, spent.is_some()), spent, json);
         if self.client.is_utf8() {
             return rows;
         }

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::batch::Batch;
 use super::run::{Client, End};
 use super::shared::Shared;
-use crate::cluster::{Cluster, Need, Use};
+use crate::cluster::{Cluster, Member, Need, Use};
 use crate::config::{Config, Consistency, Routing};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -28,9 +30,9 @@ pub struct Course {
     pub(super) cluster: Arc<Cluster>,
     fences: Arc<Fences>,
     /// The pool on the primary, as far as it was known when it was last needed.
-    home: Arc<Pool>,
+    pub(super) home: Arc<Pool>,
     config: Arc<Config>,
-    routing: Routing,
+    pub(super) routing: Routing,
     /// What the session has written that replicas may not have seen.
     own: Own,
     /// What has been written since and is not committed, as far as is known.
@@ -44,8 +46,9 @@ pub struct Course {
 #[derive(Debug)]
 pub(super) struct Reading {
     using: Use,
+    member: Arc<Member>,
     /// Requests that it is for and that have not been taken yet.
-    requests: usize,
+    pub(super) requests: usize,
     /// Them all, to be sent again; empty where that is out of the question.
     pub(super) bytes: Vec<u8>,
     /// Bytes that the client had been sent when it began.
@@ -201,6 +204,23 @@ impl Client {
         }
     }
 
+    /// Resolves when it is no use to wait any longer for a connection to the server that was chosen. `None` where that
+    /// is the only one.
+    pub(super) fn chosen_is_lost(&self) -> Option<BoxFuture<'static, ()>> {
+        let course = self.course.as_ref()?;
+        let cluster = course.cluster.clone();
+        Some(match &course.reading {
+            Some(reading) => {
+                let member = reading.member.clone();
+                Box::pin(async move { cluster.loses_reader(&member).await })
+            }
+            None => {
+                let target = course.home.target.clone();
+                Box::pin(async move { cluster.moves_from(&target).await })
+            }
+        })
+    }
+
     /// A request has been taken.
     #[inline]
     pub fn took_request(&mut self) {
@@ -220,6 +240,7 @@ impl Client {
     pub fn come_home(&mut self, outcome: Option<Outcome>) -> bool {
         let Some(course) = &mut self.course else { return false };
         let Some(reading) = course.reading.take() else { return false };
+        course.stays_home = outcome.is_some();
         match outcome.or(reading.failure.map(Outcome::Failed)) {
             Some(outcome) => reading.using.end(outcome, Instant::now()),
             None => reading.using.answered(Instant::now()),
@@ -283,7 +304,8 @@ impl Batch<'_> {
         let again = !batched.names && batched.len <= MOST_KEPT;
         let bytes = if again { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() };
         let (using, sent) = (member.begin(now), self.flow.down.sent());
-        course.reading = Some(Reading { using, requests: batched.requests, bytes, sent, failure: None });
+        course.reading =
+            Some(Reading { using, member, requests: batched.requests, bytes, sent, failure: None });
         self.client.pool = pool;
         true
     }
@@ -350,13 +372,7 @@ impl Batch<'_> {
     /// What the requests at hand read, up to the first that ends a transaction of its own, if that is all they do and
     /// all of them are here.
     fn reads(&mut self) -> Option<Batched> {
-        let client = &*self.client;
-        let free = client.status == TxStatus::Idle
-            && client.pins.is_empty()
-            && client.doubts.is_none()
-            && !(client.serial || client.blurred || self.echoed)
-            && client.own_isolation_is_plain();
-        if !free || !self.flow.expected.is_empty() {
+        if self.client.what_binds().is_some() || self.echoed || !self.flow.expected.is_empty() {
             return None;
         }
         let (mut batched, mut unnamed) = (Batched::default(), None);
@@ -404,57 +420,6 @@ impl Batch<'_> {
             }
         }
     }
-
-    /// A replica has said that it cannot serve what it was asked, and the client has heard nothing of it: the primary
-    /// is asked instead (invariant 5). False where that cannot be.
-    pub(super) fn ask_primary(&mut self, code: SqlState) -> bool {
-        let failure = Failure::of(code);
-        if !(is_refusal(code) || failure == Some(Failure::Shutdown)) || !self.may_ask_again() {
-            return false;
-        }
-        let Some(server) = self.client.lease.take() else { return false };
-        if code == SqlState::READ_ONLY
-            && let Some(plan) = self.flow.expected.plan()
-        {
-            plan.uses.belongs_to_primary();
-        }
-        let debris = self.debris();
-        self.client.abandon(server, debris);
-        self.ask_again(failure.map(Outcome::Failed));
-        true
-    }
-
-    /// The same where the connection to it is lost.
-    pub(super) fn lost_replica(&mut self) -> bool {
-        if self.client.course.is_none() || !self.may_ask_again() {
-            return false;
-        }
-        self.client.lease = None;
-        self.ask_again(Some(Outcome::Failed(Failure::Lost)));
-        true
-    }
-
-    fn may_ask_again(&self) -> bool {
-        let (up, down) = (&self.flow.up, &self.flow.down);
-        let reading = self.client.course.as_ref().and_then(|course| course.reading.as_ref());
-        reading.is_some_and(|r| !r.bytes.is_empty() && r.sent == down.sent() && r.requests == 0)
-            && up.pending() == 0
-            && up.streaming() == 0
-            && self.client.status == TxStatus::Idle
-    }
-
-    fn ask_again(&mut self, outcome: Option<Outcome>) {
-        self.client.entry.set_link(None);
-        let Some(course) = &mut self.client.course else { return };
-        course.stays_home = true;
-        let bytes = course.reading.as_mut().map(|reading| std::mem::take(&mut reading.bytes));
-        self.client.come_home(outcome);
-        self.flow.down.recall();
-        self.flow.expected.clear();
-        self.flow.up.put_back(&bytes.unwrap_or_default());
-        // There is something to look at again.
-        self.held = true;
-    }
 }
 
 impl Batched {
@@ -464,18 +429,22 @@ impl Batched {
     }
 }
 
-/// What a server says that may not do what it is asked because it is a replica (documentation, "Hot Standby"): writes,
-/// conflicts with recovery, serializable transactions.
-fn is_refusal(code: SqlState) -> bool {
-    [SqlState::READ_ONLY, SqlState::SERIALIZATION_FAILURE, SqlState::FEATURE_NOT_SUPPORTED].contains(&code)
-}
-
 impl Client {
-    /// Whether its transactions are of a kind that replicas have.
-    fn own_isolation_is_plain(&self) -> bool {
-        const NAME: &str = "default_transaction_isolation";
-        let said = self.settings.get(NAME).or_else(|| self.wish.class.get(NAME));
-        said.is_none_or(|level| !level.eq_ignore_ascii_case("serializable"))
+    /// What keeps it on the server that it has, or on the primary, whatever it asks.
+    pub(super) fn what_binds(&self) -> Option<&'static str> {
+        const ISOLATION: &str = "default_transaction_isolation";
+        let isolation = self.settings.get(ISOLATION).or_else(|| self.wish.class.get(ISOLATION));
+        if self.status != TxStatus::Idle {
+            Some("its transaction is open there")
+        } else if !self.pins.is_empty() || self.serial {
+            Some("its session keeps state there")
+        } else if self.doubts.is_some() || self.blurred {
+            Some("it is not known yet what its session has changed")
+        } else if isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) {
+            Some("replicas have no serializable transactions")
+        } else {
+            None
+        }
     }
 
     /// The plan of a statement that it has prepared.

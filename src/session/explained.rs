@@ -53,10 +53,14 @@ pub fn runs(plan: &Plan) -> bool {
 }
 
 impl Client {
-    /// Where its statements go.
-    pub(super) fn place(&self) -> Place {
-        let target = &self.pool.target;
+    /// Where a statement of this plan goes; where it went, once it `has_run`.
+    pub(super) fn place(&self, plan: &Held, has_run: bool) -> Place {
+        let (target, servers) = match &self.course {
+            Some(course) if !has_run => self.destination(course, plan),
+            _ => (self.pool.target.clone(), Vec::new()),
+        };
         Place {
+            servers,
             pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
             backend: format!("backend \"{}\" ({}:{})", target.name(), target.host(), target.port()),
             pins: self.pins.labels(),
@@ -66,7 +70,7 @@ impl Client {
 
     /// The statement that gives the answer as constants.
     fn answer(&self, plan: &Held, spent: Option<Spent>, json: bool) -> String {
-        let rows = explain::rows(plan, &self.place(), spent, json);
+        let rows = explain::rows(plan, &self.place(plan, spent.is_some()), spent, json);
         let kind = if json { "json" } else { "text" };
         let mut sql = String::from("SELECT * FROM (VALUES ");
         for (i, row) in rows.iter().enumerate() {

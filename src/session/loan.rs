@@ -20,21 +20,24 @@ impl Batch<'_> {
     /// Gets a server connection and sends ahead what the session needs on it.
     pub(super) async fn lease(&mut self) -> Result<(), End> {
         let now = self.begun.unwrap_or_else(Instant::now);
-        match self.aim().await {
-            Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
-            aimed => aimed?,
-        }
         let mut server = loop {
-            match self.client.pool.try_lease(&self.client.wish, now) {
-                Some(server) => break server,
-                None => match self.wait_for_server(self.client.wish.clone(), now).await {
-                    Err(End::Refused(e)) if e.severity == Severity::Error => {
-                        if !self.client.come_home(Some(Outcome::Failed(Failure::Connect))) {
-                            return self.fail_waiting(&e);
-                        }
+            match self.aim().await {
+                Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
+                aimed => aimed?,
+            }
+            if let Some(server) = self.client.pool.try_lease(&self.client.wish, now) {
+                break server;
+            }
+            match self.wait_here(self.client.wish.clone(), now).await {
+                Ok(Some(server)) => break server,
+                // Another one, then.
+                Ok(None) => drop(self.client.come_home(Some(Outcome::Failed(Failure::Connect)))),
+                Err(End::Refused(e)) if e.severity == Severity::Error => {
+                    if !self.client.come_home(Some(Outcome::Failed(Failure::Connect))) {
+                        return self.fail_waiting(&e);
                     }
-                    got => break got?,
-                },
+                }
+                Err(end) => return Err(end),
             }
         };
         while self.client.pool.bounds.is_stale(server.returned, now) {
@@ -70,12 +73,22 @@ impl Batch<'_> {
     }
 
     async fn wait_for_server(&mut self, wish: Wish, now: Instant) -> Result<Box<Server>, End> {
+        let lost = || End::from(Error::backend(SqlState::CONNECTION_FAILURE, "the server in use is lost"));
+        self.wait_here(wish, now).await?.ok_or_else(lost)
+    }
+
+    /// Waits for a connection of the pool. `None` where another server is the one to wait for now.
+    async fn wait_here(&mut self, wish: Wish, now: Instant) -> Result<Option<Box<Server>>, End> {
         let client = &self.client;
         client.entry.set_doing(Doing::Waiting);
         let mut reply = client.pool.queue(wish, now);
+        let mut lost = client.chosen_is_lost();
         let got = poll_fn(|cx| {
             if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
-                return Poll::Ready(Ok(got));
+                return Poll::Ready(Ok(Some(got)));
+            }
+            if lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Ok(None));
             }
             self.poll_waiting(cx).map(Err)
         })
@@ -87,9 +100,10 @@ impl Batch<'_> {
         client.pool.traffic.wait_time_us.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
         client.pool.traffic.wait_latency.record(waited);
         match got? {
-            Ok(Ok(server)) => Ok(server),
-            Ok(Err(e)) => Err(End::from(e)),
-            Err(_) => Err(End::from(Error::internal("pool closed"))),
+            None => Ok(None),
+            Some(Ok(Ok(server))) => Ok(Some(server)),
+            Some(Ok(Err(e))) => Err(End::from(e)),
+            Some(Err(_)) => Err(End::from(Error::internal("pool closed"))),
         }
     }
 

@@ -1,15 +1,17 @@
 //! One task per client: from its first byte to its last.
 //!
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
-//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`].
+//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`course`] says which server.
 
 pub mod adopt;
+pub mod again;
 pub mod ahead;
 pub mod analyzed;
 pub mod answers;
 pub mod batch;
 pub mod bound;
-mod course;
+pub mod course;
+pub mod destination;
 pub mod doubts;
 pub mod entry;
 pub mod expect;
@@ -19,7 +21,7 @@ pub mod handshake;
 pub mod inquiry;
 pub mod listen;
 pub mod listening;
-mod loan;
+pub mod loan;
 pub mod login;
 pub mod names;
 pub mod peers;

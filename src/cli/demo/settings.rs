@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::stage::{DATABASE, USER};
 use crate::app::cluster::{Cluster, Server};
 use crate::config::{
-    Admin, Auth, Backend, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log, PoolMode,
-    PoolSettings, Role, Secret, SslMode, User,
+    self, Admin, Auth, Backend, Balancing, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log,
+    PoolMode, PoolSettings, Role, Secret, SslMode, User,
 };
 use crate::core::limits;
 
-/// One database for each server, the sample role, SCRAM for loopback.
+/// One database for all servers and one for each replica, the sample role, SCRAM for loopback.
 pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
     let servers: Vec<&Server> = std::iter::once(cluster.primary()).chain(cluster.replicas()).collect();
     Config {
@@ -29,7 +29,16 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             addresses: vec![Cidr { addr: Ipv4Addr::new(127, 0, 0, 0).into(), bits: 8 }],
             method: HbaMethod::Scram,
         }],
-        clusters: Vec::new(),
+        clusters: vec![config::Cluster {
+            name: CLUSTER.into(),
+            backends: (0..servers.len()).collect(),
+            strategy: Balancing::PeakEwma,
+            lag_interval: Duration::from_millis(100),
+            failover_wait: Duration::from_secs(30),
+            user: None,
+            dbname: None,
+            routing: Default::default(),
+        }],
         backends: servers.iter().map(|server| backend(server)).collect(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {
@@ -81,13 +90,16 @@ fn backend(server: &Server) -> Backend {
     }
 }
 
-/// `audit` for the primary, `audit_replica1` and so on for the rest.
+/// The name of all servers as one.
+const CLUSTER: &str = "main";
+
+/// `audit` for all of them, `audit_replica1` and so on for the rest.
 fn database(index: usize, server: &Server) -> Database {
     let name = if index == 0 { DATABASE.into() } else { format!("{DATABASE}_{}", server.name) };
     Database {
         name,
         backend: index,
-        cluster: None,
+        cluster: (index == 0).then(|| CLUSTER.into()),
         routing: Default::default(),
         dbname: Some(DATABASE.into()),
         user: None,

@@ -25,8 +25,10 @@ fn text(at: Address, events: u64, major: u32, took: Duration) -> String {
 
 Things to try in another terminal:
 
-    # the sample data, on the primary and on a replica
+    # the sample data: reads go to replicas that have seen what you wrote; which one, and why
     psql {url} -c "SELECT * FROM daily_activity ORDER BY day DESC, events DESC LIMIT 5"
+    psql {url} -c "EXPLAIN (ROUTE) SELECT * FROM daily_activity"
+    # one replica by itself
     psql {replica} -c "SELECT pg_is_in_recovery(), count(*) FROM recent_phi_access"
 
     # fifty clients over a few server connections
@@ -34,7 +36,7 @@ Things to try in another terminal:
     pgbench -i -q -s 5 {url} && pgbench -S -M prepared -c 50 -j 2 -T 10 {url}
 
     # what Turnpike sees
-    psql {admin} -c "SHOW POOLS"
+    psql {admin} -c "SHOW POOLS" -c "SHOW BACKENDS"
     curl -s http://127.0.0.1:{http}/metrics
 
 Ctrl-C stops everything and removes every trace.
