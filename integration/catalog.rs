@@ -7,6 +7,8 @@ use tokio_postgres::Client;
 use turnpike::catalog::relation::{Action, Command, Enabled, Generated, Persistence, RelationKind, Timing};
 use turnpike::catalog::{Catalog, Function, Relation, Resolved, SearchPath, Usage, Volatility, read};
 
+use turnpike::pool::suspects::{Found, Functions, QUESTION, Suspects};
+
 use crate::harness::{Db, pg, replicated};
 
 async fn load(url: &str) -> Catalog {
@@ -548,4 +550,60 @@ async fn many_tables() {
             IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$"
         ));
     }
+}
+
+/// Functions that leave something behind in a session: the catalog says what a question of its own would.
+#[tokio::test]
+async fn suspects_are_the_same_by_catalog_and_by_question() {
+    let functions = [
+        ("plain", "plpgsql", "BEGIN UPDATE t SET a = 1; END"),
+        ("sets", "plpgsql", "BEGIN SET work_mem = '1MB'; END"),
+        ("sets_later", "plpgsql", "BEGIN IF true THEN RESET work_mem; END IF; END"),
+        ("calls", "plpgsql", "BEGIN PERFORM sets(); END"),
+        ("calls_calls", "sql", "SELECT calls()"),
+        ("anything", "plpgsql", "DECLARE x text; BEGIN PERFORM set_config(x, '1', false); END"),
+        ("dynamic", "plpgsql", "BEGIN EXECUTE 'SELECT 1'; END"),
+        ("locks", "plpgsql", "BEGIN PERFORM pg_advisory_lock(1); END"),
+        ("temps", "plpgsql", "BEGIN CREATE TEMP TABLE x (a int); END"),
+        ("attempts", "plpgsql", "BEGIN RAISE NOTICE 'attempt'; END"),
+    ];
+    let mut script = String::from("CREATE TABLE t (a int);");
+    for (name, language, code) in functions {
+        script
+            .push_str(&format!("CREATE FUNCTION {name}() RETURNS void LANGUAGE {language} AS $x${code}$x$;"));
+    }
+    script.push_str(
+        "CREATE FUNCTION tr() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN SET work_mem = 1; RETURN NEW; END';",
+    );
+    script.push_str("CREATE FUNCTION long() RETURNS void LANGUAGE plpgsql AS 'BEGIN ");
+    script.push_str(&"NULL; ".repeat(5000));
+    script.push_str("END';");
+    let (db, catalog) = catalog(&script).await;
+    let read = Suspects::of_catalog(&catalog).expect("functions may be seen");
+    let asked = Functions::default();
+    let mut found = Found::new(asked.generation());
+    for message in pg(&db.direct_url()).await.simple_query(QUESTION).await.expect("an answer") {
+        if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+            let row: Vec<Option<&[u8]>> = (0..4).map(|i| row.get(i).map(str::as_bytes)).collect();
+            found.row(&row).expect("a row that makes sense");
+        }
+    }
+    asked.learn(found);
+    let asked = asked.known(turnpike::core::clock::Instant::now());
+    let asked = asked.as_ref().expect("known");
+    for name in functions.iter().map(|f| f.0).chain(["long", "nothing"]) {
+        for writes in [false, true] {
+            let sql = format!("SELECT {name}()");
+            let sorted = |suspects: &Suspects| {
+                suspects.called_by(sql.as_bytes(), writes).map(|(settings, unnamed)| {
+                    let mut settings = settings.to_vec();
+                    settings.sort();
+                    (settings, unnamed)
+                })
+            };
+            assert_eq!(sorted(&read), sorted(asked), "{sql}");
+        }
+    }
+    assert!(read.called_by(b"SELECT calls_calls()", false).is_some());
+    assert!(read.called_by(b"SELECT plain(), attempts()", false).is_none());
 }

@@ -23,7 +23,9 @@ impl Pool {
     /// Finds out what someone wants to know, if a connection is at hand that shows it.
     pub(super) fn ask_around(self: &Arc<Self>) {
         let defaults = self.defaults_wanted.load(Relaxed) && self.defaults.get().is_none();
-        let suspects = self.schema.functions.is_old();
+        // Where the catalog is current, so is what it says of them.
+        let functions = &self.schema.functions;
+        let suspects = functions.is_old() && !(functions.are_read_along() && self.schema.is_known());
         if !defaults && !suspects {
             return;
         }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::driver;
 use super::pool::Pool;
-use super::suspects::Functions;
+use super::suspects::{Functions, Suspects};
 use crate::catalog::{Catalog, read};
 use crate::core::clock::Instant;
 
@@ -92,6 +92,11 @@ impl Schema {
         }
         let catalog = self.catalog.load_full();
         catalog.filter(|_| self.view() == view)
+    }
+
+    /// Whether the catalog is known.
+    pub fn is_known(&self) -> bool {
+        self.view() & VERSIONS != 0
     }
 
     /// Whether the catalog is known, or why it could not be read when last tried.
@@ -182,12 +187,14 @@ impl Schema {
 
     async fn read(&self, pool: &Pool) {
         let (began, generation) = (Instant::now(), self.generation());
+        let functions = self.functions.generation();
         let outcome = tokio::time::timeout(PATIENCE, fetch(pool)).await;
         let outcome = outcome.unwrap_or_else(|_| Err("it takes too long".into()));
         let took = Instant::now().since(began);
         let pause = if outcome.is_ok() { PAUSES.0.max(took * 10) } else { PAUSES.1 };
         match outcome {
-            Ok(catalog) => {
+            Ok((catalog, suspects)) => {
+                self.functions.read_along(functions, suspects);
                 let relations = catalog.relations().len();
                 tracing::debug!(database = pool.purpose.dbname, relations, ?took, "catalog read");
                 self.learn(catalog, generation);
@@ -231,10 +238,16 @@ impl Schema {
     }
 }
 
-async fn fetch(pool: &Pool) -> Result<Catalog, String> {
+async fn fetch(pool: &Pool) -> Result<(Catalog, Option<Suspects>), String> {
     let login = pool.cataloguer.lock().clone();
     let client = driver::client(pool, login, APPLICATION).await.map_err(|e| e.to_string())?;
-    read::load(&client).await.map_err(|e| e.to_string())
+    let catalog = read::load(&client).await.map_err(|e| e.to_string())?;
+    // There may be much code to look at.
+    let look = move || {
+        let suspects = Suspects::of_catalog(&catalog);
+        (catalog, suspects)
+    };
+    tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())
 }
 
 /// A hash of all that a catalog says.

@@ -1,5 +1,5 @@
-//! Functions of a database whose code may leave something behind in a session: read from the catalog, since a
-//! statement's text does not show what the functions that it calls do.
+//! Functions of a database whose code may leave something behind in a session, since a statement's text does not show
+//! what the functions that it calls do: from the catalog where that is read, else by a question of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::defaults::rows;
 use super::pool::Pool;
 use super::server::Server;
+use crate::catalog::{self, Catalog, Oid};
 use crate::core::clock::Instant;
 use crate::sql::lex::{self, Kind, Lexer};
 use crate::sql::setting;
@@ -25,6 +26,8 @@ pub struct Functions {
     /// How often what was known has become untrue.
     generation: AtomicU64,
     old: AtomicBool,
+    /// Whoever reads the catalog sees them there, too.
+    read_along: AtomicBool,
 }
 
 impl Functions {
@@ -50,9 +53,26 @@ impl Functions {
 
     /// Notes an answer, unless functions have changed since it was asked for.
     pub fn learn(&self, found: Found) {
+        self.read_along.store(false, Relaxed);
+        self.adopt(found.generation, Suspects::of(found.functions));
+    }
+
+    /// Notes what a catalog says of them that was asked for at this generation, if it says anything.
+    pub fn read_along(&self, generation: u64, found: Option<Suspects>) {
+        self.read_along.store(found.is_some(), Relaxed);
+        if let Some(found) = found {
+            self.adopt(generation, found);
+        }
+    }
+
+    /// Whether they become known with the catalog.
+    pub(super) fn are_read_along(&self) -> bool {
+        self.read_along.load(Relaxed)
+    }
+
+    fn adopt(&self, generation: u64, suspects: Suspects) {
         self.old.store(false, Relaxed);
-        let generation = found.generation;
-        let suspects = Arc::new(Suspects::of(found.functions));
+        let suspects = Arc::new(suspects);
         // Whoever forgets does so after the generation has changed, so nothing untrue stays.
         self.known.store(Some(suspects));
         if self.generation() != generation {
@@ -104,6 +124,12 @@ pub struct Suspects {
     asked: Instant,
 }
 
+/// `trigger` (`pg_type.dat`).
+const TRIGGER: Oid = 2279;
+
+/// Longest code that is looked at; what [`QUESTION`] says in its own words.
+const LONGEST: usize = 24_000;
+
 /// User-written functions, each with whether its code mentions anything that outlives a transaction. Languages that
 /// hide what they do count as a whole, but for C: what is written in it has no need of SQL to keep state. Code that is
 /// too long to be looked at counts as code that may set anything.
@@ -112,6 +138,7 @@ pub const QUESTION: &str = "SELECT p.proname, \
     ELSE 'EXECUTE set_config' END, \
     (p.prorettype OPERATOR(pg_catalog.=) 'pg_catalog.trigger'::pg_catalog.regtype)::pg_catalog.text, \
     (l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['sql', 'plpgsql']::pg_catalog.name[]) \
+    OR pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.>=) 24000 \
     OR p.prosrc OPERATOR(pg_catalog.~*) \
     '(set_config|advisory_lock|setseed|dblink_connect|\\mtemp(orary)?\\M|\\mexecute\\M|with\\s+hold|\
     (^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M)')::pg_catalog.text \
@@ -157,6 +184,27 @@ impl Suspects {
         self.names.is_empty()
     }
 
+    /// What [`QUESTION`] would find, from a catalog. `None` where whoever read that may not see functions.
+    pub fn of_catalog(catalog: &Catalog) -> Option<Suspects> {
+        let all = catalog.all_functions();
+        let system = |oid| {
+            let schema = catalog.schema_by_oid(oid);
+            schema.is_some_and(|s| matches!(&*s.name, "pg_catalog" | "information_schema"))
+        };
+        let written = |f: &&catalog::Function| !system(f.schema) && !matches!(&*f.language, "internal" | "c");
+        let functions = all.iter().filter(written).map(|f| {
+            let code = f.body.as_deref().filter(|code| code.len() < LONGEST).unwrap_or("EXECUTE set_config");
+            Function {
+                name: f.name.as_bytes().into(),
+                code: code.as_bytes().into(),
+                trigger: f.returns == TRIGGER,
+                // Code that is too long has been replaced with some that does.
+                suspect: !matches!(&*f.language, "sql" | "plpgsql") || outlives(code),
+            }
+        });
+        (!all.is_empty()).then(|| Suspects::of(functions.collect()))
+    }
+
     fn of(functions: Vec<Function>) -> Suspects {
         let mut found =
             Suspects { names: HashMap::new(), settings: Vec::new(), triggers: None, asked: Instant::now() };
@@ -187,6 +235,38 @@ impl Suspects {
     }
 }
 
+/// Whether code mentions anything that outlives a transaction: the same as the regular expression of [`QUESTION`].
+fn outlives(code: &str) -> bool {
+    let code = code.to_ascii_lowercase();
+    if ["set_config", "advisory_lock", "setseed", "dblink_connect"].iter().any(|name| code.contains(name)) {
+        return true;
+    }
+    // What stands before a word, white space aside, where that may begin a statement.
+    let (mut begins, mut with) = (true, false);
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = code.as_str();
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| is_word(c) != is_word(first)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        if !is_word(first) {
+            let last = piece.trim_end().chars().next_back();
+            begins = last.map_or(begins, |c| c == ';');
+            with &= last.is_none();
+            continue;
+        }
+        if matches!(piece, "temp" | "temporary" | "execute") || with && piece.starts_with("hold") {
+            return true;
+        }
+        if begins && matches!(piece, "set" | "reset" | "listen" | "prepare" | "discard" | "load") {
+            return true;
+        }
+        begins = matches!(piece, "begin" | "then" | "else" | "loop");
+        with = piece.ends_with("with");
+    }
+    false
+}
+
 /// Statements made while they run may say anything.
 fn mentions_execute(code: &[u8]) -> bool {
     Lexer::new(code, true)
@@ -208,6 +288,31 @@ pub(super) async fn ask_again(pool: &Pool, mut server: Box<Server>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_that_outlives_its_transaction() {
+        for code in [
+            "SELECT SET_CONFIG('a', 'b', false)",
+            "set work_mem = 1",
+            "BEGIN  RESET ALL; END",
+            "IF x THEN\n LISTEN a; END IF",
+            "SELECT 1;DISCARD ALL",
+            "CREATE TEMP TABLE t ()",
+            "DECLARE c CURSOR WITH  HOLD FOR SELECT 1",
+            "EXECUTE x",
+        ] {
+            assert!(outlives(code), "{code}");
+        }
+        for code in [
+            "UPDATE t SET a = 1",
+            "SELECT 1 AS begin_set",
+            "SELECT attempt, with_, hold",
+            "BEGIN NULL; END",
+            "",
+        ] {
+            assert!(!outlives(code), "{code}");
+        }
+    }
 
     #[test]
     fn who_calls_whom() {
