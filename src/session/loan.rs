@@ -28,7 +28,8 @@ impl Batch<'_> {
             if let Some(server) = self.client.pool.try_lease(&self.client.wish, now) {
                 break server;
             }
-            match self.wait_here(self.client.wish.clone(), now).await {
+            // Boxed, like all that is rarer than lending: a batch should not pay for it.
+            match Box::pin(self.wait_here(self.client.wish.clone(), now)).await {
                 Ok(Some(server)) => break server,
                 // Another one, then.
                 Ok(None) => drop(self.client.come_home(Some(Outcome::Failed(Failure::Connect)))),
@@ -41,21 +42,20 @@ impl Batch<'_> {
             }
         };
         while self.client.pool.bounds.is_stale(server.returned, now) {
-            // Boxed: rare, and its future is large.
             server = match Box::pin(reset::run(&mut server, "")).await {
                 Some(_) => break,
-                None => self.wait_for_server(self.client.wish.clone(), Instant::now()).await?,
+                None => Box::pin(self.wait_for_server(self.client.wish.clone(), Instant::now())).await?,
             };
         }
         if let Some(wish) = self.particular(&server) {
             drop(server);
-            server = self.wait_for_server(wish, Instant::now()).await?;
+            server = Box::pin(self.wait_for_server(wish, Instant::now())).await?;
         }
         if self.adopt(server, now).is_ok() {
             return Ok(());
         }
         let exact = Wish { exact: true, ..self.client.wish.clone() };
-        let own = self.wait_for_server(exact, Instant::now()).await?;
+        let own = Box::pin(self.wait_for_server(exact, Instant::now())).await?;
         self.adopt(own, now).map_err(|_| Self::misfit())
     }
 
