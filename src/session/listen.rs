@@ -119,7 +119,7 @@ async fn login(
                     "connected"
                 );
             }
-            return Some(run::run(seat.taken(stream, shared)));
+            return Some(run::run(Box::new(seat.taken(stream, shared))));
         }
         Ok(Ok(Outcome::Admin { user, minor })) => {
             // A full queue means that the admin side is gone or swamped: the client sees the connection close.
