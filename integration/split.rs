@@ -101,8 +101,13 @@ async fn reads_go_to_replicas_and_see_what_was_written() {
             .expect("a row");
         assert!(bed.replicas().contains(&(row.get::<_, i32>(0) as u16)));
     }
-    // In a transaction, and after a lock, on the primary.
+    // In a transaction, with a lock, and where a comment says so, on the primary.
     let primary = bed.servers.primary().port;
+    for sql in ["/* turnpike: route=primary */ ", "-- Turnpike: ROUTE=primary\n"]
+        .map(|hint| format!("{hint}{WHERE}"))
+    {
+        assert_eq!(value(&client, &sql).await, primary.to_string(), "{sql}");
+    }
     client.batch_execute("BEGIN").await.expect("begun");
     assert_eq!(port(&client).await, primary);
     client.batch_execute("COMMIT").await.expect("committed");

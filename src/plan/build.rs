@@ -49,6 +49,15 @@ pub fn is_ambiguous(encoding: &str) -> bool {
     NAMES.contains(&plain.as_str())
 }
 
+/// Whether a comment that speaks to us asks for the primary.
+fn wants_primary(text: &[u8], shape: &Shape) -> bool {
+    let Some(hint) = &shape.hint else { return false };
+    let said = text.get(hint.start as usize..hint.end as usize).unwrap_or_default();
+    let said = String::from_utf8_lossy(said).to_ascii_lowercase();
+    let words = said.split_once(':').map_or("", |(_, words)| words);
+    words.split([' ', ',', '\t', '\n']).any(|word| word == "route=primary")
+}
+
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
@@ -70,6 +79,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         traces,
         class,
         reasons,
+        wants_primary: wants_primary(text, shape),
         touches,
         generation: under.generation,
         built: began,

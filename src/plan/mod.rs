@@ -74,6 +74,8 @@ pub struct Plan {
     pub class: Class,
     /// Why.
     pub reasons: Vec<Reason>,
+    /// A comment asks for the primary, whatever may serve it (`/* turnpike: route=primary */`).
+    pub wants_primary: bool,
     /// What its statements read and may write.
     pub touches: touch::Touches,
     /// EXPLAIN (ROUTE) of something: that is answered with the plan of what is explained.

@@ -241,6 +241,14 @@ impl Pools {
         Pool::new(purpose, target, settings, credential, common)
     }
 
+    /// Answers the cancel request of a client that waits in this pool or one of its siblings. False where it does not.
+    pub fn cancel_waiter(&self, pool: &Pool, client: u64) -> bool {
+        let whose = |p: &&Arc<Pool>| {
+            p.purpose.database == pool.purpose.database && p.purpose.user == pool.purpose.user
+        };
+        self.all().iter().filter(whose).any(|p| p.cancel_waiter(client))
+    }
+
     fn cap(&self, what: String, limit: u32) -> Arc<Cap> {
         self.caps.lock().entry(what.clone()).or_insert_with(|| Cap::new(what, limit)).clone()
     }

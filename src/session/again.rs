@@ -13,14 +13,21 @@ impl Batch<'_> {
         if !(is_refusal(code) || failure == Some(Failure::Shutdown)) || !self.may_ask_again() {
             return false;
         }
-        let Some(server) = self.client.lease.take() else { return false };
         if code == SqlState::READ_ONLY
             && let Some(plan) = self.flow.expected.plan()
         {
             plan.uses.belongs_to_primary();
         }
-        let debris = self.debris();
-        self.client.abandon(server, debris);
+        // The server has not done what it was about to be known for.
+        self.undo_skipped();
+        let Some(server) = self.client.lease.take() else { return false };
+        if self.flow.up.pending() > 0 {
+            // It is in the middle of a request.
+            drop(server);
+        } else {
+            let debris = self.debris();
+            self.client.abandon(server, debris);
+        }
         self.ask_again(failure.map(Outcome::Failed));
         true
     }
@@ -38,8 +45,7 @@ impl Batch<'_> {
     fn may_ask_again(&self) -> bool {
         let (up, down) = (&self.flow.up, &self.flow.down);
         let reading = self.client.course.as_ref().and_then(|course| course.reading.as_ref());
-        reading.is_some_and(|r| !r.bytes.is_empty() && r.sent == down.sent() && r.requests == 0)
-            && up.pending() == 0
+        reading.is_some_and(|r| r.taken <= r.bytes.len() && r.sent == down.sent())
             && up.streaming() == 0
             && self.client.status == TxStatus::Idle
     }
@@ -47,14 +53,19 @@ impl Batch<'_> {
     fn ask_again(&mut self, outcome: Option<Outcome>) {
         self.client.entry.set_link(None);
         let Some(course) = &mut self.client.course else { return };
-        let bytes = course.reading.as_mut().map(|reading| std::mem::take(&mut reading.bytes));
+        // What has not been taken is where it was.
+        let taken = course.reading.as_mut().map(|r| std::mem::take(&mut r.bytes).into_iter().take(r.taken));
+        let taken: Vec<u8> = taken.into_iter().flatten().collect();
+        (self.checking, self.params, self.asked) = (false, None, None);
         self.client.come_home(outcome);
         if let Some(course) = &mut self.client.course {
             course.stays_home = true;
         }
+        self.flow.down.take_unread();
         self.flow.down.recall();
+        self.flow.up.recall();
         self.flow.expected.clear();
-        self.flow.up.put_back(&bytes.unwrap_or_default());
+        self.flow.up.put_back(&taken);
         // There is something to look at again.
         self.held = true;
     }

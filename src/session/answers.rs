@@ -433,7 +433,7 @@ impl Batch<'_> {
     }
 
     /// What the server skips after an error did not happen: names are as they were, last change first.
-    fn undo_skipped(&mut self) {
+    pub(super) fn undo_skipped(&mut self) {
         let mut dropped = Vec::new();
         self.flow.expected.error(|entry| dropped.push(entry));
         // Postgres drops the unnamed statement before it parses the next, so one that fails leaves none.

@@ -48,8 +48,10 @@ pub(super) struct Reading {
     using: Use,
     member: Arc<Member>,
     /// Requests that it is for and that have not been taken yet.
-    pub(super) requests: usize,
-    /// Them all, to be sent again; empty where that is out of the question.
+    requests: usize,
+    /// Bytes of those that have been.
+    pub(super) taken: usize,
+    /// All of them, to be sent again; empty where that is out of the question.
     pub(super) bytes: Vec<u8>,
     /// Bytes that the client had been sent when it began.
     pub(super) sent: u64,
@@ -223,9 +225,10 @@ impl Client {
 
     /// A request has been taken.
     #[inline]
-    pub fn took_request(&mut self) {
+    pub fn took_request(&mut self, len: usize) {
         if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
             reading.requests = reading.requests.saturating_sub(1);
+            reading.taken += len;
         }
     }
 
@@ -305,7 +308,7 @@ impl Batch<'_> {
         let bytes = if again { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() };
         let (using, sent) = (member.begin(now), self.flow.down.sent());
         course.reading =
-            Some(Reading { using, member, requests: batched.requests, bytes, sent, failure: None });
+            Some(Reading { using, member, requests: batched.requests, taken: 0, bytes, sent, failure: None });
         self.client.pool = pool;
         true
     }
@@ -424,7 +427,8 @@ impl Batch<'_> {
 
 impl Batched {
     fn run(&mut self, plan: Held) -> Option<()> {
-        let reads = plan.class == Class::Read && plan.explains.is_none() && !plan.uses.is_of_primary();
+        let free = !plan.wants_primary && !plan.uses.is_of_primary();
+        let reads = plan.class == Class::Read && plan.explains.is_none() && free;
         reads.then(|| self.plans.push(plan))
     }
 }

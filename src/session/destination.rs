@@ -16,6 +16,7 @@ impl Client {
         let bound = match self.what_binds() {
             Some(reason) => Some(reason),
             None if plan.class != Class::Read => Some("only the primary may serve it"),
+            None if plan.wants_primary => Some("a comment asks for the primary"),
             None if plan.uses.is_of_primary() => Some("a replica has refused it as a write"),
             None if !course.routing.split => Some("split is off"),
             None => None,

@@ -52,13 +52,13 @@ impl Batch<'_> {
                 return Ok(Next::Io);
             }
             if self.take_plain(header, whole) {
-                self.client.took_request();
+                self.client.took_request(header.len);
                 continue;
             }
             if !looked_at {
                 match self.look_at(header, whole)? {
                     Look::Taken => {
-                        self.client.took_request();
+                        self.client.took_request(header.len);
                         continue;
                     }
                     Look::Wants(next) => return Ok(next),
@@ -87,7 +87,7 @@ impl Batch<'_> {
                 self.held = true;
                 return Ok(Next::Io);
             }
-            self.client.took_request();
+            self.client.took_request(header.len);
         }
     }
 

@@ -178,7 +178,7 @@ impl Shared {
     pub async fn cancel_here(&self, pid: i32, key: &[u8]) -> bool {
         let client = self.clients.lock().get(&pid).cloned();
         let Some(client) = client.filter(|c| bool::from(c.key().ct_eq(key))) else { return false };
-        if !client.pool.cancel_waiter(client.id)
+        if !self.pools.cancel_waiter(&client.pool, client.id)
             && let Some(guard) = client.begin_cancel()
         {
             cancel::deliver(guard).await;
