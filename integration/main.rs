@@ -31,3 +31,4 @@ mod state;
 mod streaming;
 mod takeover;
 mod tls;
+mod transactions;

@@ -1,13 +1,14 @@
 //! The one recipe for a plan: what the statements mean, what they may leave behind, who may serve them.
 
 use super::class::{self, Knowledge};
-use super::{Names, Plan, Reading, explain};
+use super::{Names, Plan, Reading, Tie, explain};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
 use crate::sql::fingerprint::fingerprint;
 use crate::sql::parse::Gap;
 use crate::sql::shape::Shape;
+use crate::sql::transaction::{self, Control};
 
 /// What a plan is made under.
 #[derive(Clone, Debug)]
@@ -68,7 +69,10 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
     }
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let class::Judgement { class, reasons, touches } = class::judge(&statements, under.known);
+    let class::Judgement { class, reasons, touches, mut tie } = class::judge(&statements, under.known);
+    if transaction::stays(shape) {
+        tie = Tie::Bound;
+    }
     Plan {
         normal: shape.normal.as_slice().into(),
         fingerprint: fingerprint(&shape.normal),
@@ -81,6 +85,8 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         reasons,
         wants_primary: wants_primary(text, shape),
         touches,
+        tie,
+        control: Control::of(shape),
         generation: under.generation,
         built: began,
         build_us: Instant::now().micros_since(began),
