@@ -341,20 +341,16 @@ impl Batch<'_> {
             // Who prepares it again is to get a new one, as it would on a connection of its own.
             self.client.pool.statements.forget_all();
         }
-        let opening = matches!(self.flow.expected.front(), Some(Expect::OurBegin)) && !fatal;
-        if whole && let Some(error) = self.in_our_words(code, &text) {
-            self.flow.down.omit_frame(len);
-            reply::error(self.flow.down.insert(), &error);
-            if opening {
-                return self.opening_failed();
-            }
+        let ours = if whole { self.in_our_words(code, &text) } else { None };
+        if matches!(self.flow.expected.front(), Some(Expect::OurBegin)) && !fatal {
+            self.tell_error(len, whole, ours.as_ref());
+            return self.opening_failed();
+        }
+        if ours.is_some() {
+            self.tell_error(len, whole, ours.as_ref());
             self.note_rollback();
             self.undo_skipped();
             return Ok(());
-        }
-        if opening {
-            self.flow.down.pass_frame(len);
-            return self.opening_failed();
         }
         let doomed = match self.flow.expected.front() {
             Some(Expect::OurQuery(Ours::Settings)) if !fatal => {
@@ -368,19 +364,7 @@ impl Batch<'_> {
             Some(Expect::Doomed(by, error)) if whole && *by == code => Some(error.clone()),
             _ => None,
         };
-        match doomed {
-            Some(error) => {
-                self.flow.down.omit_frame(len);
-                reply::error(self.flow.down.insert(), &error);
-            }
-            None => match whole.then(|| self.in_clients_words(len)).flatten() {
-                Some(reworded) => {
-                    self.flow.down.omit_frame(len);
-                    self.flow.down.insert().extend_from_slice(&reworded);
-                }
-                None => self.flow.down.pass_frame(len),
-            },
-        }
+        self.tell_error(len, whole, doomed.as_deref());
         self.note_rollback();
         if fatal {
             // The server closes the connection next; the client has been told why.
@@ -389,6 +373,19 @@ impl Batch<'_> {
         }
         self.undo_skipped();
         Ok(())
+    }
+
+    /// Gives the client this error in place of the server's, or that in the client's own words.
+    fn tell_error(&mut self, len: usize, whole: bool, instead: Option<&Error>) {
+        if let Some(error) = instead {
+            self.flow.down.omit_frame(len);
+            reply::error(self.flow.down.insert(), error);
+        } else if let Some(reworded) = whole.then(|| self.in_clients_words(len)).flatten() {
+            self.flow.down.omit_frame(len);
+            self.flow.down.insert().extend_from_slice(&reworded);
+        } else {
+            self.flow.down.pass_frame(len);
+        }
     }
 
     fn count_error(&mut self) {

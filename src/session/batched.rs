@@ -65,6 +65,20 @@ impl Batched {
         self.other = true;
     }
 
+    /// Portals that last are the server's.
+    fn bind(&mut self, portal: &[u8], plan: Held) {
+        self.run(plan);
+        if portal.is_empty() { self.bound = true } else { self.tie(Tie::Bound) }
+    }
+
+    fn execute(&mut self, body: &[u8]) -> Option<()> {
+        let (portal, most) = cstr(body)?;
+        if !portal.is_empty() || !self.bound || most != [0; 4] {
+            self.tie(Tie::Bound);
+        }
+        Some(())
+    }
+
     fn query(&mut self, plan: Held) {
         if plan.explains.as_ref().is_some_and(|wanted| !wanted.analyze) {
             // It is answered with constants.
@@ -115,20 +129,11 @@ impl Batch<'_> {
                         Some((_, plan)) => plan.clone(),
                         None => self.client.plan_named(name)?,
                     };
-                    batched.run(plan);
-                    if portal.is_empty() {
-                        batched.bound = true
-                    } else {
-                        batched.tie(Tie::Bound)
-                    }
+                    batched.bind(portal, plan);
                     false
                 }
                 b'E' => {
-                    let (portal, most) = cstr(body)?;
-                    // Portals that last are the server's.
-                    if !portal.is_empty() || !batched.bound || most != [0; 4] {
-                        batched.tie(Tie::Bound);
-                    }
+                    batched.execute(body)?;
                     false
                 }
                 b'D' | b'C' => false,
