@@ -147,6 +147,9 @@ impl Batch<'_> {
         };
         flow.up.omit_frame(len);
         client.names.unnamed = None;
+        // What has come for it before its LISTEN is committed is not for it.
+        self.mark_listening();
+        let flow = &mut self.flow;
         reply::command_complete(flow.down.insert(), tag);
         if control.is_end() && tag == Control::Rollback.tag() {
             self.note_rollback();
