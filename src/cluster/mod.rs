@@ -21,6 +21,7 @@ use crate::core::stats::Counter;
 use crate::fence::{Clock, Fences, Number};
 use crate::pool::Pools;
 use crate::pool::driver::Login;
+use crate::pool::term::{self, Term};
 use crate::route::locality::Place;
 
 pub mod choose;
@@ -126,6 +127,15 @@ impl Cluster {
     #[inline]
     pub fn primary(&self) -> Option<Arc<Member>> {
         self.primary.load_full()
+    }
+
+    /// The same, with the timeline that it is on: what a connection to it must be on to take writes.
+    #[inline]
+    pub fn leader(&self) -> Option<(Arc<Member>, Term)> {
+        let primary = self.primary()?;
+        // Lost a moment ago.
+        let term = Some(primary.term()).filter(|term| *term != term::NONE)?;
+        Some((primary, term))
     }
 
     /// The fences of a database, by its name on the servers. A database that is new here is fenced by now: what was

@@ -128,6 +128,7 @@ impl Cluster {
             if !matches!(state, State::Replica | State::Unreachable | State::Unknown) {
                 member.passed.reset(self.clock.now());
             }
+            member.tell_connections(*state, &table.memory);
             let before = member.set_state(*state);
             if before != *state {
                 self.tell(member, before, *state);

@@ -50,7 +50,16 @@ impl Clusters {
             known.change(config, pools);
             known.clone()
         });
-        self.clusters.store(Arc::new(clusters.collect()));
+        let now: Vec<Arc<Cluster>> = clusters.collect();
+        let members =
+            |all: &[Arc<Cluster>]| all.iter().flat_map(|c| c.members().to_vec()).collect::<Vec<_>>();
+        let stay = members(&now);
+        for gone in
+            members(&before).iter().filter(|b| !stay.iter().any(|m| Arc::ptr_eq(&m.target, &b.target)))
+        {
+            gone.target.terms.enrol(false);
+        }
+        self.clusters.store(Arc::new(now));
         self.changed.notify_one();
     }
 

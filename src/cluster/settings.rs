@@ -98,6 +98,8 @@ impl Cluster {
         for gone in before.iter().filter(|b| !members.iter().any(|m| Arc::ptr_eq(m, b))) {
             gone.set_state(State::Unknown);
         }
+        // Where nobody looks at the servers, nothing is to be compared.
+        members.iter().for_each(|m| m.target.terms.enrol(!self.is_blind()));
         self.members.store(Arc::new(members));
         self.decide(&mut table);
     }

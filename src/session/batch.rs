@@ -235,7 +235,7 @@ impl<'a> Batch<'a> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let verdict = self.client.entry.verdict();
         if !verdict.is_patient() {
-            return Poll::Ready(Err(End::from(verdict.error())));
+            return Poll::Ready(Err(End::from(verdict)));
         }
         let Flow { up, down, .. } = &mut *self.flow;
         let mut moved = false;
