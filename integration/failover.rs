@@ -25,8 +25,9 @@ struct Round {
     first: Duration,
     /// From there until every client's is.
     all: Duration,
-    /// Longest time that a reader waited.
+    /// Longest time that a reader waited, and when after the crash it began to.
     read: Duration,
+    read_at: Duration,
     failures: Vec<(String, usize)>,
 }
 
@@ -40,6 +41,7 @@ async fn everything_acknowledged_survives_failovers() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let round = round(&mut bed, &load).await;
         report(&format!("round {number}: {round:?}"));
+        assert!(round.read_at < Duration::from_secs(60), "a read of this round");
         told.extend(round.failures.iter().map(|(what, count)| format!("{count} {what}")));
         assert!(round.first < PATIENCE && round.all < 2 * PATIENCE && round.read < PATIENCE, "{round:?}");
         done.push(round);
@@ -77,20 +79,21 @@ async fn round(bed: &mut Bed, load: &Load) -> Round {
     let (heir, old) = tokio::task::block_in_place(|| bed.fail_over());
     let promoted = Instant::now();
     let server = async {
-        bed.write_directly(&heir).await;
+        bed.write_directly(heir).await;
         promoted.elapsed()
     };
     let (server, (first, all)) = tokio::join!(server, load.resumed(crashed, promoted, 6 * PATIENCE));
     // The past comes back.
-    let fate = tokio::task::block_in_place(|| bed.bring_back(&old));
-    bed.becomes(&old, "stale primary").await;
+    let fate = tokio::task::block_in_place(|| bed.bring_back(old));
+    bed.becomes(old, "stale primary").await;
     tokio::time::sleep(TEMPTATION).await;
     tokio::task::block_in_place(|| {
-        assert_eq!(bed.next_transaction(&old), fate, "somebody has written to a primary of the past");
-        bed.rejoin(&old);
+        assert_eq!(bed.next_transaction(old), fate, "somebody has written to a primary of the past");
+        bed.rejoin(old);
     });
-    bed.becomes(&old, "replica").await;
+    bed.becomes(old, "replica").await;
     let failures = load.failures_since(&before);
+    let (read, read_at) = load.longest_read().expect("somebody reads");
     for (client, count) in &failures.1 {
         assert!(*count <= 1, "client {client} failed {count} times in one round");
     }
@@ -99,7 +102,8 @@ async fn round(bed: &mut Bed, load: &Load) -> Round {
         server,
         first,
         all,
-        read: load.longest_read(),
+        read,
+        read_at: read_at.saturating_duration_since(crashed),
         failures: failures.0,
     }
 }

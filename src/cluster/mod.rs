@@ -32,6 +32,7 @@ pub mod probe;
 mod registry;
 mod rows;
 mod settings;
+mod state;
 mod wait;
 
 pub use choose::{Need, Refusal};
@@ -87,6 +88,7 @@ pub struct Cluster {
 
 impl Cluster {
     fn new(config: &Config, cluster: &config::Cluster, pools: &Pools, changed: Arc<Notify>) -> Arc<Cluster> {
+        let kept = config.general.state_dir.as_ref().and_then(|dir| state::load(dir, &cluster.name));
         let cluster = Cluster {
             name: cluster.name.clone(),
             settings: ArcSwap::from_pointee(settings::settings(config, cluster)),
@@ -94,7 +96,7 @@ impl Cluster {
             primary: ArcSwapOption::empty(),
             clock: Clock::default(),
             fences: Mutex::default(),
-            table: Mutex::default(),
+            table: Mutex::new(observe::Table::knowing(kept)),
             elected: Notify::new(),
             moved: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -159,6 +161,11 @@ impl Cluster {
         let members = self.members.load();
         let others = members.iter().filter(|m| !matches!(m.state(), State::Primary | State::Stranger));
         others.map(|m| m.passed.get()).min().unwrap_or(self.clock.now())
+    }
+
+    /// What a restart should not forget.
+    fn kept(&self) -> Option<state::Kept> {
+        state::Kept::of(&self.table.lock().memory)
     }
 
     fn is_awaited(&self) -> bool {

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::cap::Cap;
 use super::identity;
+use super::names::Names;
 use super::pool::Pool;
 use super::settings::Settings;
 use super::term::{self, Term, Terms};
@@ -36,6 +37,8 @@ pub struct Target {
     generation: AtomicU64,
     /// What its cluster knows of it.
     pub terms: Terms,
+    /// Where its name leads.
+    pub names: Names,
 }
 
 /// How a backend is reached: changed by a reload.
@@ -81,8 +84,8 @@ impl Target {
         let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
         let wire = ArcSwap::from_pointee(Wire::new(config)?);
         let generation = AtomicU64::new(0);
-        let (defaults, terms) = (Mutex::default(), Terms::default());
-        Ok(Target { name: config.name.clone(), wire, cap, defaults, generation, terms })
+        let (defaults, terms, names) = (Mutex::default(), Terms::default(), Names::default());
+        Ok(Target { name: config.name.clone(), wire, cap, defaults, generation, terms, names })
     }
 
     /// Puts a new configuration into use; true where connections opened before are not what it asks for.
@@ -90,6 +93,16 @@ impl Target {
         self.cap.set_limit(change.0.config.max_connections);
         let before = self.wire.swap(Arc::new(change.0));
         let moved = !before.config.is_reached_like(&self.wire.load().config);
+        if moved {
+            self.generation.fetch_add(1, Relaxed);
+        }
+        moved
+    }
+
+    /// Looks whether its name leads elsewhere than before; then connections opened before are not what is asked for.
+    pub async fn look_up(&self) -> bool {
+        let wire = self.wire.load_full();
+        let moved = self.names.have_moved(&wire.config.host, wire.config.port).await;
         if moved {
             self.generation.fetch_add(1, Relaxed);
         }
@@ -226,7 +239,9 @@ pub async fn dial(target: &Target) -> Result<Stream> {
         let path = format!("{}/.s.PGSQL.{}", config.host, config.port);
         return UnixStream::connect(path).await.map(Stream::Unix).map_err(|e| lost(target, &e));
     } else {
-        TcpStream::connect((config.host.as_str(), config.port)).await.map_err(|e| lost(target, &e))?
+        let addresses =
+            target.names.resolve(&config.host, config.port).await.map_err(|e| lost(target, &e))?;
+        TcpStream::connect(addresses.as_slice()).await.map_err(|e| lost(target, &e))?
     };
     crate::wire::stream::tune(&plain).map_err(|e| lost(target, &e))?;
     match &wire.tls {

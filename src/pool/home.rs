@@ -18,9 +18,8 @@ impl Pools {
         let Some(target) = self.backend(backend).filter(|_| before.as_deref() != Some(backend)) else {
             return;
         };
-        // Failures of when it was not there yet are no reason to wait.
+        self.hurry(&target);
         let pools = self.all();
-        pools.iter().filter(|p| Arc::ptr_eq(&p.target, &target)).for_each(Pool::hurry);
         let hubs: Vec<Arc<Hub>> = {
             let hubs = self.hubs.lock();
             hubs.iter().filter(|((whose, _), _)| whose == cluster).map(|(_, hub)| hub.clone()).collect()
@@ -66,6 +65,16 @@ impl Pools {
         let place: Place = (whose, pool.purpose.dbname.clone());
         let home = self.home(pool).unwrap_or_else(|| pool.clone());
         self.hubs.lock().entry(place).or_insert_with(|| Hub::new(home)).clone()
+    }
+
+    /// A backend is there again: that it was not is no reason to wait any longer.
+    pub fn hurry(&self, target: &Arc<Target>) {
+        self.all().iter().filter(|pool| Arc::ptr_eq(&pool.target, target)).for_each(Pool::hurry);
+    }
+
+    /// Has all connections to a backend replaced.
+    pub fn renew(&self, target: &Arc<Target>) {
+        self.all().iter().filter(|pool| Arc::ptr_eq(&pool.target, target)).for_each(|pool| pool.renew());
     }
 
     /// The cluster that a backend is a member of.

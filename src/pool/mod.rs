@@ -26,6 +26,7 @@ pub mod driver;
 mod home;
 pub mod hub;
 mod identity;
+pub mod names;
 mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;

@@ -29,6 +29,11 @@ impl Pool {
         self.sweep(now);
     }
 
+    /// Takes a client out of the queue that waits no longer: nothing is to be opened for it.
+    pub fn withdraw(&self, client: u64) {
+        self.state.lock().waiters.retain(|waiter| waiter.wish.client != client);
+    }
+
     /// Has connections opened at once, though opening them has failed a moment ago.
     pub(super) fn hurry(self: &Arc<Self>) {
         {

@@ -87,7 +87,7 @@ pub(super) struct State {
 
 #[derive(Debug)]
 pub(super) struct Waiter {
-    wish: Wish,
+    pub(super) wish: Wish,
     pub(super) since: Instant,
     reply: oneshot::Sender<Result<Box<Server>>>,
 }

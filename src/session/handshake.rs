@@ -403,6 +403,12 @@ async fn any_server(shared: &Shared, pool: &Arc<Pool>, id: u64) -> Result<Box<Se
                 Err(_) => {}
             }
         };
+        if got.is_none() {
+            pool.withdraw(id);
+            if let Ok(Ok(server)) = reply.try_recv() {
+                return Ok(server);
+            }
+        }
         if let Some(got) = got {
             let fatal = |e| Error { severity: crate::core::error::Severity::Fatal, ..e };
             return got.map_err(|_| Error::internal("pool closed"))?.map_err(fatal);

@@ -97,6 +97,13 @@ impl Batch<'_> {
         })
         .await;
         let client = &self.client;
+        if !matches!(got, Ok(Some(_))) {
+            client.pool.withdraw(client.entry.id);
+            // What has been lent meanwhile.
+            if let Ok(Ok(server)) = reply.try_recv() {
+                client.pool.give_back(server, Instant::now());
+            }
+        }
         client.entry.set_doing(Doing::Idle);
         let waited = now.elapsed();
         client.pool.traffic.waits.add(1);
