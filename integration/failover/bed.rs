@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use turnpike::app::cluster::{Cluster as Servers, ClusterOptions, Server};
 
+use crate::harness::raw::Raw;
 use crate::harness::{Db, Proxy, ProxyOptions, pg, rows};
 
 /// A commit is acknowledged when a replica has it; what rewinding needs is kept; nothing but clients takes transaction
@@ -21,8 +22,14 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct Bed {
     pub servers: &'static Servers,
     db: Db,
-    pub proxy: Proxy,
+    proxy: Proxy,
+    options: ProxyOptions,
     leader: String,
+}
+
+/// The test's database is on the cluster.
+fn clustered(config: String) -> String {
+    config.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
 }
 
 fn ask(server: &Server, database: &str, sql: &str) -> String {
@@ -55,10 +62,8 @@ impl Bed {
             servers.password()
         );
         let options = ProxyOptions { extra, general: general.into(), ..Default::default() };
-        let proxy = Proxy::edited(&db, &options, |config| {
-            config.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
-        });
-        let bed = Bed { servers, db, proxy, leader: "primary".into() };
+        let proxy = Proxy::edited(&db, &options, clustered);
+        let bed = Bed { servers, db, proxy, options, leader: "primary".into() };
         let client = pg(&bed.url()).await;
         client
             .batch_execute(
@@ -86,6 +91,28 @@ impl Bed {
             assert!(Instant::now() < deadline, "reads stay on the primary: {route}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub fn raw(&self) -> Raw {
+        self.proxy.raw(&self.db)
+    }
+
+    /// Has the primary notify, past the proxy.
+    pub fn notify(&self, payload: &str) {
+        self.ask(self.leader(), &format!("NOTIFY news, '{payload}'"));
+    }
+
+    /// Edits the configuration as it was at the start, and has it read.
+    pub async fn reload(&self, edit: impl FnOnce(String) -> String) {
+        self.proxy.rewrite(&self.db, &self.options, |config| edit(clustered(config)));
+        let admin = pg(&self.proxy.admin_url(&self.db)).await;
+        admin.batch_execute("RELOAD").await.expect("it is a good one");
+    }
+
+    /// The members that the proxy knows.
+    pub async fn members(&self) -> Vec<String> {
+        let admin = pg(&self.proxy.admin_url(&self.db)).await;
+        rows(&admin, "SHOW BACKENDS").await.into_iter().map(|row| row[1].clone()).collect()
     }
 
     pub fn url(&self) -> String {
