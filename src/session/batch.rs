@@ -200,6 +200,9 @@ impl<'a> Batch<'a> {
     /// Looks at what has come from both sides. True when a request that waited for an answer need wait no longer.
     async fn work(&mut self) -> Result<bool, End> {
         self.held = false;
+        if self.client.lease.as_ref().is_some_and(|server| server.link.is_past()) {
+            return Err(End::ServerLost(false));
+        }
         loop {
             match self.take_requests()? {
                 Next::Io => break,

@@ -31,9 +31,6 @@ enum Look {
 impl Batch<'_> {
     /// Takes as many requests as are here and there is room for.
     pub fn take_requests(&mut self) -> Result<Next, End> {
-        if self.client.lease.as_ref().is_some_and(|server| server.link.is_past()) {
-            return Err(End::ServerLost(false));
-        }
         loop {
             let full = self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED;
             if full || !self.stream_request() {
