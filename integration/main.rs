@@ -12,6 +12,7 @@ mod cluster;
 mod consistency;
 mod demo;
 mod drivers;
+mod failover;
 mod faults;
 mod hostile;
 mod limits;

@@ -164,9 +164,14 @@ fn general(section: &Section<'_>) -> General {
             section.report("listen", format!("{addr} occurs twice"));
         }
     }
+    let state_dir = section.path("state_dir");
+    if let Some(dir) = state_dir.as_ref().filter(|dir| !dir.is_dir()) {
+        section.report("state_dir", format!("{} is not a directory", dir.display()));
+    }
     General {
         listen,
         unix_socket_dir,
+        state_dir,
         workers: section.number("workers", 0..=1024).unwrap_or(0),
         max_clients: section.number("max_clients", 1..=MANY).unwrap_or(10_000),
         login_timeout: section.duration("login_timeout", SOME_TIME).unwrap_or(Duration::from_secs(60)),

@@ -92,6 +92,7 @@ const GENERAL: &[Key] = &[
     live("max_clients", "10000"),
     live("login_timeout", "1min"),
     live("drain_timeout", "30s"),
+    fixed("state_dir", ""),
     fixed("takeover_socket", ""),
     live("takeover_timeout", "1h"),
     live("high_water_mark", "64KiB"),

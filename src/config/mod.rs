@@ -65,6 +65,8 @@ pub struct General {
     pub login_timeout: Duration,
     /// How long SIGTERM waits for transactions under way.
     pub drain_timeout: Duration,
+    /// Directory of what must be known after a restart; `None` for nothing.
+    pub state_dir: Option<PathBuf>,
     /// Unix socket where a process that starts asks for our listening sockets; `None` when off.
     pub takeover_socket: Option<PathBuf>,
     /// How long clients may stay after that.

@@ -45,6 +45,7 @@ impl Config {
         rows.add("general", "max_clients", general.max_clients);
         rows.add("general", "login_timeout", show_duration(general.login_timeout));
         rows.add("general", "drain_timeout", show_duration(general.drain_timeout));
+        rows.add("general", "state_dir", path(general.state_dir.as_deref()));
         rows.add("general", "takeover_socket", path(general.takeover_socket.as_deref()));
         rows.add("general", "takeover_timeout", show_duration(general.takeover_timeout));
         rows.add("general", "high_water_mark", show_size(general.high_water_mark as u64));

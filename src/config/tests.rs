@@ -86,6 +86,7 @@ const CASES: &[(&str, &str)] = &[
     ("[general]\nlisten = []", "8:10: general.listen: there is nothing to listen on"),
     ("[general]\nlisten = ['1.1.1.1:1', '1.1.1.1:1']", "8:10: general.listen: 1.1.1.1:1 occurs twice"),
     ("[general]\nunix_socket_dir = 'nowhere'", "8:19: general.unix_socket_dir: nowhere is not a directory"),
+    ("[general]\nstate_dir = 'nowhere'", "8:13: general.state_dir: nowhere is not a directory"),
     (
         "[general]\ntakeover_socket = 'nowhere/control'",
         "8:19: general.takeover_socket: nowhere is not a directory",

@@ -12,6 +12,7 @@ use crate::config::{Consistency, Transactions};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::plan::Tie;
+use crate::pool::term;
 use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
 
@@ -69,9 +70,11 @@ impl Batch<'_> {
     fn aim_at_primary(&mut self) -> Aim {
         let client = &mut *self.client;
         let Some(course) = &mut client.course else { return Aim::Here };
-        let Some(primary) = course.cluster.primary() else {
+        client.wish.term = term::NONE;
+        let Some((primary, term)) = course.cluster.leader() else {
             return if course.cluster.is_blind() { Aim::Here } else { Aim::Primary };
         };
+        client.wish.term = term;
         if !Arc::ptr_eq(&primary.target, &course.home.target)
             && let Some(pool) = client.shared.pools.sibling(&course.config, &course.home, &primary.target)
         {

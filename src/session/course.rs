@@ -15,6 +15,7 @@ use crate::fence::{Fences, Own};
 use crate::plan::Held;
 use crate::plan::touch::Reach;
 use crate::pool::pool::Pool;
+use crate::pool::term;
 
 /// A session's way about its cluster.
 #[derive(Debug)]
@@ -187,8 +188,11 @@ impl Client {
                 Box::pin(async move { cluster.loses_reader(&member).await })
             }
             None => {
-                let target = course.home.target.clone();
-                Box::pin(async move { cluster.moves_from(&target).await })
+                let (target, term) = (course.home.target.clone(), self.wish.term);
+                if term == term::NONE {
+                    return None;
+                }
+                Box::pin(async move { cluster.moves_from(&target, term).await })
             }
         })
     }

@@ -57,16 +57,19 @@ pub enum Verdict {
     TransactionTooLong,
     /// An administrator says so.
     Killed,
+    /// Its server is a primary of the past.
+    Past,
 }
 
 impl Verdict {
-    const ALL: [Verdict; 6] = [
+    const ALL: [Verdict; 7] = [
         Verdict::None,
         Verdict::Shutdown,
         Verdict::IdleTooLong,
         Verdict::IdleInTransaction,
         Verdict::TransactionTooLong,
         Verdict::Killed,
+        Verdict::Past,
     ];
 
     /// Whether it waits for the end of the transaction.
@@ -77,7 +80,7 @@ impl Verdict {
     /// What the client is told.
     pub fn error(self) -> Error {
         let (code, message, key) = match self {
-            Verdict::None | Verdict::Shutdown | Verdict::Killed => {
+            Verdict::None | Verdict::Shutdown | Verdict::Killed | Verdict::Past => {
                 (SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command", None)
             }
             Verdict::IdleTooLong => (
@@ -103,6 +106,9 @@ impl Verdict {
         }
     }
 }
+
+/// What [`Entry::call_off`] makes of a wait.
+const CALLED_OFF: u8 = 2;
 
 /// One logged-in client. Small: there may be tens of thousands.
 #[derive(Debug)]
@@ -137,6 +143,8 @@ pub struct Entry {
     since_ms: AtomicU64,
     began_ms: AtomicU64,
     timed_out: AtomicBool,
+    /// It waits for a server of its cluster, and then that it is to wait no longer.
+    wait: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -165,6 +173,7 @@ impl Entry {
             since_ms: AtomicU64::new(0),
             began_ms: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
+            wait: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
     }
@@ -202,9 +211,34 @@ impl Entry {
         *self.link.lock() = link;
     }
 
+    /// Whether the server connection that it has on loan takes writes that would be lost.
+    pub fn is_past(&self) -> bool {
+        self.link.lock().as_ref().is_some_and(|link| link.is_past())
+    }
+
     /// Begins a cancel of what it runs, if it runs anything.
     pub fn begin_cancel(&self) -> Option<crate::pool::server::CancelGuard> {
         self.link.lock().as_ref().map(Link::begin_cancel)
+    }
+
+    /// Notes that it waits for a server of its cluster, or no longer does. True where it has been told to stop waiting.
+    pub fn set_awaiting(&self, waits: bool) -> bool {
+        self.wait.swap(u8::from(waits), AcqRel) == CALLED_OFF
+    }
+
+    /// Has it stop waiting for a server of its cluster. False where it does not wait.
+    pub fn call_off(&self) -> bool {
+        let waited = self.wait.compare_exchange(u8::from(true), CALLED_OFF, AcqRel, Acquire).is_ok();
+        if waited {
+            self.waker.wake();
+        }
+        waited
+    }
+
+    /// Whether it has been told to stop waiting; otherwise the task of `cx` is woken when it is.
+    pub fn poll_called_off(&self, cx: &std::task::Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.wait.load(Acquire) == CALLED_OFF
     }
 
     /// Asks it to end; the first reason counts, unless a later one is more urgent.
@@ -223,7 +257,7 @@ impl Entry {
     /// Whether it has been asked to end.
     #[inline]
     pub fn verdict(&self) -> Verdict {
-        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(5)]
+        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(6)]
     }
 
     /// Notes that a request came.

@@ -13,6 +13,7 @@ use crate::core::error::SqlState;
 use crate::plan::Tie;
 use crate::pool::pool::Pool;
 use crate::pool::reset::Debris;
+use crate::pool::term;
 use crate::route::{Failure, Outcome};
 use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
@@ -169,7 +170,7 @@ impl Batch<'_> {
             failure: None,
             transaction,
         });
-        self.client.pool = pool;
+        (self.client.pool, self.client.wish.term) = (pool, term::NONE);
         Ok(())
     }
 

@@ -61,6 +61,7 @@ fn general(port: u16) -> General {
         max_clients: 10_000,
         login_timeout: Duration::from_secs(15),
         drain_timeout: Duration::from_secs(2),
+        state_dir: None,
         takeover_socket: None,
         takeover_timeout: Duration::ZERO,
         high_water_mark: limits::HIGH_WATER,

@@ -142,6 +142,7 @@ fn in_force(line: &str) -> String {
         // A database is on either.
         Some("cluster") => line.into(),
         Some("unix_socket_dir") => "unix_socket_dir = '.'".into(),
+        Some("state_dir") => "state_dir = '.'".into(),
         Some("verifier" | "password" | "password_env" | "password_file") | None => line.into(),
         Some(key) if key.contains(' ') => line.into(),
         Some(_) => line.trim_start_matches("# ").into(),
