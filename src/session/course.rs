@@ -8,12 +8,13 @@ use futures_util::future::BoxFuture;
 use super::batch::Batch;
 use super::run::{Client, End};
 use super::shared::Shared;
+use super::way::{Ask, Ways};
 use crate::cluster::{Cluster, Member, Need, Use};
-use crate::config::{Config, Consistency, Routing};
+use crate::config::Config;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::FRAME_HEADER;
-use crate::fence::{Fences, Own};
+use crate::fence::{Fences, Number, Own};
 use crate::plan::touch::Reach;
 use crate::plan::{Class, Held};
 use crate::pool::pool::Pool;
@@ -32,7 +33,8 @@ pub struct Course {
     /// The pool on the primary, as far as it was known when it was last needed.
     pub(super) home: Arc<Pool>,
     config: Arc<Config>,
-    pub(super) routing: Routing,
+    /// Where its statements may go, and what they must see.
+    pub(super) ways: Ways,
     /// What the session has written that replicas may not have seen.
     own: Own,
     /// What has been written since and is not committed, as far as is known.
@@ -117,13 +119,13 @@ impl Course {
         let config = shared.config.load_full();
         let database = config.database(&pool.purpose.database)?;
         let cluster = shared.clusters.get(database.cluster.as_ref()?)?;
-        let routing = database.routing.clone();
+        let ways = Ways::new(database.routing.clone(), shared.planner.rules());
         Some(Box::new(Course {
             fences: cluster.fences(&pool.purpose.dbname),
             cluster,
             home: pool.clone(),
             config,
-            routing,
+            ways,
             own: Own::default(),
             written: Written::default(),
             reading: None,
@@ -139,20 +141,25 @@ impl Course {
         }
         self.config = now.clone();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
-            self.routing = database.routing.clone();
+            self.ways.base = database.routing.clone();
+            self.ways.forget();
         }
     }
 
-    /// What whoever serves these reads must have seen.
-    pub(super) fn need(&self, plans: &[Held]) -> Need {
-        let fence = |reach: &Reach| match (self.routing.consistency, reach) {
-            (Consistency::Session, Reach::Tables(tables)) => self.own.fence(tables.iter().copied()),
-            (Consistency::Session, Reach::Anything) => self.own.highest(),
-            (_, Reach::Tables(tables)) => self.fences.fence(tables.iter().copied()),
-            (_, Reach::Anything) => self.fences.highest(),
-        };
-        let fence = plans.iter().map(|plan| fence(&plan.touches.reads)).max().unwrap_or_default();
-        Need::of(&self.routing, fence)
+    /// The session's own fence of what is read.
+    pub(super) fn own_fence(&self, reach: &Reach) -> Number {
+        match reach {
+            Reach::Tables(tables) => self.own.fence(tables.iter().copied()),
+            Reach::Anything => self.own.highest(),
+        }
+    }
+
+    /// Everybody's fence of what is read.
+    pub(super) fn fence_of(&self, reach: &Reach) -> Number {
+        match reach {
+            Reach::Tables(tables) => self.fences.fence(tables.iter().copied()),
+            Reach::Anything => self.fences.highest(),
+        }
     }
 
     /// Fences what has been written. `later` where the server may not have committed it yet, and may still do so.
@@ -260,7 +267,7 @@ enum Aim {
     /// A primary, which there is none of.
     Primary,
     /// A replica that has seen this, which there is none of.
-    Replica(Need, Batched),
+    Replica(Box<Ask>, Batched),
 }
 
 impl Batch<'_> {
@@ -273,7 +280,7 @@ impl Batch<'_> {
             Aim::Here => Ok(()),
             // Boxed: rare.
             Aim::Primary => Box::pin(self.await_primary()).await,
-            Aim::Replica(need, batched) => Box::pin(self.await_replica(need, batched)).await,
+            Aim::Replica(ask, batched) => Box::pin(self.await_replica(*ask, batched)).await,
         }
     }
 
@@ -282,14 +289,14 @@ impl Batch<'_> {
         let Some(course) = &mut self.client.course else { return Aim::Here };
         course.renew(&self.client.shared);
         let stays = std::mem::take(&mut course.stays_home);
-        if let Some(batched) = batched.filter(|_| course.routing.split && !stays) {
-            let need = course.need(&batched.plans);
-            if self.read_from_replica(&need, &batched) {
+        self.client.settle_ways();
+        if let Some((batched, ask)) = batched.filter(|_| !stays).and_then(|batched| self.client.ask(batched))
+        {
+            if self.read_from_replica(&ask.need, &batched) {
                 return Aim::Here;
             }
-            let Some(course) = &self.client.course else { return Aim::Here };
-            if !course.routing.replica_wait.is_zero() || !course.routing.fallback_to_primary {
-                return Aim::Replica(need, batched);
+            if !ask.routing.replica_wait.is_zero() || !ask.routing.fallback_to_primary {
+                return Aim::Replica(Box::new(ask), batched);
             }
         }
         self.aim_at_primary()
@@ -345,9 +352,9 @@ impl Batch<'_> {
         }
     }
 
-    async fn await_replica(&mut self, need: Need, batched: Batched) -> Result<(), End> {
+    async fn await_replica(&mut self, ask: Ask, batched: Batched) -> Result<(), End> {
         let Some(course) = &self.client.course else { return Ok(()) };
-        let (cluster, routing) = (course.cluster.clone(), course.routing.clone());
+        let (cluster, Ask { need, routing }) = (course.cluster.clone(), ask);
         let deadline = Instant::now() + routing.replica_wait;
         self.wait_for(cluster.await_reader(&need, deadline)).await?;
         if self.read_from_replica(&need, &batched) {
@@ -427,13 +434,19 @@ impl Batch<'_> {
 
 impl Batched {
     fn run(&mut self, plan: Held) -> Option<()> {
-        let free = !plan.wants_primary && !plan.uses.is_of_primary();
-        let reads = plan.class == Class::Read && plan.explains.is_none() && free;
+        let reads = plan.class == Class::Read && plan.explains.is_none() && !plan.uses.is_of_primary();
         reads.then(|| self.plans.push(plan))
     }
 }
 
 impl Client {
+    /// Who is asked for these reads; `None` where that is the primary.
+    fn ask(&self, batched: Batched) -> Option<(Batched, Ask)> {
+        let course = self.course.as_ref()?;
+        course.count(&batched.plans);
+        course.ask(&batched.plans).map(|ask| (batched, ask))
+    }
+
     /// What keeps it on the server that it has, or on the primary, whatever it asks.
     pub(super) fn what_binds(&self) -> Option<&'static str> {
         const ISOLATION: &str = "default_transaction_isolation";

@@ -34,3 +34,4 @@ pub mod requests;
 pub mod run;
 pub mod shared;
 pub mod watch;
+pub mod way;
