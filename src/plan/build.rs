@@ -52,6 +52,13 @@ pub fn is_ambiguous(encoding: &str) -> bool {
     NAMES.contains(&plain.as_str())
 }
 
+/// Whether a text may be about settings that speak to us. Those that are, are short.
+fn speaks(normal: &[u8]) -> bool {
+    const LONGEST: usize = 4096;
+    let names = [&b"turnpike . "[..], b"\"turnpike\" . "];
+    normal.len() <= LONGEST && names.iter().any(|name| normal.windows(name.len()).any(|w| w == *name))
+}
+
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
@@ -74,6 +81,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     Plan {
         rules: under.rules.of_statement(about),
         serial: under.rules.serial,
+        speaks: speaks(&shape.normal),
         asks: hint::directions(text, shape),
         normal: shape.normal.as_slice().into(),
         fingerprint,

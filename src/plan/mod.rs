@@ -80,6 +80,8 @@ pub struct Plan {
     pub reasons: Vec<Reason>,
     /// What a comment asks for (`/* turnpike: route=primary */`).
     pub asks: Option<Box<Directions>>,
+    /// It may be about settings that speak to us (`SET turnpike.route`).
+    pub speaks: bool,
     /// The `[[route]]` rules that it matches.
     pub rules: rules::RuleSet,
     /// The configuration's rules under which it was built ([`rules::Rules::serial`]).
