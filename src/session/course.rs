@@ -141,8 +141,7 @@ impl Course {
         }
         self.config = now.clone();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
-            self.ways.base = database.routing.clone();
-            self.ways.forget();
+            self.ways.renew(database.routing.clone());
         }
     }
 

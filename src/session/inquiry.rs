@@ -226,9 +226,6 @@ impl Client {
     /// The session's settings are these from now on, and its server connection has them.
     pub fn adopt_settings(&mut self, settings: Settings) {
         self.reading = None;
-        if let Some(course) = &mut self.course {
-            course.ways.forget();
-        }
         self.settings = if settings.is_empty() {
             self.pool.neutral().clone()
         } else {

@@ -78,7 +78,10 @@ impl Client {
                 }
                 let members = course.cluster.members();
                 let words = ROUTES.iter().map(|(word, _)| *word);
-                let all: Vec<&str> = words.chain(members.iter().map(|m| m.name())).collect();
+                let names = members.iter().map(|m| m.name());
+                let names =
+                    names.filter(|name| ROUTES.iter().all(|(word, _)| !word.eq_ignore_ascii_case(name)));
+                let all: Vec<&str> = words.chain(names).collect();
                 format!("Available values: {}.", all.join(", "))
             }
             Err(Unsayable::Key) => return None,

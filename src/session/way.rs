@@ -14,7 +14,7 @@ use crate::config::{Consistency, Directions, Route, Routing, SAYABLE, Way};
 use crate::fence;
 use crate::plan::Held;
 use crate::plan::rules::{RuleSet, Rules};
-use crate::pool::settings::APPLICATION_NAME;
+use crate::pool::settings::{APPLICATION_NAME, Settings};
 
 /// What the settings begin with that speak to us.
 pub const PREFIX: &str = "turnpike.";
@@ -29,8 +29,8 @@ pub(super) struct Ways {
     matched: RuleSet,
     /// What it has set.
     said: Directions,
-    /// The catalog under which that was found out, or nothing has been.
-    view: Option<u64>,
+    /// Settings and catalog from which that was found out; nothing where it has still to be.
+    known: Option<(Arc<Settings>, u64)>,
 }
 
 /// Who is asked for a read that a replica may serve.
@@ -44,13 +44,18 @@ pub(super) struct Ask {
 
 impl Ways {
     pub(super) fn new(base: Routing, rules: Arc<Rules>) -> Ways {
-        Ways { base, rules, matched: 0, said: Directions::default(), view: None }
+        Ways { base, rules, matched: 0, said: Directions::default(), known: None }
     }
 
-    /// Its settings have changed, or the configuration.
+    /// The configuration has changed.
+    pub(super) fn renew(&mut self, base: Routing) {
+        (self.base, self.known) = (base, None);
+    }
+
     #[inline]
-    pub(super) fn forget(&mut self) {
-        self.view = None;
+    fn is_known(&self, settings: &Arc<Settings>, view: u64, serial: u64) -> bool {
+        let known = self.known.as_ref();
+        self.rules.serial == serial && known.is_some_and(|(s, v)| Arc::ptr_eq(s, settings) && *v == view)
     }
 
     /// The rule that a statement goes by, by its place.
@@ -116,7 +121,7 @@ impl Client {
         let view = self.pool.schema.view();
         let serial = self.shared.planner.store.serial();
         let Some(course) = &self.course else { return };
-        if course.ways.view == Some(view) && course.ways.rules.serial == serial {
+        if course.ways.is_known(&self.settings, view, serial) {
             return;
         }
         let rules = self.shared.planner.rules();
@@ -127,8 +132,9 @@ impl Client {
         let said = said(own, catalog.as_deref(), &purpose.server_user, &course.cluster);
         let application = self.settings.get(APPLICATION_NAME).unwrap_or_default();
         let matched = rules.of_session(&purpose.user, &purpose.database, application);
+        let known = Some((self.settings.clone(), view));
         if let Some(Course { ways, .. }) = self.course.as_deref_mut() {
-            *ways = Ways { base: ways.base.clone(), rules, matched, said, view: Some(view) };
+            *ways = Ways { base: ways.base.clone(), rules, matched, said, known };
         }
     }
 }
