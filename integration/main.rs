@@ -32,3 +32,4 @@ mod state;
 mod streaming;
 mod takeover;
 mod tls;
+mod transactions;

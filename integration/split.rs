@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use turnpike::app::cluster::{Cluster as Servers, ClusterOptions};
 
+use crate::harness::raw::Raw;
 use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
 
 /// Servers of this test's own: replay may be paused on them.
@@ -55,6 +56,32 @@ impl Bed {
 
     pub async fn client(&self) -> tokio_postgres::Client {
         pg(&self.proxy.url(&self.db)).await
+    }
+
+    pub fn raw(&self) -> Raw {
+        self.proxy.raw(&self.db)
+    }
+
+    /// Until it is known what sessions have without setting anything, which is found out when it first matters.
+    pub fn defaults_known(&self, raw: &mut Raw) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            raw.query("BEGIN READ ONLY");
+            raw.value("SELECT n FROM u");
+            // Where that is not known, it must stay on its replica, which has no such locks.
+            raw.query("LOCK TABLE t IN EXCLUSIVE MODE");
+            if raw.query("COMMIT").iter().any(|f| f.kind == b'C' && f.body == b"COMMIT\0") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the defaults are not found out");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Until replicas are past what has been written, if only in vain.
+    pub fn pass(&self) {
+        self.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+        std::thread::sleep(Duration::from_millis(400));
     }
 
     /// A table, seen by all; and the proxy knows everything.

@@ -111,6 +111,20 @@ impl Member {
             State::Replica => {}
             state => return Err(Refusal::State(state)),
         }
+        self.lacks(need)?;
+        if !self.health.is_usable() {
+            return Err(Refusal::Outlier(self.health.standing()));
+        }
+        Ok(())
+    }
+
+    /// Whether it has seen what it must, whatever else is the matter with it.
+    pub fn has_seen(&self, need: &Need) -> bool {
+        self.lacks(need).is_ok()
+    }
+
+    #[inline]
+    fn lacks(&self, need: &Need) -> Result<(), Refusal> {
         if need.only.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(self.name())) {
             return Err(Refusal::Other);
         }
@@ -123,9 +137,6 @@ impl Member {
         }
         if need.max_lag_bytes != 0 && bytes > need.max_lag_bytes {
             return Err(Refusal::LagBytes(bytes));
-        }
-        if !self.health.is_usable() {
-            return Err(Refusal::Outlier(self.health.standing()));
         }
         Ok(())
     }

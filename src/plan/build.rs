@@ -2,13 +2,14 @@
 
 use super::class::{self, Knowledge};
 use super::rules::{About, Rules};
-use super::{Names, Plan, Reading, explain, hint};
+use super::{Names, Plan, Reading, Tie, explain, hint};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
 use crate::sql::fingerprint::fingerprint;
 use crate::sql::parse::Gap;
 use crate::sql::shape::Shape;
+use crate::sql::transaction::{self, Control};
 
 /// What a plan is made under.
 #[derive(Clone, Debug)]
@@ -69,7 +70,10 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
     }
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let class::Judgement { class, reasons, touches } = class::judge(&statements, under.known);
+    let class::Judgement { class, reasons, touches, mut tie } = class::judge(&statements, under.known);
+    if transaction::stays(shape) {
+        tie = Tie::Bound;
+    }
     let fingerprint = fingerprint(&shape.normal);
     let about = About {
         statements: &statements,
@@ -93,6 +97,8 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         class,
         reasons,
         touches,
+        tie,
+        control: Control::of(shape),
         generation: under.generation,
         built: began,
         build_us: Instant::now().micros_since(began),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::functions::{self, Known};
 use super::touch::{Growing, Touches};
-use super::{Class, Reason};
+use super::{Class, Reason, Tie};
 use crate::catalog::function::{Function, FunctionKind};
 use crate::catalog::relation::{Command, Persistence, Relation, RelationKind};
 use crate::catalog::{Catalog, Oid, Resolved, SearchPath, Volatility};
@@ -63,6 +63,8 @@ pub(super) struct Case<'a> {
     pub(super) writes: Growing,
     /// Nothing that is found now is a reason.
     pub(super) silent: bool,
+    /// It may tell when its transaction began.
+    tells_time: bool,
     /// Relations and functions that have been looked into.
     seen: HashSet<Oid>,
     depth: usize,
@@ -77,19 +79,13 @@ pub struct Judgement {
     pub reasons: Vec<Reason>,
     /// What they touch.
     pub touches: Touches,
+    /// What they mean to a transaction on a replica.
+    pub tie: Tie,
 }
 
 /// Judges what a string of statements does.
 pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
-    let mut case = Case {
-        known,
-        reasons: Vec::new(),
-        reads: Growing::default(),
-        writes: Growing::default(),
-        silent: false,
-        seen: HashSet::new(),
-        depth: 0,
-    };
+    let mut case = Case::new(known);
     match statements {
         [] => case.against("there is no statement"),
         [one] => case.statement(one),
@@ -104,11 +100,41 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     } else {
         statements.iter().for_each(|one| case.writes(one));
     }
+    let tie = match (class, statements) {
+        (Class::Read, _) if !case.tells_time => Tie::Free,
+        (Class::Read, _) => Tie::Bound,
+        (Class::Primary, [one]) if is_cursor_that_reads(one, known) => Tie::Bound,
+        (Class::Primary, _) => Tie::Primary,
+    };
     let touches = Touches { reads: case.reads.end(), writes: case.writes.end() };
-    Judgement { class, reasons: case.reasons, touches }
+    Judgement { class, reasons: case.reasons, touches, tie }
+}
+
+/// Whether it declares a cursor that ends with its transaction, for nothing but reading.
+fn is_cursor_that_reads(facts: &Facts, known: Knowledge<'_>) -> bool {
+    if facts.effect != Effect::Cursor || facts.verb != "DECLARE" || facts.locks || facts.cursor {
+        return false;
+    }
+    let lasts = facts.traces.any(Traces::ASKABLE.and(Traces::CERTAIN).without(Traces::HINTS));
+    let mut case = Case::new(known);
+    case.query(facts);
+    !lasts && case.reasons.iter().all(|r| !r.against)
 }
 
 impl<'a> Case<'a> {
+    fn new(known: Knowledge<'a>) -> Case<'a> {
+        Case {
+            known,
+            reasons: Vec::new(),
+            reads: Growing::default(),
+            writes: Growing::default(),
+            silent: false,
+            tells_time: false,
+            seen: HashSet::new(),
+            depth: 0,
+        }
+    }
+
     fn against(&mut self, text: impl Into<String>) {
         self.note(true, text.into());
     }
@@ -165,8 +191,12 @@ impl<'a> Case<'a> {
 
     fn call(&mut self, catalog: &'a Catalog, call: &Call) {
         let name = &call.name;
+        self.tells_time |= functions::tells_time(&name.name);
         match self.known.marks.of(name) {
-            Some(true) => return self.noted(format!("the configuration says that {name} only reads")),
+            Some(true) => {
+                self.tells_time = true;
+                return self.noted(format!("the configuration says that {name} only reads"));
+            }
             Some(false) => return self.unknown(format!("the configuration says that {name} may write")),
             None => {}
         }
@@ -247,6 +277,7 @@ impl<'a> Case<'a> {
             matches!(&*function.language, "sql") || built_in && !functions::reads_anything(&function.name);
         if function.volatility == Volatility::Stable && !is_plain {
             self.reads.add_anything();
+            self.tells_time = true;
         }
         for part in &function.support {
             if catalog.function_by_oid(*part).is_none_or(|f| f.volatility == Volatility::Volatile) {

@@ -49,6 +49,22 @@ const PRIMARY: &[&str] = &[
     "pg_trigger_depth",
 ];
 
+/// Whether a function, or a key word that is called without parentheses, tells when its transaction began
+/// (documentation, "Current Date/Time"); `age` of one argument counts from then.
+pub fn tells_time(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "age",
+        "current_date",
+        "current_time",
+        "current_timestamp",
+        "localtime",
+        "localtimestamp",
+        "now",
+        "transaction_timestamp",
+    ];
+    NAMES.contains(&name)
+}
+
 /// Whether a function reads tables that its call does not name: those that turn them into XML do.
 pub fn reads_anything(name: &str) -> bool {
     ["table_to_", "query_to_", "cursor_to_", "schema_to_", "database_to_"].iter().any(|p| name.starts_with(p))

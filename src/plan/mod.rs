@@ -10,13 +10,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, SearchPath};
-use crate::config::{self, Directions, Rule};
+use crate::config::{self, Directions, Route, Rule};
 use crate::core::clock::Instant;
 use crate::core::stats::{Counter, Latency};
 use crate::sql::effect::Traces;
 use crate::sql::facts::Facts;
 use crate::sql::parse::Gap;
 use crate::sql::shape::Shape;
+use crate::sql::transaction::Control;
 
 pub mod build;
 pub mod class;
@@ -48,6 +49,19 @@ impl Class {
             Class::Primary => "primary",
         }
     }
+}
+
+/// What a statement means to a transaction that has begun on a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tie {
+    /// Nothing: it may run there, and the transaction may go on elsewhere after it.
+    #[default]
+    Free,
+    /// It may run there, and what it leaves or has told ties the transaction to that server: cursors, savepoints,
+    /// settings, the time when it began.
+    Bound,
+    /// It belongs to the primary.
+    Primary,
 }
 
 /// Why a statement is of its class, or what speaks for another.
@@ -88,6 +102,10 @@ pub struct Plan {
     pub serial: u64,
     /// What its statements read and may write.
     pub touches: touch::Touches,
+    /// What they mean to a transaction on a replica.
+    pub tie: Tie,
+    /// What it does to the transaction, if that is all it does.
+    pub control: Option<Control>,
     /// EXPLAIN (ROUTE) of something: that is answered with the plan of what is explained.
     pub explains: Option<explain::Wanted>,
     /// Generation of the objects under which it was built.
@@ -170,6 +188,12 @@ impl Uses {
 }
 
 impl Plan {
+    /// Whether a comment asks for the primary.
+    #[inline]
+    pub fn wants_primary(&self) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.route == Some(Route::Primary))
+    }
+
     /// About how much memory it takes, in bytes, where it is kept included.
     pub fn weight(&self) -> u32 {
         let facts = |f: &Facts| {

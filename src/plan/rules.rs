@@ -182,6 +182,16 @@ impl Rules {
         })
     }
 
+    /// The rules that say nothing of statements.
+    pub fn of_any_statement(&self) -> RuleSet {
+        self.tables.patterns.free & self.fingerprints.free & self.classes.free
+    }
+
+    /// The rules of a set, by their places.
+    pub fn places(set: RuleSet) -> impl Iterator<Item = usize> {
+        (0..RuleSet::BITS as usize).filter(move |place| set >> place & 1 == 1)
+    }
+
     /// The first rule that is in both sets, by its place.
     #[inline]
     pub fn first(session: RuleSet, statement: RuleSet) -> Option<usize> {

@@ -13,6 +13,9 @@ impl<'a> Case<'a> {
             Effect::Read => return,
             // They leave the tables as they are; what a transaction wrote counts when it ends.
             Effect::Session => return,
+            Effect::Utility if facts.verb == "LOCK" => return,
+            // What a cursor's query may write is its functions' doing.
+            Effect::Cursor if facts.verb != "DECLARE" => return,
             Effect::Transaction if !facts.verb.contains("PREPARED") => return,
             Effect::Write | Effect::CopyIn | Effect::CopyOut => {}
             _ => return self.writes.add_anything(),

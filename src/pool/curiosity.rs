@@ -1,28 +1,35 @@
 //! What a pool finds out about its database: what sessions have without setting anything, and which functions leave
 //! something behind. Asked by the sweep, on a connection at rest, when a client's statements have made it matter.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use super::pool::Pool;
 use super::server::Server;
 use super::settings::Settings;
 use super::suspects;
 
+/// What sessions of a database and user have without setting anything, on all servers of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    known: OnceLock<Arc<Settings>>,
+    wanted: AtomicBool,
+}
+
 impl Pool {
     /// What a session has without setting anything, where that is known.
     pub fn default(&self, name: &str) -> Option<&str> {
-        self.defaults.get()?.get(name)
+        self.defaults.known.get()?.get(name)
     }
 
     /// Has the next sweep find out.
     pub fn want_defaults(&self) {
-        self.defaults_wanted.store(true, Relaxed);
+        self.defaults.wanted.store(true, Relaxed);
     }
 
     /// Finds out what someone wants to know, if a connection is at hand that shows it.
     pub(super) fn ask_around(self: &Arc<Self>) {
-        let defaults = self.defaults_wanted.load(Relaxed) && self.defaults.get().is_none();
+        let defaults = self.defaults.wanted.load(Relaxed) && self.defaults.known.get().is_none();
         // Where the catalog is current, so is what it says of them.
         let functions = &self.schema.functions;
         let suspects = functions.is_old() && !(functions.are_read_along() && self.schema.is_known());
@@ -50,6 +57,6 @@ impl Pool {
     /// Notes what sessions have without setting anything; most pools of a backend have the same.
     pub(super) fn learn_defaults(&self, found: Settings) {
         // Whoever was first has said the same.
-        let _ = self.defaults.set(self.target.shared_defaults(found));
+        let _ = self.defaults.known.set(self.target.shared_defaults(found));
     }
 }

@@ -10,9 +10,10 @@ use crate::core::limits::FRAME_HEADER;
 use crate::wire::message::data_row;
 use crate::wire::{frame, reply};
 
+/// But for what says which server this is.
 const QUESTION: &str = "SELECT name, \
     pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name), 'UTF8'), 'hex') \
-    FROM pg_catalog.pg_settings";
+    FROM pg_catalog.pg_settings WHERE name NOT IN ('in_hot_standby', 'transaction_read_only')";
 
 /// Longest row of such an answer, in bytes.
 const MAX_ROW: usize = 4 << 20;

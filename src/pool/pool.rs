@@ -4,8 +4,8 @@
 //! and is closed. The lock is held for a few instructions and never across an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::bounds::Bounds;
 use super::cap::Cap;
 use super::connect::{self, Credential, Target};
+use super::curiosity::Defaults;
 use super::driver::Login;
 use super::purpose::{Common, Purpose};
 use super::schema::Schema;
@@ -51,8 +52,7 @@ pub struct Pool {
     pub credential: Mutex<Credential>,
     caps: Vec<Arc<Cap>>,
     neutral: Arc<Settings>,
-    pub(super) defaults: OnceLock<Arc<Settings>>,
-    pub(super) defaults_wanted: AtomicBool,
+    pub(super) defaults: Arc<Defaults>,
     /// What is known of its database's objects.
     pub schema: Arc<Schema>,
     /// Who reads that, where not the pool's own user.
@@ -159,6 +159,7 @@ impl Pool {
             statements: self.statements.clone(),
             known_settings: self.known_settings.clone(),
             neutral: self.neutral.clone(),
+            defaults: self.defaults.clone(),
             ..Self::made(self.purpose.clone(), target, settings, credential, common)
         })
     }
@@ -183,8 +184,7 @@ impl Pool {
             credential: Mutex::new(credential),
             caps,
             neutral: Arc::default(),
-            defaults: OnceLock::new(),
-            defaults_wanted: AtomicBool::new(false),
+            defaults: Arc::default(),
             schema,
             cataloguer: Mutex::new(cataloguer),
             known_settings: Arc::default(),

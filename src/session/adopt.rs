@@ -72,6 +72,7 @@ impl Batch<'_> {
         client.lease = Some(server);
         self.carry_settings(&needed);
         self.carry_statements();
+        self.open();
         Ok(())
     }
 

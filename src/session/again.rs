@@ -3,15 +3,18 @@
 use super::batch::Batch;
 use crate::core::error::SqlState;
 use crate::route::{Failure, Outcome};
-use crate::wire::message::TxStatus;
 
 impl Batch<'_> {
     /// A replica has said that it cannot serve what it was asked, and the client has heard nothing of it: the primary
     /// is asked instead (invariant 5). False where that cannot be.
     pub(super) fn ask_primary(&mut self, code: SqlState) -> bool {
         let failure = Failure::of(code);
-        if !(is_refusal(code) || failure == Some(Failure::Shutdown)) || !self.may_ask_again() {
+        let goes = failure == Some(Failure::Shutdown);
+        if !(is_refusal(code) || goes) {
             return false;
+        }
+        if !self.may_ask_again() {
+            return goes && self.lost_at_rest();
         }
         if code == SqlState::READ_ONLY
             && let Some(plan) = self.flow.expected.plan()
@@ -35,7 +38,7 @@ impl Batch<'_> {
     /// The same where the connection to it is lost.
     pub(super) fn lost_replica(&mut self) -> bool {
         if self.client.course.is_none() || !self.may_ask_again() {
-            return false;
+            return self.lost_at_rest();
         }
         self.client.lease = None;
         self.ask_again(Some(Outcome::Failed(Failure::Lost)));
@@ -45,9 +48,7 @@ impl Batch<'_> {
     fn may_ask_again(&self) -> bool {
         let (up, down) = (&self.flow.up, &self.flow.down);
         let reading = self.client.course.as_ref().and_then(|course| course.reading.as_ref());
-        reading.is_some_and(|r| r.taken <= r.bytes.len() && r.sent == down.sent())
-            && up.streaming() == 0
-            && self.client.status == TxStatus::Idle
+        reading.is_some_and(|r| r.taken <= r.bytes.len() && r.sent == down.sent()) && up.streaming() == 0
     }
 
     fn ask_again(&mut self, outcome: Option<Outcome>) {
@@ -57,6 +58,7 @@ impl Batch<'_> {
         let taken = course.reading.as_mut().map(|r| std::mem::take(&mut r.bytes).into_iter().take(r.taken));
         let taken: Vec<u8> = taken.into_iter().flatten().collect();
         (self.checking, self.params, self.asked) = (false, None, None);
+        self.begin_again();
         self.client.come_home(outcome);
         if let Some(course) = &mut self.client.course {
             course.stays_home = true;

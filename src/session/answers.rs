@@ -127,6 +127,8 @@ impl Batch<'_> {
                         self.listened(listen, len);
                         return Ok(());
                     }
+                } else if kind == b'C' && matches!(self.flow.expected.front(), Some(Expect::OurBegin)) {
+                    self.opened();
                 }
                 if kind == b's' {
                     self.count_suspended();
@@ -177,6 +179,7 @@ impl Batch<'_> {
         }
         let explaining = self.running.is_some() && self.is_explaining();
         let about_state = self.asked.is_some() && self.is_inquiry();
+        let failing = matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Failure)));
         match (status, self.flow.expected.ready()) {
             (Some(status), Some(true)) => {
                 self.client.status = status;
@@ -191,12 +194,16 @@ impl Batch<'_> {
                 if status == TxStatus::Idle && self.flow.expected.is_empty() {
                     self.client.names.close_portals();
                 }
-                self.account(Instant::now());
+                let now = Instant::now();
+                self.account(now);
+                if status != TxStatus::Idle && self.client.course.is_some() {
+                    self.client.rest_reading(now);
+                }
                 Ok(())
             }
             // A statement of ours that fails in the client's transaction fails that.
             (Some(status), Some(false))
-                if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) =>
+                if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) || failing =>
             {
                 if about_state {
                     self.settled();
@@ -334,12 +341,20 @@ impl Batch<'_> {
             // Who prepares it again is to get a new one, as it would on a connection of its own.
             self.client.pool.statements.forget_all();
         }
+        let opening = matches!(self.flow.expected.front(), Some(Expect::OurBegin)) && !fatal;
         if whole && let Some(error) = self.in_our_words(code, &text) {
             self.flow.down.omit_frame(len);
             reply::error(self.flow.down.insert(), &error);
+            if opening {
+                return self.opening_failed();
+            }
             self.note_rollback();
             self.undo_skipped();
             return Ok(());
+        }
+        if opening {
+            self.flow.down.pass_frame(len);
+            return self.opening_failed();
         }
         let doomed = match self.flow.expected.front() {
             Some(Expect::OurQuery(Ours::Settings)) if !fatal => {
@@ -436,6 +451,11 @@ impl Batch<'_> {
     pub(super) fn undo_skipped(&mut self) {
         let mut dropped = Vec::new();
         self.flow.expected.error(|entry| dropped.push(entry));
+        self.undo(dropped);
+    }
+
+    /// Undoes what was to happen, in the order in which it was to.
+    pub(super) fn undo(&mut self, mut dropped: Vec<Expect>) {
         // Postgres drops the unnamed statement before it parses the next, so one that fails leaves none.
         if let Some(Expect::ParseUnnamed(before)) = dropped.first_mut() {
             *before = None;

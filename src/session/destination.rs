@@ -44,7 +44,10 @@ impl Client {
             place.backend = "none: no replica may serve it, and fallback_to_primary is off".into();
         }
         // Where nobody is asked for, what a read would need tells why the others are no better.
-        let need = case.ask.as_ref().map_or_else(|| course.need(plan, &way.routing), |ask| ask.need.clone());
+        let need = case
+            .ask
+            .as_ref()
+            .map_or_else(|| course.need(&plan.touches.reads, &way.routing), |ask| ask.need.clone());
         let servers = course.cluster.explain_reader(&need).into_iter().map(|(member, may)| {
             let taken = Arc::ptr_eq(&member.target, &target) && !fails;
             let verdict = self.verdict(&case, taken, may);
@@ -130,7 +133,7 @@ fn said(course: &Course, plan: &Held) -> (String, String) {
     for (by, says) in std::iter::once(("the database".to_string(), base)).chain(layers) {
         for (key, value) in says.said() {
             let ignored = matches!(&says.route, Some(Route::Backend(name))
-                if key == "route" && course.cluster.named(name).is_none());
+                if key == "route" && course.cluster.named(name.as_ref()).is_none());
             if ignored {
                 continue;
             }

@@ -190,7 +190,8 @@ impl Client {
 
     /// Notes what it means for others, and for the client if the answer is lost.
     pub fn hint(&mut self, traces: Traces) {
-        let alone = self.status == TxStatus::Idle;
+        let opening = self.course.as_ref().is_some_and(|c| c.opening.is_some());
+        let alone = self.status == TxStatus::Idle && !opening;
         self.commits |= traces.contains(Traces::COMMITS) || alone && traces.any(Traces::CHANGES);
         if traces.any(Traces::ADVANCES.and(Traces::CALLS))
             && let Some(server) = &mut self.lease

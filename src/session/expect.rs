@@ -57,6 +57,8 @@ pub enum Expect {
     OurClose(Option<Arc<Prepared>>),
     /// Everything up to ReadyForQuery for a simple Query of ours.
     OurQuery(Ours),
+    /// ParseComplete, BindComplete and CommandComplete for the statement that begins the client's transaction.
+    OurBegin,
     /// No message was sent: the client gets ParseComplete from us.
     ReplyParse(Box<Undo>),
     /// No message was sent: the client gets CloseComplete from us.
@@ -82,6 +84,8 @@ pub enum Ours {
     Echo,
     /// Runs what EXPLAIN (ROUTE, ANALYZE) is about.
     Explained,
+    /// Makes the client's transaction one that has failed.
+    Failure,
 }
 
 /// What to do with a frame from the server.
@@ -149,6 +153,8 @@ impl Expected {
             Expect::Query(_) | Expect::OurQuery(_) => self.open = false,
             // No message was sent.
             Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) => {}
+            // Something of the client's always follows.
+            Expect::OurBegin => {}
             _ => self.open = true,
         }
         self.renamings += usize::from(expect.is_renaming());
@@ -225,6 +231,7 @@ impl Expected {
                     | Expect::OurOwn(_)
                     | Expect::OurUnnamed
                     | Expect::OurClose(_)
+                    | Expect::OurBegin
                     | Expect::OurQuery(_)
             )
         )
@@ -344,7 +351,8 @@ impl Expected {
             (b'1', Expect::OurParse(_) | Expect::OurOwn(_) | Expect::OurUnnamed) => (true, Fate::Swallow),
             (b't', Expect::OurDescribe(_)) => (false, Fate::Swallow),
             (b'T' | b'n', Expect::OurDescribe(_)) => (true, Fate::Swallow),
-            (b'3', Expect::OurClose(_)) => (true, Fate::Swallow),
+            (b'3', Expect::OurClose(_)) | (b'C', Expect::OurBegin) => (true, Fate::Swallow),
+            (b'1' | b'2', Expect::OurBegin) => (false, Fate::Swallow),
             (b'T' | b'D' | b'C' | b'I', Expect::OurQuery(_)) => (false, Fate::Swallow),
             // The server accepted a statement under a name that it was known to have: we have lost count.
             _ => (false, Fate::Violation),

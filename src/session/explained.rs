@@ -60,7 +60,7 @@ impl Client {
             pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
             backend: format!("backend \"{}\" ({}:{})", target.name(), target.host(), target.port()),
             pins: self.pins.labels(),
-            in_transaction: self.status != crate::wire::message::TxStatus::Idle,
+            in_transaction: !self.is_idle(),
             ..Place::default()
         };
         if let Some(course) = self.course.as_ref().filter(|_| !has_run) {

@@ -132,7 +132,7 @@ impl Client {
             |channel: &Channel| self.listening.as_ref().is_some_and(|l| l.refused.as_ref() == Some(channel));
         let shared = !self.pins.contains(Traces::SESSION)
             && !self.pins.contains(Traces::LISTEN)
-            && self.status != TxStatus::Failed
+            && self.told() != TxStatus::Failed
             && own("client_encoding").is_none()
             && !matches!(&listen, Listen::To(channel) if refused(channel));
         shared.then_some(listen)
@@ -272,9 +272,10 @@ impl Batch<'_> {
         self.flow.up.omit_frame(header.len);
         self.client.names.unnamed = None;
         self.client.pool.traffic.queries.add(1);
-        let idle = self.client.status == TxStatus::Idle;
+        let told = self.client.told();
+        let idle = told == TxStatus::Idle;
         reply::command_complete(self.flow.down.insert(), listen.tag());
-        reply::ready(self.flow.down.insert(), idle);
+        reply::ready(self.flow.down.insert(), told);
         let listening = self.client.listening();
         if idle {
             listening.apply(listen)
@@ -333,7 +334,7 @@ impl Batch<'_> {
 
     /// Notes that the client has been told that it is ready.
     pub fn settle_listening(&mut self) {
-        let idle = self.client.status == TxStatus::Idle;
+        let idle = self.client.is_idle();
         if let Some(listening) = &mut self.client.listening {
             let rolled_back = std::mem::take(&mut listening.rolled_back);
             if idle {
@@ -345,7 +346,7 @@ impl Batch<'_> {
     /// Gives the client what has come for it, if it is between transactions.
     pub fn deliver(&mut self) -> Result<(), End> {
         let Some(listening) = &self.client.listening else { return Ok(()) };
-        let between = self.client.status == TxStatus::Idle
+        let between = self.client.is_idle()
             && self.flow.expected.is_empty()
             && self.flow.down.streaming() == 0
             && !self.flow.down.is_full();

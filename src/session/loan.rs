@@ -109,7 +109,8 @@ impl Batch<'_> {
 
     /// The statement that waited for a server fails, and the session goes on: as far as a server would skip.
     pub(super) fn fail_waiting(&mut self, e: &Error) -> Result<(), End> {
-        self.client.entry.set_answered(Instant::now(), true);
+        let told = self.client.fail_unopened();
+        self.client.entry.set_answered(Instant::now(), told == TxStatus::Idle);
         let late = Self::late();
         let e = if self.client.entry.take_timed_out() { &late } else { e };
         let Flow { up, down, expected } = &mut *self.flow;
@@ -118,7 +119,7 @@ impl Batch<'_> {
         match frame::client(up.window(), self.client.max_message)? {
             Some(header) if matches!(header.kind, b'Q' | b'F') => {
                 up.omit_frame(header.len);
-                down.insert().extend_from_slice(reply::READY_IDLE);
+                reply::ready(down.insert(), told);
             }
             _ => expected.skip(true),
         }
@@ -196,12 +197,15 @@ impl Batch<'_> {
 
     /// What the server connection owes.
     pub(super) fn debris(&mut self) -> Debris {
+        let opening = self.client.course.as_ref().is_some_and(|c| c.opening.is_some());
         let Flow { down, expected, .. } = &mut *self.flow;
+        // What is being begun is ended like any other request.
+        let opening = opening && expected.ready_owed() == 0;
         Debris {
             unread: down.take_unread(),
             skip: down.streaming(),
             owed: expected.ready_owed(),
-            sync: expected.needs_sync(),
+            sync: expected.needs_sync() || opening,
             copy_in: expected.is_copying_in(),
             ..Debris::default()
         }

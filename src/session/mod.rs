@@ -1,14 +1,17 @@
 //! One task per client: from its first byte to its last.
 //!
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
-//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`course`] says which server.
+//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`aim`] chooses the server,
+//! by what [`course`] knows.
 
 pub mod adopt;
 pub mod again;
 pub mod ahead;
+pub mod aim;
 pub mod analyzed;
 pub mod answers;
 pub mod batch;
+mod batched;
 pub mod bound;
 pub mod course;
 pub mod destination;
@@ -24,10 +27,12 @@ pub mod listening;
 pub mod loan;
 pub mod login;
 pub mod names;
+mod opening;
 pub mod peers;
 pub mod planned;
 pub mod prepared;
 pub mod pump;
+mod reading;
 pub mod reload;
 pub mod replication;
 pub mod requests;

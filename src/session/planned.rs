@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// What the session has for a setting, as far as it or the server has said.
-    fn own(&self, name: &str) -> Option<String> {
+    pub(super) fn own(&self, name: &str) -> Option<String> {
         let set = self.settings.get(name).or_else(|| self.wish.class.get(name)).map(str::to_string);
         set.or_else(|| self.pool.welcomes.reports(name))
     }

@@ -47,7 +47,7 @@ impl Batch<'_> {
             }
             // With the server connection that it was found to need, it need not be looked at again.
             let looked_at = std::mem::take(&mut self.looked_at);
-            if self.client.course.as_ref().is_some_and(|course| course.is_beyond()) {
+            if self.client.course.is_some() && self.waits_on_cluster()? {
                 self.held = true;
                 return Ok(Next::Io);
             }
@@ -151,12 +151,12 @@ impl Batch<'_> {
 
     /// Notes when the first request came of those that have not been answered.
     #[inline]
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         if self.begun.is_none() || std::mem::take(&mut self.answered) {
             let now = Instant::now();
             self.begun = Some(now);
             self.client.entry.set_requested(now);
-            self.client.entry.set_running(now, self.client.status == TxStatus::Idle);
+            self.client.entry.set_running(now, self.client.is_idle());
         }
     }
 
@@ -233,13 +233,18 @@ impl Batch<'_> {
             b'S' if client.lease.is_none() => {
                 flow.up.omit_frame(header.len);
                 flow.expected.skip(false);
-                flow.down.insert().extend_from_slice(reply::READY_IDLE);
+                reply::ready(flow.down.insert(), client.told());
             }
             b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
             kind if !copy && flow.expected.is_skipping() && client.lease.is_none() && kind != b'S' => {
                 flow.up.omit_frame(header.len);
             }
-            b'P' if whole && client.lease.is_none() => return self.parse_alone(header.len),
+            b'Q' if whole && client.lease.is_none() && client.course.is_some() => {
+                return self.hold_back(header.len);
+            }
+            b'P' if whole && client.lease.is_none() && client.told() != TxStatus::Failed => {
+                return self.parse_alone(header.len);
+            }
             b'C' if whole && client.lease.is_none() => return self.close_alone(header.len),
             _ if copy && (client.lease.is_none() || flow.expected.is_answered()) => {
                 flow.up.omit_frame(header.len)

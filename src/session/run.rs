@@ -48,7 +48,7 @@ pub struct Client {
     pub lease: Option<Box<Server>>,
     /// When it got that.
     pub leased_at: Instant,
-    /// The transaction's status, as the client was last told.
+    /// The transaction's status on its server, as last heard; what the client was told is [`Client::told`].
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Traces,
@@ -126,12 +126,12 @@ impl Client {
         let readable = rested
             || self.stream.poll_readable(cx).is_ready()
             || self.lease.as_mut().is_some_and(|server| server.stream.poll_readable(cx).is_ready())
-            || self.status == TxStatus::Idle && self.poll_mail(cx);
+            || self.is_idle() && self.poll_mail(cx);
         if readable {
             return Poll::Ready(Wake::Io);
         }
         let verdict = self.entry.poll_ending(cx);
-        let due = verdict != Verdict::None && (self.status == TxStatus::Idle || !verdict.is_patient());
+        let due = verdict != Verdict::None && (self.is_idle() || !verdict.is_patient());
         if due { Poll::Ready(Wake::Ending(verdict)) } else { Poll::Pending }
     }
 

@@ -10,10 +10,11 @@ use super::course::Course;
 use super::run::Client;
 use crate::catalog::Catalog;
 use crate::cluster::{Cluster, Need, State};
-use crate::config::{Consistency, Directions, Route, Routing, SAYABLE, Way};
+use crate::config::{Consistency, Directions, Route, Routing, SAYABLE, Transactions, Way};
 use crate::fence;
 use crate::plan::Held;
 use crate::plan::rules::{RuleSet, Rules};
+use crate::plan::touch::Reach;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
 
 /// What the settings begin with that speak to us.
@@ -76,20 +77,44 @@ impl Ways {
 
     /// Which way a statement goes. One whose plan was made under other rules goes to the primary.
     pub(super) fn way(&self, plan: &Held, cluster: &Cluster) -> Way {
-        let mut way = Way { route: Route::Auto, routing: self.base.clone() };
         if plan.serial != self.rules.serial {
-            way.route = Route::Primary;
-            return way;
+            return Way { route: Route::Primary, routing: self.base.clone() };
         }
+        let mut way = self.way_by(self.rule(plan), cluster);
+        if let Some(asks) = &plan.asks {
+            asks.apply(&mut way, |name| cluster.named(name).is_some());
+        }
+        way
+    }
+
+    /// Which way statements go by a rule, as far as no comment says otherwise.
+    fn way_by(&self, rule: Option<usize>, cluster: &Cluster) -> Way {
+        let mut way = Way { route: Route::Auto, routing: self.base.clone() };
         let has = |name: &str| cluster.named(name).is_some();
-        if let Some(rule) = self.rule(plan) {
+        if let Some(rule) = rule {
             self.rules.apply(rule, &mut way, has);
         }
         self.said.apply(&mut way, has);
-        if let Some(asks) = &plan.asks {
-            asks.apply(&mut way, has);
-        }
         way
+    }
+
+    /// Which way what is no statement goes: by the first rule that says nothing of statements.
+    fn way_of_none(&self, cluster: &Cluster) -> Way {
+        self.way_by(Rules::first(self.matched, self.rules.of_any_statement()), cluster)
+    }
+}
+
+impl Ask {
+    /// What the stricter of both wants. `None` where nobody can have it.
+    pub(super) fn and(mut self, other: Ask) -> Option<Ask> {
+        let (to, from) = (&mut self.routing, &other.routing);
+        to.consistency = to.consistency.max(from.consistency);
+        to.replica_wait = to.replica_wait.min(from.replica_wait);
+        to.fallback_to_primary &= from.fallback_to_primary;
+        if from.transactions == Transactions::Primary {
+            to.transactions = Transactions::Primary;
+        }
+        Some(Ask { need: self.need.and(other.need)?, routing: self.routing })
     }
 }
 
@@ -147,15 +172,30 @@ impl Course {
 
     /// Who is asked for reads that go together: what the strictest of them wants. `None` where that is the primary.
     pub(super) fn ask(&self, plans: &[Held]) -> Option<Ask> {
-        let (first, others) = plans.split_first()?;
-        let mut ask = self.ask_for(first, self.way(first))?;
-        for plan in others {
-            let other = self.ask_for(plan, self.way(plan))?;
-            ask.need = ask.need.and(other.need)?;
-            ask.routing.replica_wait = ask.routing.replica_wait.min(other.routing.replica_wait);
-            ask.routing.fallback_to_primary &= other.routing.fallback_to_primary;
-        }
-        Some(ask)
+        let Some((first, others)) = plans.split_first() else {
+            return self.ask_for(&Reach::default(), self.ways.way_of_none(&self.cluster));
+        };
+        let of = |plan: &Held| self.ask_for(&plan.touches.reads, self.way(plan));
+        others.iter().try_fold(of(first)?, |ask, plan| ask.and(of(plan)?))
+    }
+
+    /// The same where whatever the transaction reads later is to be read there, too: what the strictest of all rules of
+    /// the session wants. `by_statement` where each statement would have to see what others have written meanwhile.
+    pub(super) fn ask_for_good(&self, plans: &[Held], by_statement: bool) -> Option<Ask> {
+        let ways = &self.ways;
+        let of = |way: Way| self.ask_for(&Reach::Anything, way);
+        let none = of(ways.way_of_none(&self.cluster))?;
+        let mut rules = Rules::places(ways.matched).map(|rule| ways.way_by(Some(rule), &self.cluster));
+        let all = rules.try_fold(none, |ask, way| ask.and(of(way)?))?;
+        let ask = self.ask(plans)?.and(all)?;
+        // Those would have to be waited for.
+        let global = ask.routing.consistency == Consistency::Global;
+        (!(by_statement && global)).then_some(ask)
+    }
+
+    /// Whether what a transaction that this statement begins reads may go elsewhere than to the primary.
+    pub(super) fn may_leave(&self, plan: &Held) -> bool {
+        !plan.wants_primary() && self.ask(std::slice::from_ref(plan)).is_some()
     }
 
     /// Counts reads by the rules that they go by.
@@ -168,8 +208,8 @@ impl Course {
         }
     }
 
-    fn ask_for(&self, plan: &Held, way: Way) -> Option<Ask> {
-        let need = self.need(plan, &way.routing);
+    fn ask_for(&self, reads: &Reach, way: Way) -> Option<Ask> {
+        let need = self.need(reads, &way.routing);
         let need = match way.route {
             Route::Auto => way.routing.split.then_some(need),
             Route::Primary => None,
@@ -183,10 +223,10 @@ impl Course {
     }
 
     /// What whoever serves a read must have seen.
-    pub(super) fn need(&self, plan: &Held, routing: &Routing) -> Need {
+    pub(super) fn need(&self, reads: &Reach, routing: &Routing) -> Need {
         let fence = match routing.consistency {
-            Consistency::Session => self.own_fence(&plan.touches.reads),
-            Consistency::Global => self.fence_of(&plan.touches.reads),
+            Consistency::Session => self.own_fence(reads),
+            Consistency::Global => self.fence_of(reads),
             // Nothing has to be seen.
             Consistency::Eventual | Consistency::Bounded => fence::NONE,
         };

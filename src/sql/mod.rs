@@ -16,6 +16,7 @@ pub mod prepare;
 pub mod setting;
 pub mod shape;
 pub mod traces;
+pub mod transaction;
 pub mod twin;
 pub mod walk;
 pub mod words;

@@ -1,5 +1,6 @@
 //! Messages that Turnpike authors: replies to clients, and the few requests that it sends to servers of its own.
 
+use super::message::TxStatus;
 use crate::core::error::Error;
 
 /// Appends a frame whose body `fill` writes.
@@ -37,6 +38,9 @@ pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// Drops the unnamed prepared statement.
 pub const CLOSE_UNNAMED: &[u8] = b"C\0\0\0\x06S\0";
 
+/// Bind of the unnamed statement without parameters to the unnamed portal, and Execute of that.
+pub const BIND_AND_EXECUTE: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0";
+
 /// Appends an ErrorResponse (protocol 3.0, "Error and Notice Message Fields").
 pub fn error(out: &mut Vec<u8>, e: &Error) {
     error_or_notice(out, b'E', e.severity.as_str(), e);
@@ -53,8 +57,12 @@ pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
 }
 
 /// Appends a ReadyForQuery.
-pub fn ready(out: &mut Vec<u8>, idle: bool) {
-    out.extend_from_slice(if idle { READY_IDLE } else { b"Z\0\0\0\x05T" });
+pub fn ready(out: &mut Vec<u8>, status: TxStatus) {
+    out.extend_from_slice(match status {
+        TxStatus::Idle => READY_IDLE,
+        TxStatus::Open => b"Z\0\0\0\x05T",
+        TxStatus::Failed => b"Z\0\0\0\x05E",
+    });
 }
 
 /// Appends a RowDescription of one column of text or JSON, with the format code that the client wants.
