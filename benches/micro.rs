@@ -129,7 +129,7 @@ fn plans(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(1));
     const READING: Reading = Reading { conforming: true, is_ambiguous: false };
-    let Ok(planner) = Planner::new(&Default::default()) else { return };
+    let Ok(planner) = Planner::new(&Default::default(), &[]) else { return };
     let scope = Scope { place: 1, generation: 0 };
     group.bench_function("hit, an ORM's SELECT", |b| {
         b.iter(|| planner.plan(black_box(orm), READING, scope, Default::default))

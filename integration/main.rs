@@ -23,6 +23,7 @@ mod plans;
 mod pooling;
 mod protocol;
 mod replication;
+mod routes;
 mod rust_drivers;
 mod sample;
 mod smoke;

@@ -270,7 +270,7 @@ async fn reads_see_writes_or_are_not_served() {
     });
     assert_eq!(waited.as_deref(), Some("replica2"));
     sql(one, "SELECT pg_wal_replay_resume()");
-    eventually("it catches up", || may(need).is_ok());
+    eventually("it catches up", || may(need.clone()).is_ok());
 }
 
 /// Whatever the fences allow, the row is there.

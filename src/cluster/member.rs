@@ -97,6 +97,11 @@ impl Member {
         self.target.name()
     }
 
+    /// The zone that it runs in, if the configuration says.
+    pub fn zone(&self) -> Option<String> {
+        self.meant.load().place.zone.clone()
+    }
+
     /// What it is now.
     #[inline]
     pub fn state(&self) -> State {

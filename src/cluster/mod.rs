@@ -125,6 +125,11 @@ impl Cluster {
         self.members.load_full()
     }
 
+    /// The member of that name; cases are not told apart.
+    pub fn named(&self, name: &str) -> Option<Arc<Member>> {
+        self.members.load().iter().find(|m| m.name().eq_ignore_ascii_case(name)).cloned()
+    }
+
     /// Who takes writes; `None` while nobody does, or it is not known who.
     #[inline]
     pub fn primary(&self) -> Option<Arc<Member>> {

@@ -14,6 +14,7 @@ use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
+use super::route;
 use super::words::{FORMATS, MODES, ROLES, SSL_MODES, nearest};
 use super::{
     Admin, Auth, AuthQuery, Backend, ClientTls, Cluster, Config, Database, General, Log, OwnPatience,
@@ -84,6 +85,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let cluster_sections = sections.list("cluster");
     unique(source, &cluster_sections);
     let clusters = cluster::clusters(&cluster_sections, &backends, &users);
+    let rules = route::rules(&sections.list("route"), &backends, &clusters);
     let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
@@ -91,7 +93,21 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let http = http(&sections.table("http"), &general);
     let log = log(&sections.table("log"));
     let plan = plan(&sections.table("plan"), &users);
-    Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, clusters, databases, users })
+    Some(Config {
+        general,
+        tls,
+        http,
+        log,
+        admin,
+        plan,
+        auth,
+        hba,
+        backends,
+        clusters,
+        rules,
+        databases,
+        users,
+    })
 }
 
 /// Reports names that occur twice. Case counts, as it does to Postgres.

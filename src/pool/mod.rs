@@ -244,6 +244,13 @@ impl Pools {
         Pool::new(purpose, target, settings, credential, common)
     }
 
+    /// The name of a table of a database on a cluster, where its catalog is known.
+    pub fn table_name(&self, cluster: &str, dbname: &str, oid: u32) -> Option<String> {
+        let place = (cluster.to_string(), dbname.to_string());
+        let schema = self.schemas.lock().get(&place).cloned()?;
+        schema.catalog(schema.view())?.name_of(oid)
+    }
+
     /// Answers the cancel request of a client that waits in this pool or one of its siblings. False where it does not.
     pub fn cancel_waiter(&self, pool: &Pool, client: u64) -> bool {
         let whose = |p: &&Arc<Pool>| {

@@ -40,7 +40,7 @@ impl Shared {
         self.gate.reload(&new)?;
         self.pools.reload(&new)?;
         self.clusters.reload(&new, &self.pools);
-        self.planner.reload(&new.plan);
+        self.planner.reload(&new.plan, &new.rules);
         self.config.store(std::sync::Arc::new(new));
         Ok(waiting)
     }

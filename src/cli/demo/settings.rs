@@ -40,6 +40,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             routing: Default::default(),
         }],
         backends: servers.iter().map(|server| backend(server)).collect(),
+        rules: Vec::new(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {
             name: USER.into(),
