@@ -13,6 +13,7 @@ mod consistency;
 mod demo;
 mod drivers;
 mod faults;
+mod health;
 mod hostile;
 mod limits;
 mod metrics;

@@ -1,7 +1,7 @@
 //! One member of a cluster: the server, what it is, how far it is, how well it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -72,6 +72,7 @@ pub struct Member {
     level: AtomicU8,
     lag_us: AtomicU64,
     lag_bytes: AtomicU64,
+    silent: AtomicBool,
 }
 
 impl Member {
@@ -87,6 +88,7 @@ impl Member {
             level: AtomicU8::new(0),
             lag_us: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
         })
     }
 
@@ -105,6 +107,18 @@ impl Member {
     pub(super) fn set_state(&self, state: State) -> State {
         let before = self.state.swap(state as u8, AcqRel);
         State::ALL.get(usize::from(before)).copied().unwrap_or(State::Unknown)
+    }
+
+    /// Notes that nothing has been heard on a connection to it, though others may work: who waits for an answer on one
+    /// that was opened before may wait for ever.
+    pub(super) fn fell_silent(&self) {
+        self.silent.store(true, Release);
+    }
+
+    /// Whether answers that are awaited of it should be had elsewhere: for as long as it does not answer probes, and
+    /// once where connections to it have been found dead.
+    pub fn take_silent(&self) -> bool {
+        self.state() == State::Unreachable || self.silent.load(Relaxed) && self.silent.swap(false, AcqRel)
     }
 
     /// How far behind the primary it is, in time and in bytes of WAL, as of the last probe. The time is that since the

@@ -1,6 +1,7 @@
 //! What an administrator does to pools: stop lending, go on, replace connections.
 
 use super::Pools;
+use super::connect::Target;
 use super::pool::Pool;
 use crate::core::clock::Instant;
 use std::sync::Arc;
@@ -48,6 +49,12 @@ impl Pools {
         let mut pools = self.all();
         pools.retain(|pool| database.is_none_or(|name| pool.purpose.database == name));
         pools
+    }
+
+    /// Has all connections to a backend replaced: those that there are may be dead.
+    pub fn renew_to(&self, target: &Arc<Target>) {
+        let pools = self.of(None);
+        pools.iter().filter(|pool| Arc::ptr_eq(&pool.target, target)).for_each(|pool| pool.renew());
     }
 
     /// Stops lending for a database, or for all; also in pools that are made from now on.

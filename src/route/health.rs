@@ -19,8 +19,12 @@ use crate::core::clock::Instant;
 /// Windows that count, and how long each is: what is older than eight seconds is forgotten.
 const WINDOWS: usize = 4;
 const WINDOW: Duration = Duration::from_secs(2);
-/// Uses from which on latencies are compared.
+/// Uses from which on latencies are compared, and how many of the newest make the median, if they are not older than a
+/// window.
 const ENOUGH: u64 = 10;
+const NEWEST: u64 = 20;
+/// How many times slower than its peers a server must be to be left to those who have no other choice.
+const MUCH_SLOWER: f64 = 3.0;
 /// Probes that must fail in a row before a server counts as unreachable.
 pub const UNREACHABLE: u32 = 2;
 
@@ -70,6 +74,8 @@ pub struct Health {
     standing: AtomicU8,
     /// What of its share it should have: 1000 for all.
     permille: AtomicU32,
+    /// How much more than its latency says a use of it costs, in thousandths.
+    slowness: AtomicU32,
     judged: Mutex<Judged>,
 }
 
@@ -111,7 +117,7 @@ pub struct Summary {
     pub answered: u64,
     /// Uses that failed, by kind (the order of [`Failure::ALL`]).
     pub failed: [u64; KINDS],
-    /// Median latency, in microseconds.
+    /// Median latency of the newest, in microseconds: what has changed shows at once.
     pub p50_us: u64,
     /// 99th percentile of latencies, in microseconds.
     pub p99_us: u64,
@@ -178,6 +184,7 @@ impl Health {
             buckets: Buckets::default(),
             standing: AtomicU8::new(Standing::In as u8),
             permille: AtomicU32::new(1000),
+            slowness: AtomicU32::new(1000),
             judged: Mutex::new(judged),
         }
     }
@@ -229,6 +236,14 @@ impl Health {
     #[inline]
     pub fn peak_us(&self, now: Instant) -> f64 {
         self.peak.get(now)
+    }
+
+    /// What a use of it costs more than its latency says, for strategies that look at that: 1, and more where it is much
+    /// slower than its peers. Latency times load alone would give it a share as soon as they are busy: a small one, and
+    /// enough to be what the slowest reads take.
+    #[inline]
+    pub fn slowness(&self) -> f64 {
+        f64::from(self.slowness.load(Relaxed)) / 1000.0
     }
 
     /// Whether it is kept away from.
@@ -358,7 +373,9 @@ pub fn tick(subjects: &[Subject<'_>], now: Instant) {
         judged.summary = *summary;
         judged.score = judged.score(summary, peers(), subject);
         let permille = judged.permille(now);
+        let slowness = (slower(summary, peers()) / MUCH_SLOWER).clamp(1.0, 30.0).powi(2);
         drop(judged);
+        subject.health.slowness.store((slowness * 1000.0) as u32, Relaxed);
         subject.health.standing.store(is as u8, Relaxed);
         subject.health.permille.store(permille, Relaxed);
     }
@@ -403,13 +420,17 @@ impl Judged {
         self.seen = (answered, failed);
         let mut summary = Summary::default();
         let mut latency = Histogram::<u64>::new(2).expect("the number of digits is a constant");
-        for window in &self.windows {
+        for window in self.windows.iter().rev() {
             summary.answered += window.answered;
             summary.failed.iter_mut().zip(window.failed).for_each(|(sum, n)| *sum += n);
-            // It resizes itself.
-            let _ = latency.add(&window.latency);
+            if latency.len() < NEWEST {
+                // It resizes itself.
+                let _ = latency.add(&window.latency);
+                summary.p50_us = latency.value_at_quantile(0.5);
+            } else {
+                let _ = latency.add(&window.latency);
+            }
         }
-        summary.p50_us = latency.value_at_quantile(0.5);
         summary.p99_us = latency.value_at_quantile(0.99);
         summary
     }
@@ -463,11 +484,15 @@ impl Score {
 
 /// Points for being slower than the median of the peers.
 fn latency_points<'s>(own: &Summary, peers: impl Iterator<Item = &'s Summary>) -> f64 {
+    13.0 * (slower(own, peers) / 1.5).max(1.0).log2()
+}
+
+/// How many times slower than the median of the peers; 0 where too little is known to tell.
+fn slower<'s>(own: &Summary, peers: impl Iterator<Item = &'s Summary>) -> f64 {
     let mut medians: Vec<u64> = peers.filter(|p| p.answered >= ENOUGH).map(|p| p.p50_us).collect();
     medians.sort_unstable();
     let Some(median) = medians.get(medians.len() / 2).filter(|_| own.answered >= ENOUGH) else { return 0.0 };
-    let ratio = own.p50_us as f64 / (*median).max(1) as f64;
-    13.0 * (ratio / 1.5).max(1.0).log2()
+    own.p50_us as f64 / (*median).max(1) as f64
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use crate::core::error::SqlState;
+use crate::pool::cancel;
 use crate::route::{Failure, Outcome};
 
 impl Batch<'_> {
@@ -43,6 +44,17 @@ impl Batch<'_> {
         self.client.lease = None;
         self.ask_again(Some(Outcome::Failed(Failure::Lost)));
         true
+    }
+
+    /// The same where the connection says nothing any more, and will not.
+    pub(super) fn rescue(&mut self) -> bool {
+        let link = self.client.lease.as_ref().map(|server| server.link.clone());
+        let rescued = self.lost_replica();
+        // Where the server is there after all, nobody wants to know any more.
+        if let Some(link) = link.filter(|_| rescued) {
+            tokio::spawn(cancel::deliver(link.begin_cancel()));
+        }
+        rescued
     }
 
     fn may_ask_again(&self) -> bool {

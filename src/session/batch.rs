@@ -237,6 +237,9 @@ impl<'a> Batch<'a> {
         if !verdict.is_patient() {
             return Poll::Ready(Err(End::from(verdict.error())));
         }
+        if self.client.entry.take_lost() && self.rescue() {
+            return Poll::Ready(Ok(()));
+        }
         let Flow { up, down, .. } = &mut *self.flow;
         let mut moved = false;
         if !down.is_flushed() {
