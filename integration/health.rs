@@ -134,7 +134,9 @@ fn percent(shares: &[f64]) -> String {
 fn quantile(reads: &[Read], from: Instant, to: Instant, q: f64) -> Duration {
     let mut took: Vec<_> = reads.iter().filter(|r| r.at >= from && r.at < to).map(|r| r.took).collect();
     took.sort();
-    took.get(((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+    took.get(((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }
 
 async fn pause(seconds: f64) -> Instant {
@@ -157,7 +159,9 @@ impl Bed {
         let admin = pg(&self.proxy.admin_url(&self.db)).await;
         let messages = admin.simple_query("SHOW BACKENDS").await.expect("shown");
         let row = messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) if row.get("backend") == Some("replica1") => Some(row),
+            tokio_postgres::SimpleQueryMessage::Row(row) if row.get("backend") == Some("replica1") => {
+                Some(row)
+            }
             _ => None,
         });
         let row = row.expect("it is there");
@@ -186,8 +190,7 @@ async fn a_slow_replica_loses_its_share_and_gets_it_back() {
     let (before, during) = (share(&reads, victim, well, slowed), share(&reads, victim, known, restored));
     let after = shares(&reads, victim, restored, end);
     let back = after.iter().position(|s| *s > 0.2).map(|n| n as f64 * 0.5 + 0.5);
-    let (p99, p99_slow) =
-        (quantile(&reads, well, slowed, 0.99), quantile(&reads, known, restored, 0.99));
+    let (p99, p99_slow) = (quantile(&reads, well, slowed, 0.99), quantile(&reads, known, restored, 0.99));
     println!(
         "share of the slow replica: {:.1}% before; after it became slow {}; from two seconds on {:.1}%; when it was \
          well again {}: back after {back:?} s. p99 of reads {p99:?} before, {p99_slow:?} meanwhile ({:.2}x). Its \

@@ -39,6 +39,7 @@ pub mod statement;
 pub mod suspects;
 pub mod welcome;
 pub mod wish;
+mod worth;
 
 use cap::Cap;
 use connect::{Change, Credential, Target};

@@ -103,10 +103,13 @@ mod tests {
     fn noise_moves_nobody() {
         let nowhere = Place::default();
         let mut level = ZONE;
-        for (us, want) in [(2_900, 2), (4_000, 2), (4_600, 3), (2_500, 3), (1_900, 2), (80_000, 5), (50_000, 5), (1, 2)] {
+        for (us, want) in
+            [(2_900, 2), (4_000, 2), (4_600, 3), (2_500, 3), (1_900, 2), (80_000, 5), (50_000, 5), (1, 2)]
+        {
             level = distance(&nowhere, &nowhere, Duration::from_micros(us), level);
             assert_eq!(level, want, "after {us} us");
-        }    }
+        }
+    }
 
     /// How many of 10,000 choices go to each level, where `there` of `all` servers are there.
     fn shares(levels: &[(u8, usize, usize)]) -> Vec<usize> {

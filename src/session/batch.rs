@@ -313,6 +313,9 @@ impl<'a> Batch<'a> {
             }
             traffic.query_time_us.add(took);
             traffic.query_latency.record_us(took);
+            if let Some(server) = &self.client.lease {
+                server.link.took(took);
+            }
         }
         if self.client.status == TxStatus::Idle {
             traffic.xacts.add(1);

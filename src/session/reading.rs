@@ -108,6 +108,9 @@ impl Client {
 
     /// The server in use has answered with this error.
     pub fn note_failure(&mut self, code: SqlState) {
+        if let Some(server) = self.lease.as_ref().filter(|_| Failure::of(code).is_some()) {
+            server.link.failed();
+        }
         if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
             reading.failure = reading.failure.or(Failure::of(code));
         }

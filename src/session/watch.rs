@@ -65,6 +65,9 @@ fn time_out(entry: &Arc<Entry>, late: Duration) {
         return;
     }
     if let Some(guard) = entry.begin_cancel() {
+        if first {
+            guard.link().failed();
+        }
         tokio::spawn(cancel::deliver(guard));
     }
 }
