@@ -55,8 +55,17 @@ impl Process {
 
     /// Processor time of all its threads so far, ended ones included: what utime + stime count in ticks of 10 ms, in
     /// nanoseconds.
+    ///
+    /// Of a proxy that has a process for each client, theirs count, too, as long as they live.
     pub fn cpu(&self) -> Result<Duration, Failure> {
-        Ok(ClockId::pid_cpu_clock_id(self.pid)?.now()?.into())
+        let own: Duration = ClockId::pid_cpu_clock_id(self.pid)?.now()?.into();
+        let children =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let of_child = |pid: &str| {
+            let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.parse().ok()?)).ok()?;
+            clock.now().ok().map(Duration::from)
+        };
+        Ok(own + children.split_whitespace().filter_map(of_child).sum::<Duration>())
     }
 
     /// Resident memory in bytes. `status` may be dozens of pages behind, `smaps_rollup` counts.

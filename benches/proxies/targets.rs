@@ -13,6 +13,7 @@ use turnpike::app::cluster::free_port;
 use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD};
 use crate::client::{Client, Door, query};
+use crate::pgpool;
 use crate::process::{Process, write_private};
 
 /// Server connections that a pooling target may open.
@@ -34,11 +35,30 @@ pub enum Kind {
     PgBouncer,
     /// Us.
     Turnpike,
+    /// Pgpool-II in streaming replication mode, with load balancing.
+    Pgpool,
+    /// Us, with all statements on the primary of a cluster.
+    Unsplit,
+    /// Us, with reads on its replicas.
+    Split,
 }
 
 impl Kind {
     /// In the order of the tables.
-    pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
+    pub const ALL: [Kind; 7] = [
+        Kind::Direct,
+        Kind::Haproxy,
+        Kind::PgBouncer,
+        Kind::Turnpike,
+        Kind::Pgpool,
+        Kind::Unsplit,
+        Kind::Split,
+    ];
+    /// Those in front of one server.
+    pub const ALONE: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
+    /// Those in front of a primary and its replicas, or of the primary alone.
+    pub const REPLICATED: [Kind; 5] =
+        [Kind::Direct, Kind::PgBouncer, Kind::Pgpool, Kind::Unsplit, Kind::Split];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -47,6 +67,9 @@ impl Kind {
             Kind::Haproxy => "haproxy",
             Kind::PgBouncer => "pgbouncer",
             Kind::Turnpike => "turnpike",
+            Kind::Pgpool => "pgpool",
+            Kind::Unsplit => "unsplit",
+            Kind::Split => "split",
         }
     }
 
@@ -88,7 +111,8 @@ impl Target {
             Kind::Direct => None,
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
-            Kind::Turnpike => Some(turnpike(bed, port, tls)?),
+            Kind::Turnpike | Kind::Unsplit | Kind::Split => Some(turnpike(kind, bed, port, tls)?),
+            Kind::Pgpool => Some(pgpool::start(bed, port)?),
         };
         let mut target = Target { kind, door, process, prepares, version };
         target.wait_ready().await?;
@@ -169,8 +193,26 @@ fn pgbouncer(bed: &Bed, port: u16, tls: bool, prepares: bool) -> Result<Process,
     Process::start(command, own_file(bed, port, "pgbouncer.log"))
 }
 
-fn turnpike(bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
-    let (backend, http) = (bed.port(), free_port());
+/// The backends, and the cluster that they are, if they are one.
+fn backends(kind: Kind, bed: &Bed) -> String {
+    let ports = [vec![bed.port()], bed.replicas()].concat();
+    let backend = |(i, port)| {
+        format!("[[backend]]\nname = \"pg{i}\"\nhost = \"127.0.0.1\"\nport = {port}\nsslmode = \"disable\"\n")
+    };
+    let all: String = ports.iter().enumerate().map(backend).collect();
+    let names: Vec<String> = (0..ports.len()).map(|i| format!("pg{i}")).collect();
+    match kind {
+        Kind::Turnpike => format!("{all}[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\n"),
+        _ => format!(
+            "{all}[[cluster]]\nname = \"main\"\nbackends = {names:?}\nsplit = {}\n\
+             [[database]]\nname = \"{NAME}\"\ncluster = \"main\"\n",
+            kind == Kind::Split
+        ),
+    }
+}
+
+fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
+    let (backends, http) = (backends(kind, bed), free_port());
     let mut config = format!(
         r#"[general]
 listen = ["127.0.0.1:{port}"]
@@ -186,16 +228,7 @@ disconnections = false
 [pool]
 size = {POOL}
 
-[[backend]]
-name = "pg"
-host = "127.0.0.1"
-port = {backend}
-sslmode = "disable"
-
-[[database]]
-name = "{NAME}"
-backend = "pg"
-
+{backends}
 [[user]]
 name = "{NAME}"
 password = "{PASSWORD}"
@@ -219,12 +252,12 @@ method = "scram-sha-256"
 }
 
 /// A file of one instance, which its port tells from others.
-fn own_file(bed: &Bed, port: u16, name: &str) -> PathBuf {
+pub fn own_file(bed: &Bed, port: u16, name: &str) -> PathBuf {
     bed.dir().join(format!("{port}-{name}"))
 }
 
 /// A program that runs as the unprivileged account when we are root.
-fn as_account(program: &str, bed: &Bed) -> Command {
+pub fn as_account(program: &str, bed: &Bed) -> Command {
     let mut command = Command::new(found(program));
     if let Some(user) = &bed.account {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -246,10 +279,15 @@ fn version(kind: Kind, bed: &Bed) -> String {
         Kind::Direct => return bed.postgres_version(),
         Kind::Haproxy => (found("haproxy"), "-v"),
         Kind::PgBouncer => (found("pgbouncer"), "--version"),
-        Kind::Turnpike => return format!("Turnpike {}", env!("CARGO_PKG_VERSION")),
+        Kind::Pgpool => (found("pgpool"), "--version"),
+        Kind::Turnpike | Kind::Unsplit | Kind::Split => {
+            return format!("Turnpike {}", env!("CARGO_PKG_VERSION"));
+        }
     };
-    let output = Command::new(program).arg(flag).output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or("not installed").to_owned()
+    let output = Command::new(program).arg(flag).output();
+    // Some say it where others complain.
+    let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&said).lines().next().unwrap_or("not installed").to_owned()
 }
 
 /// PgBouncer keeps track of prepared statements in transaction mode since 1.21.

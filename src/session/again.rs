@@ -86,7 +86,13 @@ impl Batch<'_> {
 }
 
 /// What a server says that may not do what it is asked because it is a replica (documentation, "Hot Standby"): writes,
-/// conflicts with recovery, serializable transactions.
+/// conflicts with recovery, serializable transactions, functions that are of no use during recovery.
 fn is_refusal(code: SqlState) -> bool {
-    [SqlState::READ_ONLY, SqlState::SERIALIZATION_FAILURE, SqlState::FEATURE_NOT_SUPPORTED].contains(&code)
+    let refusals = [
+        SqlState::READ_ONLY,
+        SqlState::SERIALIZATION_FAILURE,
+        SqlState::FEATURE_NOT_SUPPORTED,
+        SqlState::WRONG_STATE,
+    ];
+    refusals.contains(&code)
 }
