@@ -8,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, killpg};
 use nix::time::ClockId;
 use nix::unistd::{Pid, User, geteuid};
 
 use crate::Failure;
 
-/// A running proxy. Dropping it kills that one process and waits until it is gone.
+/// A running proxy. Dropping it kills it with its children, and waits until it is gone.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -81,7 +82,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Its own children, too: they would live on, with whatever we have open.
+        let _ = killpg(self.pid, Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

@@ -9,7 +9,7 @@ use super::opening::{Begun, Unopened};
 use super::reading::Reading;
 use super::run::Client;
 use super::shared::Shared;
-use crate::cluster::{Cluster, Need};
+use crate::cluster::{Cluster, Member, Need};
 use crate::config::{Config, Consistency, Routing};
 use crate::fence::{Fences, Own};
 use crate::plan::Held;
@@ -23,6 +23,8 @@ pub struct Course {
     fences: Arc<Fences>,
     /// The pool on the primary, as far as it was known when it was last needed.
     pub(super) home: Arc<Pool>,
+    /// Pools on replicas that it has used under this configuration.
+    away: Vec<Arc<Pool>>,
     pub(super) config: Arc<Config>,
     pub(super) routing: Routing,
     /// What the session has written that replicas may not have seen.
@@ -86,6 +88,7 @@ impl Course {
             fences: cluster.fences(&pool.purpose.dbname),
             cluster,
             home: pool.clone(),
+            away: Vec::new(),
             config,
             routing,
             own: Own::default(),
@@ -104,9 +107,21 @@ impl Course {
             return;
         }
         self.config = now.clone();
+        self.away = Vec::new();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
             self.routing = database.routing.clone();
         }
+    }
+
+    /// The session's pool on a replica.
+    pub(super) fn pool_on(&mut self, shared: &Shared, member: &Member) -> Option<Arc<Pool>> {
+        if let Some(known) = self.away.iter().find(|pool| Arc::ptr_eq(&pool.target, &member.target)) {
+            return Some(known.clone());
+        }
+        let pool = shared.pools.sibling(&self.config, &self.home, &member.target)?;
+        // Those of members that are gone go with their configuration.
+        self.away.push(pool.clone());
+        Some(pool)
     }
 
     /// What whoever serves these reads must have seen.

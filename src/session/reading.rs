@@ -155,10 +155,7 @@ impl Batch<'_> {
         let again = self.may_keep(batched);
         let Some(course) = &mut self.client.course else { return Err(transaction) };
         let Some(member) = course.cluster.choose_reader(need, now) else { return Err(transaction) };
-        let pools = &self.client.shared.pools;
-        let Some(pool) = pools.sibling(&course.config, &course.home, &member.target) else {
-            return Err(transaction);
-        };
+        let Some(pool) = course.pool_on(&self.client.shared, &member) else { return Err(transaction) };
         if let Some(transaction) = &mut transaction {
             transaction.learn(&pool, batched.tie);
         }
