@@ -2,10 +2,10 @@
 
 ARGS ?=
 
-.PHONY: help demo test bench regress soak setup fmt lint fuzz oracle clean
+.PHONY: help demo test bench regress regress-split soak setup fmt lint fuzz oracle clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: ## a throwaway cluster with sample data behind Turnpike (ARGS="--events 1000000")
 	@scripts/setup server
@@ -25,6 +25,11 @@ regress: ## PostgreSQL's own regression suite through Turnpike, in transaction m
 	@scripts/setup server
 	cargo build --release --locked
 	@scripts/regress turnpike $(ARGS)
+
+regress-split: ## the same with reads on two replicas (REFRESH=1 for many more of them, in ten minutes)
+	@scripts/setup server
+	cargo build --release --locked
+	@scripts/regress turnpike-split $(ARGS)
 
 soak: ## ten minutes of everything at once (TURNPIKE_SOAK_SECONDS=n)
 	@scripts/setup server

@@ -14,6 +14,7 @@ mod demo;
 mod drivers;
 mod failover;
 mod faults;
+mod health;
 mod hostile;
 mod limits;
 mod metrics;

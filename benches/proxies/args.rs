@@ -13,7 +13,7 @@ pub struct Args {
     /// One short round of everything, in about two minutes instead of twelve: for the shape, not for the record
     #[arg(long)]
     pub quick: bool,
-    /// Only these targets (direct, haproxy, pgbouncer, turnpike) and rows (any part of a row's name)
+    /// Only these targets (direct, haproxy, pgbouncer, turnpike, pgpool, unsplit, split) and rows (any part of a row's name)
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     only: Vec<String>,
     /// Seconds per row, target and round [default: 4, or 1 with --quick]
@@ -46,9 +46,21 @@ impl Args {
 
     /// The targets asked for: all, unless `--only` names some.
     pub fn targets(&self) -> Vec<Kind> {
-        let named: Vec<Kind> =
-            Kind::ALL.into_iter().filter(|kind| self.only.iter().any(|name| name == kind.name())).collect();
-        if named.is_empty() { Kind::ALL.to_vec() } else { named }
+        self.among(&Kind::ALONE)
+    }
+
+    /// Those of them that stand in front of a primary and its replicas, or of the primary alone.
+    pub fn replicated(&self) -> Vec<Kind> {
+        self.among(&Kind::REPLICATED)
+    }
+
+    fn among(&self, kinds: &[Kind]) -> Vec<Kind> {
+        let is_named = |kind: &Kind| self.only.iter().any(|name| name == kind.name());
+        if Kind::ALL.iter().any(is_named) {
+            kinds.iter().copied().filter(is_named).collect()
+        } else {
+            kinds.to_vec()
+        }
     }
 
     /// Whether a row is asked for: every row is, unless `--only` has words that are not targets.

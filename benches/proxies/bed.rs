@@ -1,4 +1,5 @@
-//! The test bed: one throwaway Postgres with the pgbench tables, and a directory for what the targets need.
+//! The test bed: one throwaway Postgres with the pgbench tables, with replicas where reads are to be split, and a
+//! directory for what the targets need.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +40,8 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts the server and fills the tables.
-    pub async fn make() -> Result<Self, Failure> {
+    /// Starts the servers and fills the tables.
+    pub async fn make(replicas: usize) -> Result<Self, Failure> {
         let account = unprivileged()?;
         let dir = tempfile::Builder::new().prefix("turnpike-bench-").tempdir()?;
         give(dir.path(), account.as_ref())?;
@@ -50,7 +51,7 @@ impl Bed {
         write_private(&cert, &certificate.pem(), account.as_ref())?;
         write_private(&key, &signing_key.serialize_pem(), account.as_ref())?;
         let tls = Arc::new(trusting(certificate.der().clone())?);
-        let bed = Bed { cluster: start_postgres()?, dir, account, cert, key, tls };
+        let bed = Bed { cluster: start_postgres(replicas)?, dir, account, cert, key, tls };
         bed.fill().await?;
         Ok(bed)
     }
@@ -58,6 +59,11 @@ impl Bed {
     /// The server's port.
     pub fn port(&self) -> u16 {
         self.cluster.primary().port
+    }
+
+    /// The ports of its replicas.
+    pub fn replicas(&self) -> Vec<u16> {
+        self.cluster.replicas().iter().map(|replica| replica.port).collect()
     }
 
     /// Where files of ours go.
@@ -83,11 +89,11 @@ impl Bed {
         primary.psql("postgres", &format!("CREATE DATABASE {NAME} OWNER {NAME}"))?;
         pgbench::fill(self, SCALE).await?;
         primary.psql(NAME, "CHECKPOINT")?;
-        Ok(())
+        Ok(self.cluster.wait_replayed()?)
     }
 }
 
-fn start_postgres() -> Result<Cluster, Failure> {
+fn start_postgres(replicas: usize) -> Result<Cluster, Failure> {
     // Nothing should happen by itself while we measure.
     let settings = [
         ("max_connections", "200"),
@@ -99,7 +105,7 @@ fn start_postgres() -> Result<Cluster, Failure> {
         ("synchronous_commit", "off"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    Ok(Cluster::start(ClusterOptions { settings, ..ClusterOptions::default() })?)
+    Ok(Cluster::start(ClusterOptions { settings, replicas, ..ClusterOptions::default() })?)
 }
 
 /// TLS towards whoever shows `certificate`.

@@ -10,6 +10,8 @@ use crate::targets::Kind;
 const LOGIN_US: f64 = 200.0;
 /// Most KiB per idle client, and per idle client with TLS.
 const IDLE_KIB: [(&str, f64); 2] = [("idle/plain", 2.0), ("idle/tls", 12.0)];
+/// Most processor time per transaction with splitting, beside that without.
+const SPLIT_COSTS: f64 = 1.05;
 /// Least part of a few clients' rate that a crowd must have.
 const CROWD_KEEPS: f64 = 0.9;
 
@@ -52,11 +54,44 @@ pub fn judge(results: &Results) -> Vec<Goal> {
     goals.push(login(results));
     goals.extend(IDLE_KIB.map(|(row, most)| light(results, row, most)));
     goals.push(crowd(results));
+    for protocol in ["simple", "extended", "prepared"] {
+        for clients in [16, 64] {
+            goals.push(free(results, &format!("replicas/select/{protocol}/{clients}")));
+            goals.push(faster(results, &format!("replicas/mostly/{protocol}/{clients}")));
+        }
+    }
     goals
 }
 
 fn failed_text() -> (String, bool) {
     ("failed".to_owned(), false)
+}
+
+/// Splitting costs next to nothing.
+fn free(results: &Results, name: &str) -> Goal {
+    let goal = format!("{name}: CPU per transaction with splitting at most {SPLIT_COSTS}x without");
+    between(results.row(name), goal, Kind::Unsplit, CPU, |ratio| ratio <= SPLIT_COSTS)
+}
+
+fn faster(results: &Results, name: &str) -> Goal {
+    let goal = format!("{name}: transactions per second at least Pgpool-II's");
+    between(results.row(name), goal, Kind::Pgpool, TPS, |ratio| ratio >= 1.0)
+}
+
+/// Us with splitting beside another target of the same row.
+fn between(
+    row: Option<&Row>,
+    goal: String,
+    other: Kind,
+    figure: Figure,
+    met: impl FnOnce(f64) -> bool,
+) -> Goal {
+    let failed = row.is_some_and(|row| row.failures.contains_key(&Kind::Split));
+    let judge = |row: &Row| {
+        let (ratio, least, most) = row.ratio_between(Kind::Split, other, figure)?;
+        Some((format!("{ratio:.2}x ({least:.2}-{most:.2})"), met(ratio)))
+    };
+    Goal::new(goal, if failed { Some(failed_text()) } else { row.and_then(judge) })
 }
 
 fn cheap(results: &Results, name: &str) -> Goal {

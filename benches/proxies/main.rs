@@ -18,6 +18,7 @@ mod crowd;
 mod goals;
 mod idle;
 mod pgbench;
+mod pgpool;
 mod plan;
 mod process;
 mod results;

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use tokio::process::Command;
 
 use crate::Failure;
-use crate::bed::{Bed, NAME, PASSWORD};
+use crate::bed::{Bed, NAME, PASSWORD, SCALE};
 use crate::results::Sample;
 use crate::targets::Target;
 
@@ -20,11 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// be felt.
 const SAMPLED: f64 = 0.1;
 
+/// Statements of the load that mostly reads, and how many of a hundred they are.
+const MOSTLY: [(&str, u32); 2] = [
+    ("SELECT abalance FROM pgbench_accounts WHERE aid = :aid;", 95),
+    ("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;", 5),
+];
+
 /// What a transaction does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Script {
     /// One select by primary key.
     Select,
+    /// The same, and one of twenty writes to the row instead.
+    Mostly,
     /// The tpcb-like one: seven statements, four tables written.
     TpcB,
 }
@@ -69,6 +77,7 @@ impl Load {
         let what = match (self.reconnect, self.script) {
             (true, _) => "connect",
             (_, Script::Select) => "select",
+            (_, Script::Mostly) => "mostly",
             (_, Script::TpcB) => "tpcb",
         };
         format!("{what}/{}/{}", self.protocol, self.clients)
@@ -81,21 +90,31 @@ impl Load {
     }
 
     fn sampling(&self) -> f64 {
-        let many = self.script == Script::Select && self.clients > 1 && !self.reconnect;
+        let many = self.script != Script::TpcB && self.clients > 1 && !self.reconnect;
         if many { SAMPLED } else { 1.0 }
     }
 
-    fn command(&self, bed: &Bed, port: u16) -> Command {
+    fn command(&self, bed: &Bed, port: u16) -> Result<Command, Failure> {
         let mut command = pgbench(bed, port);
         command.args(["-n", "-M", &self.protocol.to_string(), "-c", &self.clients.to_string()]);
-        if self.script == Script::Select {
-            command.arg("-S");
+        match self.script {
+            Script::Select => drop(command.arg("-S")),
+            Script::TpcB => {}
+            Script::Mostly => {
+                for (statement, weight) in MOSTLY {
+                    let path = bed.dir().join(format!("weight{weight}.sql"));
+                    fs::write(&path, format!("\\set aid random(1, 100000 * :scale)\n{statement}\n"))?;
+                    command.arg("-f").arg(format!("{}@{weight}", path.display()));
+                }
+                // It would be looked for in a table where scripts are ours.
+                command.args(["-s", &SCALE.to_string()]);
+            }
         }
         if self.reconnect {
             // Connecting blocks a thread of pgbench, so each client has its own.
             command.args(["-C", "-j", &self.clients.to_string()]);
         }
-        command
+        Ok(command)
     }
 }
 
@@ -103,7 +122,7 @@ impl Load {
 pub async fn measure(load: Load, target: &Target, slot: Duration, bed: &Bed) -> Result<Sample, Failure> {
     let logins = if load.reconnect { Work::default() } else { cost_of_logins(load, target, bed).await? };
     let log = tempfile::tempdir_in(bed.dir())?;
-    let mut command = load.command(bed, target.door.port);
+    let mut command = load.command(bed, target.door.port)?;
     command.args(["-T", &slot.as_secs().to_string(), "-l", "--log-prefix"]).arg(log.path().join("log"));
     if load.sampling() < 1.0 {
         command.arg(format!("--sampling-rate={}", load.sampling()));
@@ -133,7 +152,7 @@ struct Work {
 /// A run of one transaction per client, to subtract: with SCRAM, opening the connections costs a proxy as much as
 /// thousands of transactions. It also opens the server connections.
 async fn cost_of_logins(load: Load, target: &Target, bed: &Bed) -> Result<Work, Failure> {
-    let mut command = load.command(bed, target.door.port);
+    let mut command = load.command(bed, target.door.port)?;
     command.args(["-t", "1"]);
     let (_, cpu) = weighed(command, target, Duration::ZERO).await?;
     Ok(Work { cpu: cpu.unwrap_or_default(), transactions: f64::from(load.clients) })
@@ -149,6 +168,13 @@ async fn weighed(
     let report = report_of(command, slot + PATIENCE).await?;
     let after = target.cpu()?;
     Ok((report, after.zip(before).map(|(after, before)| after.saturating_sub(before))))
+}
+
+/// One transaction of one client.
+pub async fn ask(bed: &Bed, port: u16) -> Result<(), Failure> {
+    let mut command = pgbench(bed, port);
+    command.args(["-n", "-S", "-t", "1", "-c", "1", "-s", &SCALE.to_string()]);
+    report_of(command, PATIENCE).await.map(drop)
 }
 
 /// Makes the tables.

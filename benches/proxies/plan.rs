@@ -20,6 +20,8 @@ use crate::{Failure, crowd};
 
 /// Clients that the crowd is compared with.
 pub const FEW: usize = 64;
+/// Replicas in front of which reads are split.
+const REPLICAS: usize = 2;
 /// Files that we need open beside the crowd's sockets.
 const OTHER_FILES: u64 = 500;
 
@@ -28,9 +30,32 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     let open_files = raise_open_files()?;
     println!("{}\n", estimate(args));
-    let bed = Bed::make().await?;
-    let mut targets = start_all(args, &bed).await;
     let mut results = Results::default();
+    let mut versions = Versions::new();
+    if loads().iter().any(|load| args.wants(&load.name())) || args.wants("crowd") || args.wants("idle") {
+        alone(args, open_files, &mut results, &mut versions).await?;
+    }
+    if replicated_loads().iter().any(|load| args.wants(&replicated_name(load))) {
+        replicated(args, &mut results, &mut versions).await?;
+    }
+    let goals = goals::judge(&results);
+    table::goals(&goals);
+    let path = save(&Report { settings: args.into(), versions, results, goals })?;
+    println!("\n{} written; {} s in all", path.display(), started.elapsed().as_secs());
+    Ok(())
+}
+
+type Versions = BTreeMap<Kind, String>;
+
+/// The rows in front of one server.
+async fn alone(
+    args: &Args,
+    open_files: u64,
+    results: &mut Results,
+    versions: &mut Versions,
+) -> Result<(), Failure> {
+    let bed = Bed::make(0).await?;
+    let mut targets = start_all(args.targets(), &bed, versions).await;
     table::head();
     for load in loads().into_iter().filter(|load| args.wants(&load.name())) {
         let row = alternate(load, &mut targets, args, &bed).await;
@@ -41,12 +66,38 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
         results.crowd = crowd_size(args, open_files);
         results.rows.extend(crowds(&targets, results.crowd, args).await);
     }
-    idle_rows(args, &targets, &bed, &mut results).await;
-    let goals = goals::judge(&results);
-    table::goals(&goals);
-    let path = save(&Report { settings: args.into(), versions: versions(&targets), results, goals })?;
-    println!("\n{} written; {} s in all", path.display(), started.elapsed().as_secs());
+    idle_rows(args, &targets, &bed, results).await;
     Ok(())
+}
+
+/// The rows in front of a primary and its replicas.
+async fn replicated(args: &Args, results: &mut Results, versions: &mut Versions) -> Result<(), Failure> {
+    let bed = Bed::make(REPLICAS).await?;
+    let mut targets = start_all(args.replicated(), &bed, versions).await;
+    // What tables there are is read when the first statement comes, and nothing is split before that.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    table::head();
+    for load in replicated_loads().into_iter().filter(|load| args.wants(&replicated_name(load))) {
+        let row = Row { name: replicated_name(&load), ..alternate(load, &mut targets, args, &bed).await };
+        table::row(&row);
+        results.rows.push(row);
+    }
+    Ok(())
+}
+
+/// The rows in front of a primary and two replicas that pgbench makes: reads alone, and a load that mostly reads.
+fn replicated_loads() -> Vec<Load> {
+    let mut loads = Vec::new();
+    for script in [Script::Mostly, Script::Select] {
+        for protocol in [Protocol::Simple, Protocol::Extended, Protocol::Prepared] {
+            loads.extend([16, 64].map(|clients| Load { script, protocol, clients, reconnect: false }));
+        }
+    }
+    loads
+}
+
+fn replicated_name(load: &Load) -> String {
+    format!("replicas/{}", load.name())
 }
 
 /// The rows that pgbench makes.
@@ -67,10 +118,13 @@ fn estimate(args: &Args) -> String {
     let targets = args.targets();
     let pooling = targets.iter().filter(|kind| kind.pools()).count() as f64;
     let loads = loads().iter().filter(|load| args.wants(&load.name())).count() as f64;
+    let replicated =
+        replicated_loads().iter().filter(|load| args.wants(&replicated_name(load))).count() as f64;
     let idle = idle::ROWS.iter().filter(|row| args.wants(row.name)).count() as f64;
     let crowds = if args.wants("crowd") { 1.0 } else { 0.0 };
     let seconds = 10.0
         + loads * targets.len() as f64 * rounds * (slot + 0.4)
+        + replicated * args.replicated().len() as f64 * rounds * (slot + 0.4)
         + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
         + idle * pooling * (3.0 + args.idle as f64 / 600.0);
     let names: Vec<&str> = targets.iter().map(|kind| kind.name()).collect();
@@ -82,12 +136,13 @@ fn estimate(args: &Args) -> String {
 }
 
 /// Starts the targets asked for; those that fail are left out, with a line that says so.
-async fn start_all(args: &Args, bed: &Bed) -> Vec<Target> {
+async fn start_all(kinds: Vec<Kind>, bed: &Bed, versions: &mut Versions) -> Vec<Target> {
     let mut targets = Vec::new();
-    for kind in args.targets() {
+    for kind in kinds {
         match Target::start(kind, bed, false).await {
             Ok(target) => {
                 println!("{kind:<10} {}", target.version);
+                versions.insert(kind, target.version.clone());
                 targets.push(target);
             }
             Err(failure) => println!("{kind:<10} left out: {failure}"),
@@ -230,7 +285,7 @@ async fn idle_rows(args: &Args, targets: &[Target], bed: &Bed, results: &mut Res
 #[derive(Serialize)]
 struct Report {
     settings: Settings,
-    versions: BTreeMap<Kind, String>,
+    versions: Versions,
     #[serde(flatten)]
     results: Results,
     goals: Vec<Goal>,
@@ -248,10 +303,6 @@ impl From<&Args> for Settings {
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
         Settings { seconds: args.slot().as_secs(), rounds: args.rounds(), processors }
     }
-}
-
-fn versions(targets: &[Target]) -> BTreeMap<Kind, String> {
-    targets.iter().map(|target| (target.kind, target.version.clone())).collect()
 }
 
 fn save(report: &Report) -> Result<PathBuf, Failure> {

@@ -8,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, killpg};
 use nix::time::ClockId;
 use nix::unistd::{Pid, User, geteuid};
 
 use crate::Failure;
 
-/// A running proxy. Dropping it kills that one process and waits until it is gone.
+/// A running proxy. Dropping it kills it with its children, and waits until it is gone.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -55,8 +56,17 @@ impl Process {
 
     /// Processor time of all its threads so far, ended ones included: what utime + stime count in ticks of 10 ms, in
     /// nanoseconds.
+    ///
+    /// Of a proxy that has a process for each client, theirs count, too, as long as they live.
     pub fn cpu(&self) -> Result<Duration, Failure> {
-        Ok(ClockId::pid_cpu_clock_id(self.pid)?.now()?.into())
+        let own: Duration = ClockId::pid_cpu_clock_id(self.pid)?.now()?.into();
+        let children =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        let of_child = |pid: &str| {
+            let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.parse().ok()?)).ok()?;
+            clock.now().ok().map(Duration::from)
+        };
+        Ok(own + children.split_whitespace().filter_map(of_child).sum::<Duration>())
     }
 
     /// Resident memory in bytes. `status` may be dozens of pages behind, `smaps_rollup` counts.
@@ -72,7 +82,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Its own children, too: they would live on, with whatever we have open.
+        let _ = killpg(self.pid, Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

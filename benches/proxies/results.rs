@@ -87,6 +87,16 @@ impl Row {
         )
     }
 
+    /// The median over rounds of a target's figure divided by another's in the same round, and the least and the most.
+    pub fn ratio_between(&self, kind: Kind, other: Kind, figure: Figure) -> Option<(f64, f64, f64)> {
+        let of =
+            |round: &BTreeMap<Kind, Sample>| Some(figure(round.get(&kind)?)? / figure(round.get(&other)?)?);
+        let ratios: Vec<f64> = self.rounds.iter().filter_map(of).collect();
+        let least = ratios.iter().copied().min_by(f64::total_cmp)?;
+        let most = ratios.iter().copied().max_by(f64::total_cmp)?;
+        Some((median(ratios.into_iter())?, least, most))
+    }
+
     /// Clients of a target that failed, over all rounds.
     pub fn errors(&self, kind: Kind) -> u64 {
         self.rounds.iter().filter_map(|round| round.get(&kind)).map(|sample| sample.errors).sum()

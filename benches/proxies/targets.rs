@@ -14,6 +14,7 @@ use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD};
 use crate::client::{Client, Door, query};
 use crate::process::{Process, write_private};
+use crate::{pgbench, pgpool};
 
 /// Server connections that a pooling target may open.
 pub const POOL: u32 = 20;
@@ -34,11 +35,30 @@ pub enum Kind {
     PgBouncer,
     /// Us.
     Turnpike,
+    /// Pgpool-II in streaming replication mode, with load balancing.
+    Pgpool,
+    /// Us, with all statements on the primary of a cluster.
+    Unsplit,
+    /// Us, with reads on its replicas.
+    Split,
 }
 
 impl Kind {
     /// In the order of the tables.
-    pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
+    pub const ALL: [Kind; 7] = [
+        Kind::Direct,
+        Kind::Haproxy,
+        Kind::PgBouncer,
+        Kind::Turnpike,
+        Kind::Pgpool,
+        Kind::Unsplit,
+        Kind::Split,
+    ];
+    /// Those in front of one server.
+    pub const ALONE: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
+    /// Those in front of a primary and its replicas, or of the primary alone.
+    pub const REPLICATED: [Kind; 5] =
+        [Kind::Direct, Kind::PgBouncer, Kind::Pgpool, Kind::Unsplit, Kind::Split];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -47,6 +67,9 @@ impl Kind {
             Kind::Haproxy => "haproxy",
             Kind::PgBouncer => "pgbouncer",
             Kind::Turnpike => "turnpike",
+            Kind::Pgpool => "pgpool",
+            Kind::Unsplit => "unsplit",
+            Kind::Split => "split",
         }
     }
 
@@ -88,19 +111,20 @@ impl Target {
             Kind::Direct => None,
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
-            Kind::Turnpike => Some(turnpike(bed, port, tls)?),
+            Kind::Turnpike | Kind::Unsplit | Kind::Split => Some(turnpike(kind, bed, port, tls)?),
+            Kind::Pgpool => Some(pgpool::start(bed, port)?),
         };
         let mut target = Target { kind, door, process, prepares, version };
-        target.wait_ready().await?;
+        target.wait_ready(bed).await?;
         Ok(target)
     }
 
-    async fn wait_ready(&mut self) -> Result<(), Failure> {
+    async fn wait_ready(&mut self, bed: &Bed) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         let mut last = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = tokio::time::timeout(left, first_answer(&self.door)).await;
+            let outcome = tokio::time::timeout(left, first_answer(self.kind, &self.door, bed)).await;
             if let Some(process) = &mut self.process {
                 process.check()?;
             }
@@ -122,7 +146,11 @@ impl Target {
     }
 }
 
-async fn first_answer(door: &Door) -> Result<(), Failure> {
+async fn first_answer(kind: Kind, door: &Door, bed: &Bed) -> Result<(), Failure> {
+    // It takes libpq's SCRAM for SCRAM, and not our client's.
+    if kind == Kind::Pgpool {
+        return pgbench::ask(bed, door.port).await;
+    }
     Client::login(door).await?.run(&query("SELECT 1")?).await
 }
 
@@ -169,8 +197,26 @@ fn pgbouncer(bed: &Bed, port: u16, tls: bool, prepares: bool) -> Result<Process,
     Process::start(command, own_file(bed, port, "pgbouncer.log"))
 }
 
-fn turnpike(bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
-    let (backend, http) = (bed.port(), free_port());
+/// The backends, and the cluster that they are, if they are one.
+fn backends(kind: Kind, bed: &Bed) -> String {
+    let ports = [vec![bed.port()], bed.replicas()].concat();
+    let backend = |(i, port)| {
+        format!("[[backend]]\nname = \"pg{i}\"\nhost = \"127.0.0.1\"\nport = {port}\nsslmode = \"disable\"\n")
+    };
+    let all: String = ports.iter().enumerate().map(backend).collect();
+    let names: Vec<String> = (0..ports.len()).map(|i| format!("pg{i}")).collect();
+    match kind {
+        Kind::Turnpike => format!("{all}[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\n"),
+        _ => format!(
+            "{all}[[cluster]]\nname = \"main\"\nbackends = {names:?}\nsplit = {}\n\
+             [[database]]\nname = \"{NAME}\"\ncluster = \"main\"\n",
+            kind == Kind::Split
+        ),
+    }
+}
+
+fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
+    let (backends, http) = (backends(kind, bed), free_port());
     let mut config = format!(
         r#"[general]
 listen = ["127.0.0.1:{port}"]
@@ -186,16 +232,7 @@ disconnections = false
 [pool]
 size = {POOL}
 
-[[backend]]
-name = "pg"
-host = "127.0.0.1"
-port = {backend}
-sslmode = "disable"
-
-[[database]]
-name = "{NAME}"
-backend = "pg"
-
+{backends}
 [[user]]
 name = "{NAME}"
 password = "{PASSWORD}"
@@ -219,12 +256,12 @@ method = "scram-sha-256"
 }
 
 /// A file of one instance, which its port tells from others.
-fn own_file(bed: &Bed, port: u16, name: &str) -> PathBuf {
+pub fn own_file(bed: &Bed, port: u16, name: &str) -> PathBuf {
     bed.dir().join(format!("{port}-{name}"))
 }
 
 /// A program that runs as the unprivileged account when we are root.
-fn as_account(program: &str, bed: &Bed) -> Command {
+pub fn as_account(program: &str, bed: &Bed) -> Command {
     let mut command = Command::new(found(program));
     if let Some(user) = &bed.account {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -246,10 +283,15 @@ fn version(kind: Kind, bed: &Bed) -> String {
         Kind::Direct => return bed.postgres_version(),
         Kind::Haproxy => (found("haproxy"), "-v"),
         Kind::PgBouncer => (found("pgbouncer"), "--version"),
-        Kind::Turnpike => return format!("Turnpike {}", env!("CARGO_PKG_VERSION")),
+        Kind::Pgpool => (found("pgpool"), "--version"),
+        Kind::Turnpike | Kind::Unsplit | Kind::Split => {
+            return format!("Turnpike {}", env!("CARGO_PKG_VERSION"));
+        }
     };
-    let output = Command::new(program).arg(flag).output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or("not installed").to_owned()
+    let output = Command::new(program).arg(flag).output();
+    // Some say it where others complain.
+    let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&said).lines().next().unwrap_or("not installed").to_owned()
 }
 
 /// PgBouncer keeps track of prepared statements in transaction mode since 1.21.

@@ -1,9 +1,9 @@
 //! A relay in front of a server: what a slow or faulty network does to connections, by what they begin with.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -92,6 +92,141 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, shut: &AtomicBool) -> std::io:
         }
         if !shut.load(SeqCst) {
             to.write_all(&buffer[..n])?;
+        }
+    }
+}
+
+/// What a network does to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// It delivers.
+    Open,
+    /// It swallows everything, and nobody is told: connecting hangs, too.
+    Blackhole,
+    /// It resets every connection, and every attempt at another.
+    Reset,
+}
+
+/// A network with faults that can be set while it is in use.
+#[derive(Debug, Clone)]
+pub struct Faulty {
+    /// Where to connect.
+    pub port: u16,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    mode: AtomicU8,
+    /// Connections of an earlier age are half open: what is sent into them is lost.
+    age: AtomicUsize,
+    delay_us: AtomicU64,
+    stalls_permille: AtomicU64,
+    stall_us: AtomicU64,
+    dice: AtomicU64,
+}
+
+impl Faulty {
+    /// Starts one to `port`. It ends with the process.
+    pub fn to(port: u16) -> Faulty {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let own = listener.local_addr().expect("it is bound").port();
+        let faulty = Faulty { port: own, faults: Arc::default() };
+        let faults = faulty.faults.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let faults = faults.clone();
+                thread::spawn(move || faults.serve(client, port));
+            }
+        });
+        faulty
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, mode: Mode) {
+        self.faults.mode.store(mode as u8, SeqCst);
+    }
+
+    /// How long it takes, each way.
+    pub fn set_delay(&self, delay: Duration) {
+        self.faults.delay_us.store(delay.as_micros() as u64, SeqCst);
+    }
+
+    /// How many of a thousand deliveries from the server are late, and by how much: as a lost packet would be.
+    pub fn set_stalls(&self, permille: u64, stall: Duration) {
+        self.faults.stall_us.store(stall.as_micros() as u64, SeqCst);
+        self.faults.stalls_permille.store(permille, SeqCst);
+    }
+
+    /// Forgets the connections there are, as a firewall does: whoever uses them hears nothing. New ones work.
+    pub fn forget(&self) {
+        self.faults.age.fetch_add(1, SeqCst);
+    }
+}
+
+impl Faults {
+    fn is(&self, mode: Mode) -> bool {
+        self.mode.load(SeqCst) == mode as u8
+    }
+
+    fn serve(self: Arc<Self>, client: TcpStream, port: u16) -> std::io::Result<()> {
+        let age = self.age.load(SeqCst);
+        while self.is(Mode::Blackhole) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true)?;
+            // So that a reset is noticed where nothing is said.
+            stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        }
+        let (back, from) = (client.try_clone()?, server.try_clone()?);
+        let faults = self.clone();
+        thread::spawn(move || faults.pass(from, back, age, true));
+        self.pass(client, server, age, false);
+        Ok(())
+    }
+
+    /// Bytes of one direction until it ends.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, age: usize, stalls: bool) {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let read = from.read(&mut buffer);
+            if self.is(Mode::Reset) {
+                for stream in [&from, &to] {
+                    // Closing resets what has not been read; a shutdown wakes who reads on the other side.
+                    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+                }
+                break;
+            }
+            match read {
+                Ok(0) => break,
+                Ok(n) => {
+                    self.wait(stalls);
+                    let lost = self.is(Mode::Blackhole) || self.age.load(SeqCst) != age;
+                    if !lost && to.write_all(&buffer[..n]).is_err() {
+                        break;
+                    }
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => break,
+            }
+        }
+        if !self.is(Mode::Reset) {
+            let _ = to.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn wait(&self, stalls: bool) {
+        // Knuth's MMIX generator.
+        let step = |n: u64| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407));
+        let roll = self.dice.fetch_update(SeqCst, SeqCst, step).unwrap_or_default() >> 33;
+        let stalled = stalls && roll % 1000 < self.stalls_permille.load(SeqCst);
+        let stall = if stalled { self.stall_us.load(SeqCst) } else { 0 };
+        let wait = Duration::from_micros(self.delay_us.load(SeqCst) + stall);
+        if !wait.is_zero() {
+            thread::sleep(wait);
         }
     }
 }

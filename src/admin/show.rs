@@ -133,7 +133,8 @@ fn clients(shared: &Shared) -> Table {
 fn servers(shared: &Shared) -> Table {
     let mut table = Table::new(
         "type user database replication state addr port:n local_addr local_port:n connect_time request_time \
-         wait:n wait_us:n close_needed:n ptr link remote_pid:n tls application_name prepared_statements:n id:n backend",
+         wait:n wait_us:n close_needed:n ptr link remote_pid:n tls application_name prepared_statements:n id:n backend \
+         round_trip_us:n errors:n age_s:n",
     );
     let mut rows = shared.pools.server_rows();
     rows.sort_by_key(|s| s.id);
@@ -161,6 +162,9 @@ fn servers(shared: &Shared) -> Table {
             s.prepared_statements.into(),
             s.id.into(),
             s.backend.into(),
+            s.round_trip.as_micros().into(),
+            s.errors.into(),
+            s.age.as_secs().into(),
         ]);
     }
     table

@@ -148,7 +148,7 @@ impl Member {
             weight: self.meant.load().weight,
             factor: self.health.factor(),
             outstanding: self.health.outstanding(),
-            peak_us: self.health.peak_us(now),
+            peak_us: self.health.peak_us(now) * self.health.slowness(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One member of a cluster: the server, what it is, how far it is, how well it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -73,6 +73,7 @@ pub struct Member {
     level: AtomicU8,
     lag_us: AtomicU64,
     lag_bytes: AtomicU64,
+    silent: AtomicBool,
 }
 
 impl Member {
@@ -89,6 +90,7 @@ impl Member {
             level: AtomicU8::new(0),
             lag_us: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
         })
     }
 
@@ -118,6 +120,18 @@ impl Member {
     #[inline]
     pub fn term(&self) -> Term {
         self.target.terms.leads()
+    }
+
+    /// Notes that nothing has been heard on a connection to it, though others may work: who waits for an answer on one
+    /// that was opened before may wait for ever.
+    pub(super) fn fell_silent(&self) {
+        self.silent.store(true, Release);
+    }
+
+    /// Whether answers that are awaited of it should be had elsewhere: for as long as it does not answer probes, and
+    /// once where connections to it have been found dead.
+    pub fn take_silent(&self) -> bool {
+        self.state() == State::Unreachable || self.silent.load(Relaxed) && self.silent.swap(false, AcqRel)
     }
 
     /// How far behind the primary it is, in time and in bytes of WAL, as of the last probe. The time is that since the

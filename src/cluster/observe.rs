@@ -48,7 +48,8 @@ impl Cluster {
         member.health.probed(Probe { round_trip: seen.round_trip, lag: lag.0, read_only: seen.read_only });
         let settings = self.settings.load();
         let place = &member.meant.load().place;
-        member.set_level(locality::distance(&settings.own, place, member.health.nearest()));
+        let distance = locality::distance(&settings.own, place, member.health.nearest(), member.level());
+        member.set_level(distance);
         self.decide(&mut table);
         match (member.state(), number) {
             (State::Primary, Some(number)) => self.clock.sampled(number, seen.position, began),

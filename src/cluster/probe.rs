@@ -76,6 +76,8 @@ pub(super) async fn watch(cluster: Arc<Cluster>, member: Arc<Member>) {
     let mut line: Option<Line> = None;
     let mut choice = Choice { login: 0, told: false };
     let mut failures = 0u32;
+    // A connection that had worked said nothing any more.
+    let mut hung = false;
     let mut generation = member.target.generation();
     let mut looked = Instant::now();
     // What it leads to now is what is compared with.
@@ -97,8 +99,14 @@ pub(super) async fn watch(cluster: Arc<Cluster>, member: Arc<Member>) {
         }
         let began = Instant::now();
         let limit = (interval * INTERVALS).clamp(LIMITS.0, LIMITS.1);
+        let had_line = line.is_some();
         let probe = probe(&cluster, &member, &mut line, &mut choice);
         let outcome = tokio::time::timeout(limit, probe).await;
+        hung |= outcome.is_err() && had_line;
+        if matches!(outcome, Ok(Ok(()))) && std::mem::take(&mut hung) {
+            // The server is well: the connection was half open, and so may be others of its age.
+            member.fell_silent();
+        }
         failures = match outcome.unwrap_or_else(|_| Err(too_slow(limit))) {
             Ok(()) => 0,
             Err(e) => {

@@ -182,6 +182,12 @@ pub struct ServerRow {
     pub tls: String,
     /// `application_name` set on it.
     pub application_name: String,
+    /// About the least time of late from a statement to its answer; zero where nothing is known.
+    pub round_trip: Duration,
+    /// Errors that speak against the server or the connection.
+    pub errors: u32,
+    /// How long it has been open.
+    pub age: Duration,
 }
 
 /// One pool, as `SHOW POOLS` tells of it.

@@ -65,6 +65,9 @@ pub fn tells_time(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
+/// What functions begin with that are not volatile and speak of the server that runs them: its statistics, its WAL.
+const OF_SERVER: &[&str] = &["pg_stat_get_", "pg_walfile_name"];
+
 /// Whether a function reads tables that its call does not name: those that turn them into XML do.
 pub fn reads_anything(name: &str) -> bool {
     ["table_to_", "query_to_", "cursor_to_", "schema_to_", "database_to_"].iter().any(|p| name.starts_with(p))
@@ -76,7 +79,7 @@ pub fn writes_anything(name: &str) -> bool {
     reads_anything(name) || name.starts_with("lo") || name.starts_with("ts_") || name.starts_with("pg_import")
 }
 
-/// Relations of the system that speak of the server that is asked.
+/// Relations of the system that speak of the server that is asked. A replica's sequences are ahead of the primary's.
 pub fn is_of_server(relation: &str) -> bool {
     const NAMES: &[&str] = &[
         "pg_backend_memory_contexts",
@@ -86,6 +89,7 @@ pub fn is_of_server(relation: &str) -> bool {
         "pg_prepared_xacts",
         "pg_replication_origin_status",
         "pg_replication_slots",
+        "pg_sequences",
         "pg_settings",
         "pg_shmem_allocations",
         "pg_wait_events",
@@ -110,9 +114,30 @@ pub enum Known {
 pub fn known(name: &str) -> Option<Known> {
     if READS.contains(&name) {
         Some(Known::Read)
-    } else if PRIMARY.contains(&name) {
+    } else if PRIMARY.contains(&name) || OF_SERVER.iter().any(|prefix| name.starts_with(prefix)) {
         Some(Known::Primary)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_of_a_server() {
+        for name in ["pg_stat_get_live_tuples", "pg_walfile_name_offset", "txid_current", "inet_server_port"]
+        {
+            assert_eq!(known(name), Some(Known::Primary), "{name}");
+        }
+        assert_eq!(known("random"), Some(Known::Read));
+        assert_eq!(known("pg_get_viewdef"), None);
+        for name in
+            ["pg_stat_activity", "pg_statio_user_tables", "pg_locks", "pg_sequences", "pg_prepared_xacts"]
+        {
+            assert!(is_of_server(name), "{name}");
+        }
+        assert!(!is_of_server("pg_statistic_ext") && !is_of_server("pg_class"));
     }
 }

@@ -43,6 +43,7 @@ pub mod suspects;
 pub mod term;
 pub mod welcome;
 pub mod wish;
+mod worth;
 
 use cap::Cap;
 use connect::{Change, Credential, Target};

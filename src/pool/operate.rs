@@ -77,6 +77,12 @@ impl Pools {
         pools
     }
 
+    /// Has all connections to a backend replaced: those that there are may be dead.
+    pub fn renew_to(&self, target: &Arc<Target>) {
+        let pools = self.of(None);
+        pools.iter().filter(|pool| Arc::ptr_eq(&pool.target, target)).for_each(|pool| pool.renew());
+    }
+
     /// Stops lending for a database, or for all; also in pools that are made from now on.
     pub fn pause(&self, database: Option<&str>) {
         self.paused.lock().insert(database.map(str::to_string));

@@ -271,7 +271,7 @@ impl Pool {
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
                 if state.replacements > 0 && wish.newcomer && state.waiters.is_empty() {
-                    let surplus = (!room && !state.idle.is_empty()).then(|| state.idle.remove(0));
+                    let surplus = if room { None } else { state.take_worst(now) };
                     drop(state);
                     surplus.into_iter().for_each(retire);
                     return None;
@@ -366,14 +366,14 @@ impl Pool {
         self.caps.iter().for_each(|cap| cap.forget_starving());
     }
 
-    /// Closes the connection that has been idle longest if another pool waits for what it takes up.
+    /// Closes the worst idle connection if another pool waits for what it takes up.
     pub(super) fn make_way(&self) {
         if !self.others_starve() {
             return;
         }
         let idle = {
             let mut state = self.state.lock();
-            if state.idle.is_empty() || !state.waiters.is_empty() { None } else { Some(state.idle.remove(0)) }
+            if state.waiters.is_empty() { state.take_worst(Instant::now()) } else { None }
         };
         idle.into_iter().for_each(retire);
     }
@@ -558,26 +558,6 @@ impl State {
         }
         let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
         self.waiters.drain(..late).collect()
-    }
-
-    /// Idle connections too old, or idle for too long and above the minimum; the longest idle stand first.
-    #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
-    fn surplus(&mut self, now: Instant, settings: &PoolSettings) -> Vec<Box<Server>> {
-        let mut keep = self.total.saturating_sub(settings.min);
-        let mut out = Vec::new();
-        let mut i = 0;
-        while i < self.idle.len() {
-            let server = &self.idle[i];
-            let old = now.since(server.opened) >= settings.lifetime;
-            let unused = keep > 0 && now.since(server.returned) >= settings.idle_timeout;
-            if old || unused || server.link.is_past() || self.idle[i].stream.has_input(false) {
-                out.push(self.idle.remove(i));
-                keep = keep.saturating_sub(1);
-            } else {
-                i += 1;
-            }
-        }
-        out
     }
 }
 

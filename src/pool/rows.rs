@@ -61,6 +61,9 @@ impl Pool {
             prepared_statements: link.prepared.load(Relaxed) as usize,
             tls: link.tls.clone(),
             application_name: String::new(),
+            round_trip: Duration::from_micros(u64::from(link.round_trip_us.load(Relaxed))),
+            errors: link.errors.load(Relaxed),
+            age: link.opened.elapsed().unwrap_or_default(),
         }
     }
 }

@@ -58,6 +58,10 @@ pub struct Link {
     pub lent_us: AtomicU64,
     /// Prepared statements on it.
     pub prepared: AtomicU32,
+    /// About the least time of late from a statement to its answer, in microseconds; 0 where nothing is known.
+    pub round_trip_us: AtomicU32,
+    /// Errors that speak against the server or the connection.
+    pub errors: AtomicU32,
     /// Cancel requests being delivered to it: while there are any, it is lent to nobody else.
     cancels: AtomicU32,
     cancel_done: Notify,
@@ -81,6 +85,8 @@ impl Link {
             client: AtomicU64::new(0),
             lent_us: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
+            round_trip_us: AtomicU32::new(0),
+            errors: AtomicU32::new(0),
             cancels: AtomicU32::new(0),
             cancel_done: Notify::new(),
             poisoned: AtomicBool::new(false),

@@ -18,7 +18,7 @@ pub struct Candidate {
     pub factor: f32,
     /// Uses under way.
     pub outstanding: u32,
-    /// Its decaying peak latency in microseconds; 0 where nothing is known.
+    /// Its decaying peak latency in microseconds, times its slowness; 0 where nothing is known.
     pub peak_us: f64,
 }
 

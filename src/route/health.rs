@@ -11,16 +11,21 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use super::latency::{Buckets, PeakEwma};
+use super::latency::{Buckets, Newest, PeakEwma};
 use super::outcome::{Failure, KINDS, Outcome};
 use super::outlier::{self, Cause, News, Outlier, Standing};
+use super::score::Score;
 use crate::core::clock::Instant;
 
 /// Windows that count, and how long each is: what is older than eight seconds is forgotten.
 const WINDOWS: usize = 4;
 const WINDOW: Duration = Duration::from_secs(2);
 /// Uses from which on latencies are compared.
-const ENOUGH: u64 = 10;
+const ENOUGH: usize = 10;
+/// How many times slower than its peers a server must be to be left to those who have no other choice.
+const MUCH_SLOWER: f64 = 3.0;
+/// What is left of that after each tick in which too little is known to tell: a tenth after three seconds.
+const FORGOTTEN: f64 = 0.93;
 /// Probes that must fail in a row before a server counts as unreachable.
 pub const UNREACHABLE: u32 = 2;
 
@@ -33,27 +38,6 @@ pub struct Probe {
     pub lag: Duration,
     /// Whether it refuses writes though it should take them.
     pub read_only: bool,
-}
-
-/// Points that a server loses, out of 100, and what is left. All in the same unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Score {
-    /// What is left: 0 to 100.
-    pub total: u8,
-    /// For being slower than its peers: none up to 1.5 times, 36 at ten times, at most 40.
-    pub latency: u8,
-    /// For uses that failed: their share, at most 50.
-    pub errors: u8,
-    /// For connections that could not be opened: 10 each within the window, at most 30.
-    pub connects: u8,
-    /// For probes that failed: 30 for one, all for [`UNREACHABLE`]; for slow ones, at most 20.
-    pub probe: u8,
-    /// For being behind: 10 at a second, 20 at ten, at most 30.
-    pub lag: u8,
-    /// For being short of connections or memory: at most 20.
-    pub saturation: u8,
-    /// For a full or failing disk, or refusing writes: 30.
-    pub storage: u8,
 }
 
 /// What is known of one server.
@@ -70,6 +54,8 @@ pub struct Health {
     standing: AtomicU8,
     /// What of its share it should have: 1000 for all.
     permille: AtomicU32,
+    /// How much more than its latency says a use of it costs, in thousandths.
+    slowness: AtomicU32,
     judged: Mutex<Judged>,
 }
 
@@ -77,6 +63,7 @@ pub struct Health {
 #[derive(Debug)]
 struct Judged {
     windows: VecDeque<Window>,
+    newest: Newest,
     outlier: Outlier,
     probe: Probe,
     /// Least round trip of late.
@@ -111,8 +98,10 @@ pub struct Summary {
     pub answered: u64,
     /// Uses that failed, by kind (the order of [`Failure::ALL`]).
     pub failed: [u64; KINDS],
-    /// Median latency, in microseconds.
+    /// Median latency of the newest, in microseconds: what has changed shows at once.
     pub p50_us: u64,
+    /// The same, where there are enough to compare.
+    newest_us: Option<u64>,
     /// 99th percentile of latencies, in microseconds.
     pub p99_us: u64,
 }
@@ -160,6 +149,7 @@ impl Health {
     pub fn new(now: Instant) -> Health {
         let judged = Judged {
             windows: VecDeque::from([Window::new(now)]),
+            newest: Newest::default(),
             outlier: Outlier::new(now),
             probe: Probe::default(),
             nearest: Duration::ZERO,
@@ -178,6 +168,7 @@ impl Health {
             buckets: Buckets::default(),
             standing: AtomicU8::new(Standing::In as u8),
             permille: AtomicU32::new(1000),
+            slowness: AtomicU32::new(1000),
             judged: Mutex::new(judged),
         }
     }
@@ -229,6 +220,14 @@ impl Health {
     #[inline]
     pub fn peak_us(&self, now: Instant) -> f64 {
         self.peak.get(now)
+    }
+
+    /// What a use of it costs more than its latency says, for strategies that look at that: 1, and more where it is much
+    /// slower than its peers. Latency times load alone would give it a share as soon as they are busy: a small one, and
+    /// enough to be what the slowest reads take.
+    #[inline]
+    pub fn slowness(&self) -> f64 {
+        f64::from(self.slowness.load(Relaxed)) / 1000.0
     }
 
     /// Whether it is kept away from.
@@ -359,6 +358,11 @@ pub fn tick(subjects: &[Subject<'_>], now: Instant) {
         judged.score = judged.score(summary, peers(), subject);
         let permille = judged.permille(now);
         drop(judged);
+        let slowness = match slower(summary, peers()) {
+            Some(ratio) => (ratio / MUCH_SLOWER).clamp(1.0, 30.0).powi(2),
+            None => 1.0 + (subject.health.slowness() - 1.0) * FORGOTTEN,
+        };
+        subject.health.slowness.store((slowness * 1000.0) as u32, Relaxed);
         subject.health.standing.store(is as u8, Relaxed);
         subject.health.permille.store(permille, Relaxed);
     }
@@ -393,7 +397,11 @@ impl Judged {
             std::array::from_fn(|i| health.failed.get(i).map_or(0, |f| f.load(Relaxed)));
         self.news = News { answered: answered.saturating_sub(self.seen.0), ..News::default() };
         if let Some(window) = self.windows.back_mut() {
-            health.buckets.drain_into(&mut window.latency);
+            let mut came = Histogram::<u64>::new(2).expect("the number of digits is a constant");
+            health.buckets.drain_into(&mut came);
+            self.newest.add(&came, now);
+            // It resizes itself.
+            let _ = window.latency.add(&came);
             window.answered += self.news.answered;
             for ((sum, now), seen) in window.failed.iter_mut().zip(failed).zip(self.seen.1) {
                 *sum += now.saturating_sub(seen);
@@ -403,13 +411,14 @@ impl Judged {
         self.seen = (answered, failed);
         let mut summary = Summary::default();
         let mut latency = Histogram::<u64>::new(2).expect("the number of digits is a constant");
-        for window in &self.windows {
+        for window in self.windows.iter().rev() {
             summary.answered += window.answered;
             summary.failed.iter_mut().zip(window.failed).for_each(|(sum, n)| *sum += n);
             // It resizes itself.
             let _ = latency.add(&window.latency);
         }
-        summary.p50_us = latency.value_at_quantile(0.5);
+        summary.newest_us = self.newest.median(ENOUGH);
+        summary.p50_us = self.newest.median(1).unwrap_or_else(|| latency.value_at_quantile(0.5));
         summary.p99_us = latency.value_at_quantile(0.99);
         summary
     }
@@ -426,7 +435,7 @@ impl Judged {
         let mut score = Score {
             total: 0,
             latency: limited(latency_points(own, peers), 40.0),
-            errors: limited(100.0 * own.failures() as f64 / uses.max(ENOUGH) as f64, 50.0),
+            errors: limited(100.0 * own.failures() as f64 / uses.max(ENOUGH as u64) as f64, 50.0),
             connects: limited(10.0 * own.of(Failure::Connect) as f64, 30.0),
             probe: match self.probe_failures {
                 0 => u8::from(slow) * 20,
@@ -453,21 +462,17 @@ impl Judged {
     }
 }
 
-impl Score {
-    /// Points lost for anything but latency.
-    fn lost(&self) -> u8 {
-        let parts = [self.errors, self.connects, self.probe, self.lag, self.saturation, self.storage];
-        parts.iter().fold(0u8, |sum, part| sum.saturating_add(*part))
-    }
-}
-
 /// Points for being slower than the median of the peers.
 fn latency_points<'s>(own: &Summary, peers: impl Iterator<Item = &'s Summary>) -> f64 {
-    let mut medians: Vec<u64> = peers.filter(|p| p.answered >= ENOUGH).map(|p| p.p50_us).collect();
+    13.0 * (slower(own, peers).unwrap_or(0.0) / 1.5).max(1.0).log2()
+}
+
+/// How many times slower than the median of the peers, where enough is known to tell.
+fn slower<'s>(own: &Summary, peers: impl Iterator<Item = &'s Summary>) -> Option<f64> {
+    let mut medians: Vec<u64> = peers.filter_map(|p| p.newest_us).collect();
     medians.sort_unstable();
-    let Some(median) = medians.get(medians.len() / 2).filter(|_| own.answered >= ENOUGH) else { return 0.0 };
-    let ratio = own.p50_us as f64 / (*median).max(1) as f64;
-    13.0 * (ratio / 1.5).max(1.0).log2()
+    let median = *medians.get(medians.len() / 2)?;
+    Some(own.newest_us? as f64 / median.max(1) as f64)
 }
 
 #[cfg(test)]

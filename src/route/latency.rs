@@ -1,7 +1,9 @@
 //! How long a server takes: a decaying peak for choosing, and a histogram for judging. Recording is a few relaxed
 //! atomics; whoever judges empties the buckets now and then into hdrhistograms, which need a lock.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -108,10 +110,35 @@ impl Buckets {
     }
 }
 
+/// Most that [`Newest`] keeps, and for how long.
+const NEWEST: usize = 32;
+const NEW_FOR: Duration = Duration::from_secs(4);
+
+/// The newest latencies, in microseconds: their median shows at once what has changed.
+#[derive(Debug, Default)]
+pub struct Newest(VecDeque<(Instant, u64)>);
+
+impl Newest {
+    /// Adds those that have come since the last time; of many, as many as are kept, evenly.
+    pub fn add(&mut self, came: &Histogram<u64>, now: Instant) {
+        let count = usize::try_from(came.len()).unwrap_or(usize::MAX).min(NEWEST);
+        let nth = |i: usize| came.value_at_quantile((i as f64 + 0.5) / count as f64);
+        self.0.extend((0..count).map(|i| (now, nth(i))));
+        while self.0.len() > NEWEST || self.0.front().is_some_and(|(at, _)| now.since(*at) > NEW_FOR) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Their median, if there are at least `enough`.
+    pub fn median(&self, enough: usize) -> Option<u64> {
+        let mut all: Vec<u64> = self.0.iter().map(|(_, us)| *us).collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().filter(|_| all.len() >= enough)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

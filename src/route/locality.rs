@@ -26,16 +26,26 @@ const FAR: u8 = 5;
 /// Levels there are.
 pub const LEVELS: u8 = FAR + 1;
 
-/// How far a server is. Bands of round trips are wide, so that the noise of a network does not move servers between
-/// them; `round_trip` should be the least of late.
-pub fn distance(own: &Place, server: &Place, round_trip: Duration) -> u8 {
+/// How much a round trip must be beyond a band for a server to leave it.
+const SLACK: f64 = 1.5;
+
+fn band(round_trip: Duration) -> u8 {
+    BANDS.iter().find(|(most, _)| round_trip <= *most).map_or(FAR, |(_, level)| *level)
+}
+
+/// How far a server is that was at the level `before`. Bands of round trips are wide, and who is in one stays there for a
+/// while beyond its ends, so that the noise of a network does not move servers between them: of two that are alike, one
+/// would get everything. `round_trip` should be the least of late.
+pub fn distance(own: &Place, server: &Place, round_trip: Duration, before: u8) -> u8 {
     let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
     if same(&own.zone, &server.zone) {
         ZONE
     } else if same(&own.region, &server.region) {
         REGION
+    } else if (band(round_trip.div_f64(SLACK))..=band(round_trip.mul_f64(SLACK))).contains(&before) {
+        before
     } else {
-        BANDS.iter().find(|(most, _)| round_trip <= *most).map_or(FAR, |(_, level)| *level)
+        band(round_trip)
     }
 }
 
@@ -84,9 +94,21 @@ mod tests {
             (place("c", "t"), 50, 4),
             (place("c", "t"), 200, FAR),
         ] {
-            assert_eq!(distance(&own, &server, Duration::from_millis(ms)), want, "{server:?} {ms}");
+            assert_eq!(distance(&own, &server, Duration::from_millis(ms), ZONE), want, "{server:?} {ms}");
         }
-        assert_eq!(distance(&place("", ""), &place("a", "r"), Duration::ZERO), 2, "nobody knows");
+        assert_eq!(distance(&place("", ""), &place("a", "r"), Duration::ZERO, ZONE), 2, "nobody knows");
+    }
+
+    #[test]
+    fn noise_moves_nobody() {
+        let nowhere = Place::default();
+        let mut level = ZONE;
+        for (us, want) in
+            [(2_900, 2), (4_000, 2), (4_600, 3), (2_500, 3), (1_900, 2), (80_000, 5), (50_000, 5), (1, 2)]
+        {
+            level = distance(&nowhere, &nowhere, Duration::from_micros(us), level);
+            assert_eq!(level, want, "after {us} us");
+        }
     }
 
     /// How many of 10,000 choices go to each level, where `there` of `all` servers are there.

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use crate::core::error::SqlState;
+use crate::pool::cancel;
 use crate::route::{Failure, Outcome};
 
 impl Batch<'_> {
@@ -45,6 +46,17 @@ impl Batch<'_> {
         true
     }
 
+    /// The same where the connection says nothing any more, and will not.
+    pub(super) fn rescue(&mut self) -> bool {
+        let link = self.client.lease.as_ref().map(|server| server.link.clone());
+        let rescued = self.lost_replica();
+        // Where the server is there after all, nobody wants to know any more.
+        if let Some(link) = link.filter(|_| rescued) {
+            tokio::spawn(cancel::deliver(link.begin_cancel()));
+        }
+        rescued
+    }
+
     fn may_ask_again(&self) -> bool {
         let (up, down) = (&self.flow.up, &self.flow.down);
         let reading = self.client.course.as_ref().and_then(|course| course.reading.as_ref());
@@ -74,7 +86,13 @@ impl Batch<'_> {
 }
 
 /// What a server says that may not do what it is asked because it is a replica (documentation, "Hot Standby"): writes,
-/// conflicts with recovery, serializable transactions.
+/// conflicts with recovery, serializable transactions, functions that are of no use during recovery.
 fn is_refusal(code: SqlState) -> bool {
-    [SqlState::READ_ONLY, SqlState::SERIALIZATION_FAILURE, SqlState::FEATURE_NOT_SUPPORTED].contains(&code)
+    let refusals = [
+        SqlState::READ_ONLY,
+        SqlState::SERIALIZATION_FAILURE,
+        SqlState::FEATURE_NOT_SUPPORTED,
+        SqlState::WRONG_STATE,
+    ];
+    refusals.contains(&code)
 }

@@ -240,6 +240,9 @@ impl<'a> Batch<'a> {
         if !verdict.is_patient() {
             return Poll::Ready(Err(End::from(verdict)));
         }
+        if self.client.entry.take_lost() && self.rescue() {
+            return Poll::Ready(Ok(()));
+        }
         let Flow { up, down, .. } = &mut *self.flow;
         let mut moved = false;
         if !down.is_flushed() {
@@ -313,6 +316,9 @@ impl<'a> Batch<'a> {
             }
             traffic.query_time_us.add(took);
             traffic.query_latency.record_us(took);
+            if let Some(server) = &self.client.lease {
+                server.link.took(took);
+            }
         }
         if self.client.status == TxStatus::Idle {
             traffic.xacts.add(1);

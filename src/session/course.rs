@@ -10,7 +10,7 @@ use super::reading::Reading;
 use super::run::Client;
 use super::shared::Shared;
 use super::way::Ways;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Member};
 use crate::config::Config;
 use crate::fence::{Fences, Number, Own};
 use crate::plan::Held;
@@ -25,6 +25,8 @@ pub struct Course {
     fences: Arc<Fences>,
     /// The pool on the primary, as far as it was known when it was last needed.
     pub(super) home: Arc<Pool>,
+    /// Pools on replicas that it has used under this configuration.
+    away: Vec<Arc<Pool>>,
     pub(super) config: Arc<Config>,
     /// Where its statements may go, and what they must see.
     pub(super) ways: Ways,
@@ -89,6 +91,7 @@ impl Course {
             fences: cluster.fences(&pool.purpose.dbname),
             cluster,
             home: pool.clone(),
+            away: Vec::new(),
             config,
             ways,
             own: Own::default(),
@@ -107,9 +110,21 @@ impl Course {
             return;
         }
         self.config = now.clone();
+        self.away = Vec::new();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
             self.ways.renew(database.routing.clone());
         }
+    }
+
+    /// The session's pool on a replica.
+    pub(super) fn pool_on(&mut self, shared: &Shared, member: &Member) -> Option<Arc<Pool>> {
+        if let Some(known) = self.away.iter().find(|pool| Arc::ptr_eq(&pool.target, &member.target)) {
+            return Some(known.clone());
+        }
+        let pool = shared.pools.sibling(&self.config, &self.home, &member.target)?;
+        // Those of members that are gone go with their configuration.
+        self.away.push(pool.clone());
+        Some(pool)
     }
 
     /// The session's own fence of what is read.

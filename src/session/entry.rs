@@ -13,6 +13,7 @@ use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::CANCEL_KEY;
 use crate::core::stats::ClientRow;
+use crate::pool::connect::Target;
 use crate::pool::pool::Pool;
 use crate::pool::server::Link;
 use crate::sql::effect::Traces;
@@ -145,6 +146,8 @@ pub struct Entry {
     timed_out: AtomicBool,
     /// It waits for a server of its cluster, and then that it is to wait no longer.
     wait: AtomicU8,
+    /// What it waits for will not come.
+    lost: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -174,6 +177,7 @@ impl Entry {
             began_ms: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
             wait: AtomicU8::new(0),
+            lost: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -208,7 +212,24 @@ impl Entry {
     /// Notes which server connection it has on loan. Whoever cancels does so under the same lock, so that after
     /// `set_link(None)` no cancel can begin.
     pub fn set_link(&self, link: Option<Arc<Link>>) {
-        *self.link.lock() = link;
+        let mut held = self.link.lock();
+        *held = link;
+        self.lost.store(false, Relaxed);
+    }
+
+    /// Notes that connections to `target` are dead: whoever waits for an answer there is woken.
+    pub fn lose(&self, target: &Arc<Target>) {
+        let link = self.link.lock();
+        if link.as_ref().is_some_and(|link| Arc::ptr_eq(&link.target, target)) {
+            self.lost.store(true, Release);
+            self.waker.wake();
+        }
+    }
+
+    /// Whether the server connection that it has on loan is dead. Told once.
+    #[inline]
+    pub fn take_lost(&self) -> bool {
+        self.lost.load(Relaxed) && self.lost.swap(false, AcqRel)
     }
 
     /// Whether the server connection that it has on loan takes writes that would be lost.

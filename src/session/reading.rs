@@ -108,6 +108,9 @@ impl Client {
 
     /// The server in use has answered with this error.
     pub fn note_failure(&mut self, code: SqlState) {
+        if let Some(server) = self.lease.as_ref().filter(|_| Failure::of(code).is_some()) {
+            server.link.failed();
+        }
         if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
             reading.failure = reading.failure.or(Failure::of(code));
         }
@@ -152,10 +155,7 @@ impl Batch<'_> {
         let again = self.may_keep(batched);
         let Some(course) = &mut self.client.course else { return Err(transaction) };
         let Some(member) = course.cluster.choose_reader(need, now) else { return Err(transaction) };
-        let pools = &self.client.shared.pools;
-        let Some(pool) = pools.sibling(&course.config, &course.home, &member.target) else {
-            return Err(transaction);
-        };
+        let Some(pool) = course.pool_on(&self.client.shared, &member) else { return Err(transaction) };
         if let Some(transaction) = &mut transaction {
             transaction.learn(&pool, batched.tie);
         }

@@ -1,10 +1,12 @@
-//! How long clients may take: looked after by a sweep, so that no statement needs a timer of its own.
+//! How long clients may take, and answers that will not come: looked after by a sweep, so that no statement needs a timer
+//! of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, Phase, Verdict};
 use super::shared::Shared;
+use crate::cluster::State;
 use crate::core::clock::Instant;
 use crate::pool::cancel;
 
@@ -16,8 +18,17 @@ pub async fn watch(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(ROUND).await;
         let now = Instant::now();
-        for entry in shared.entries() {
-            look(&entry, now);
+        let entries = shared.entries();
+        for entry in &entries {
+            look(entry, now);
+        }
+        let clusters = shared.clusters.all();
+        for member in clusters.iter().flat_map(|c| c.members().as_ref().clone()) {
+            // What the primary was asked nobody else may answer.
+            if member.take_silent() && member.state() != State::Primary {
+                shared.pools.renew_to(&member.target);
+                entries.iter().for_each(|entry| entry.lose(&member.target));
+            }
         }
     }
 }
@@ -57,6 +68,9 @@ fn time_out(entry: &Arc<Entry>, late: Duration) {
         return;
     }
     if let Some(guard) = entry.begin_cancel() {
+        if first {
+            guard.link().failed();
+        }
         tokio::spawn(cancel::deliver(guard));
     }
 }
