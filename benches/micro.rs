@@ -129,7 +129,7 @@ fn plans(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(1));
     const READING: Reading = Reading { conforming: true, is_ambiguous: false };
-    let Ok(planner) = Planner::new(&Default::default()) else { return };
+    let Ok(planner) = Planner::new(&Default::default(), &[]) else { return };
     let scope = Scope { place: 1, generation: 0 };
     group.bench_function("hit, an ORM's SELECT", |b| {
         b.iter(|| planner.plan(black_box(orm), READING, scope, Default::default))
@@ -156,7 +156,7 @@ fn leases(c: &mut Criterion) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let Some(pool) = pool(&cluster) else { return };
     let class = pool.neutral().clone();
-    let wish = Wish { client: 1, class, exact: false, sticky: false, fresh: false, newcomer: false };
+    let wish = Wish { client: 1, class, exact: false, sticky: false, fresh: false, newcomer: false, term: 0 };
     let server = runtime.block_on(async {
         let waiting = pool.queue(wish.clone(), Instant::now());
         waiting.await.ok().and_then(Result::ok)

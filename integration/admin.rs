@@ -22,6 +22,7 @@ const SHOWS: &[(&str, &str)] = &[
     ("SHOW DATABASES", "reserve_pool_size"),
     ("SHOW BACKENDS", "lost_latency"),
     ("SHOW FENCES", "least_passed"),
+    ("SHOW ROUTES", "reads"),
     ("SHOW USERS", "max_user_connections"),
     ("SHOW STATS", "total_xact_count"),
     ("SHOW STATS_TOTALS", "total_wait_time"),

@@ -42,6 +42,7 @@ const SCHEMA: &str = "
         FOREIGN KEY (id, v) REFERENCES referenced (id, v) ON UPDATE CASCADE);
     CREATE FUNCTION by_function(int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT v FROM plain WHERE id = $1';
     CREATE FUNCTION by_writer(int, bigint) RETURNS void LANGUAGE sql AS 'UPDATE plain SET v = $2 WHERE id = $1';
+    CREATE TABLE apart (id int PRIMARY KEY, v bigint NOT NULL);
     CREATE TABLE quiet (n int); INSERT INTO quiet VALUES (1);";
 
 /// What has been acknowledged, by way and client.
@@ -86,6 +87,9 @@ impl Checker {
 
     /// Reads, and tells whether what it got is too old.
     async fn read(&mut self, way: usize) -> bool {
+        if self.below(3) == 0 {
+            return self.read_twice(way).await;
+        }
         let whose = if self.global { self.below(CLIENTS) } else { self.number };
         let least = self.acknowledged[way][whose].load(SeqCst);
         let id = whose as i32;
@@ -112,6 +116,39 @@ impl Checker {
             }
         };
         got < least
+    }
+
+    /// The same in a transaction: two reads, and perhaps a write between them.
+    async fn read_twice(&mut self, way: usize) -> bool {
+        const BEGINS: [&str; 3] =
+            ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"];
+        let begin = self.below(BEGINS.len());
+        self.client.batch_execute(BEGINS[begin]).await.expect("begun");
+        let ways = [way, self.below(WAYS.len())];
+        let whose = [(); 2].map(|()| if self.global { self.below(CLIENTS) } else { self.number });
+        let least = |checker: &Checker, n: usize| checker.acknowledged[ways[n]][whose[n]].load(SeqCst);
+        let mut leasts = [least(self, 0), least(self, 1)];
+        let mut too_old = false;
+        for n in 0..2 {
+            // What others commit meanwhile is for those to see whose statements each see what is there.
+            if begin != 1 {
+                leasts[n] = least(self, n);
+            }
+            let (id, statement) = (whose[n] as i32, &self.statements[ways[n]].1);
+            let row = self.client.query_one(statement, &[&id]).await.expect("a row");
+            too_old |= row.get::<_, i64>(0) < leasts[n];
+            if n == 0 && begin == 2 && self.below(4) == 0 {
+                self.write_here().await;
+            }
+        }
+        self.client.batch_execute("COMMIT").await.expect("committed");
+        too_old
+    }
+
+    /// Writes what nobody reads.
+    async fn write_here(&mut self) {
+        let sql = format!("UPDATE apart SET v = v + 1 WHERE id = {}", self.number);
+        self.client.batch_execute(&sql).await.expect("written");
     }
 }
 
@@ -179,10 +216,10 @@ async fn disturb(bed: &Bed, over: &AtomicBool) {
 }
 
 async fn run(consistency: &str, reads: usize) -> (usize, Bed) {
-    let bed = bed(&format!("consistency = \"{consistency}\"")).await;
+    let bed = bed(&format!("consistency = \"{consistency}\"\ntransactions = \"optimistic\"")).await;
     let client = bed.client().await;
     client.batch_execute(SCHEMA).await.expect("made");
-    for table in ["plain", "parted", "triggering", "triggered", "referenced", "referring"] {
+    for table in ["plain", "parted", "triggering", "triggered", "referenced", "referring", "apart"] {
         let fill = format!("INSERT INTO {table} SELECT i, 0 FROM generate_series(0, {}) i", CLIENTS - 1);
         client.batch_execute(&fill).await.expect("filled");
     }

@@ -297,11 +297,14 @@ fn a_server_that_dies_in_the_middle() {
     }
 }
 
+/// Holds a server connection: BEGIN alone may be held back.
+const HOLDS: &str = "BEGIN; SELECT 1";
+
 #[test]
 fn waiting_too_long_gives_53300() {
     let bed = Bed::new(1, "wait_timeout = \"500ms\"");
     let (mut holder, mut waiter) = (bed.raw(), bed.raw());
-    holder.query("BEGIN");
+    holder.query(HOLDS);
     let begun = Instant::now();
     let frames = waiter.query("SELECT 1");
     assert_eq!(kinds(&frames), "EZ");
@@ -311,7 +314,7 @@ fn waiting_too_long_gives_53300() {
     holder.query("COMMIT");
     assert_eq!(waiter.value("SELECT 1"), "1", "the statement failed, not the session");
     // A client that leaves while it waits leaves the queue.
-    holder.query("BEGIN");
+    holder.query(HOLDS);
     let mut leaver = bed.raw();
     leaver.send(query("CREATE TABLE ghost (a int)"));
     thread::sleep(Duration::from_millis(50));
@@ -326,7 +329,7 @@ fn waiting_too_long_gives_53300() {
 fn a_waiting_statement_can_be_cancelled() {
     let bed = Bed::new(1, "");
     let (mut holder, mut waiter) = (bed.raw(), bed.raw());
-    holder.query("BEGIN");
+    holder.query(HOLDS);
     waiter.send(query("SELECT 1"));
     thread::sleep(Duration::from_millis(100));
     raw::cancel(bed.proxy.port, &waiter.key.clone());

@@ -37,7 +37,7 @@ fn a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on() {
     assert_eq!(raw.value("SELECT 1"), "1");
     // Waiting counts, too.
     let mut holder = proxy.raw(&db);
-    holder.send(query("BEGIN"));
+    holder.send(query("BEGIN; SELECT 1"));
     holder.until_ready(1);
     raw.send(query("SELECT 2 FOR UPDATE"));
     let frames = raw.until_ready(1);

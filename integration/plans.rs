@@ -474,6 +474,18 @@ async fn a_catalog_that_cannot_be_refreshed_says_why() {
     assert_eq!(admin_of("catalog = false").await.0, "55000");
 }
 
+/// Reading the catalog pauses for ten times as long as it takes, which is long on a busy machine.
+async fn known_to_read(client: &tokio_postgres::Client, sql: &str, made_by: &str) {
+    for _ in 0..6 {
+        let (class, said) = class(client, sql).await;
+        if class == "read" {
+            return;
+        }
+        assert!(said.contains("the catalog is not known"), "{made_by}: {said}");
+    }
+    panic!("{made_by}: the catalog is not read");
+}
+
 /// A table that a query makes is known like one that CREATE TABLE makes: at once to who made it, to others when that has
 /// been committed.
 #[tokio::test]
@@ -505,16 +517,14 @@ async fn tables_that_queries_make_are_known() {
         }
         a.batch_execute(&make("")).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         for client in [&a, &b] {
-            let (class, said) = class(client, &ask("")).await;
-            assert_eq!(class, "read", "{sql}: {said}");
+            known_to_read(client, &ask(""), sql).await;
         }
         a.batch_execute(&format!("BEGIN; {}", make("x"))).await.expect("made in a transaction");
         a.batch_execute(&ask("x")).await.expect("it is there");
         assert_eq!(class(&b, &ask("x")).await.0, "primary", "{sql}");
         a.batch_execute("COMMIT").await.expect("committed");
         for client in [&b, &a] {
-            let (class, said) = class(client, &ask("x")).await;
-            assert_eq!(class, "read", "{sql}: {said}");
+            known_to_read(client, &ask("x"), sql).await;
         }
     }
 }

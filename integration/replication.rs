@@ -1,9 +1,10 @@
 //! Clusters: who is the primary, how far replicas are, and who serves a read, with servers that are promoted, stopped,
 //! paused and cut off.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use turnpike::cluster::{Cluster, Clusters, Member, Need, Refusal, State};
 use turnpike::config::{Config, Consistency, Routing, check};
 use turnpike::core::clock;
 use turnpike::pool::Pools;
+use turnpike::pool::wish::Wish;
 
 use crate::harness::{Db, Proxy, ProxyOptions, cluster, eventually, pg, relay, replicated, rows, value};
 
@@ -48,6 +50,10 @@ fn config(members: &[(&str, u16)], user: &str, password: &str, lines: &str) -> C
 impl Bed {
     fn new(config: Config) -> Bed {
         let pools = Arc::new(Pools::new(&config).expect("nothing to go wrong"));
+        Bed::over(config, pools)
+    }
+
+    fn over(config: Config, pools: Arc<Pools>) -> Bed {
         let clusters = Arc::new(Clusters::default());
         clusters.reload(&config, &pools);
         let cluster = clusters.get("main").expect("a database is on it");
@@ -95,6 +101,99 @@ impl Bed {
         let deadline = clock::Instant::now() + patience;
         self.cluster.await_reader(need, deadline).await.map(|m| m.name().to_string())
     }
+}
+
+/// What is known of timelines outlives the process: a primary of the past that is all that is in reach is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_forget_timelines() {
+    let servers = servers(1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let all = [named(servers.primary()), named(&servers.replicas()[0])];
+    let kept = |members: &[(&str, u16)]| {
+        let mut config = config(members, "postgres", servers.password(), "");
+        config.general.state_dir = Some(dir.path().to_path_buf());
+        Bed::new(config)
+    };
+    let bed = kept(&all);
+    bed.becomes("primary, replica");
+    let file = dir.path().join("cluster-main.toml");
+    eventually("it is kept", || file.exists());
+    servers.primary().kill().expect("it is ours to kill");
+    servers.replicas()[0].promote().unwrap_or_else(|e| panic!("{e}"));
+    bed.becomes("unreachable, primary");
+    eventually("the new timeline is kept", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("timeline = 2"))
+    });
+    drop(bed);
+    servers.replicas()[0].stop(StopMode::Fast).expect("it stops");
+    servers.primary().start().expect("it starts");
+    let bed = kept(&all);
+    bed.becomes("stale primary, unreachable");
+    assert_eq!(bed.primary(), None);
+    drop(bed);
+    // Without the file, it is taken for what it says.
+    std::fs::write(&file, "nonsense").expect("written");
+    let bed = kept(&all);
+    bed.becomes("primary, unreachable");
+}
+
+/// A name that moves to another server, as those of managed services do, takes the connections with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_is_followed() {
+    let servers = servers(1);
+    let (old, heir) = (servers.primary(), &servers.replicas()[0]);
+    let bed = {
+        let config = config(&[("writer", 1)], "postgres", servers.password(), "");
+        let pools = Arc::new(Pools::new(&config).expect("nothing to go wrong"));
+        let leads = Arc::new(AtomicU16::new(old.port));
+        let asked = leads.clone();
+        let lookup = move |_: &str, _: u16| vec![SocketAddr::from(([127, 0, 0, 1], asked.load(SeqCst)))];
+        pools.backend("writer").expect("the only one").names.ask(Box::new(lookup));
+        (Bed::over(config, pools), leads)
+    };
+    let (bed, leads) = bed;
+    bed.becomes("primary");
+    let (config, term) = (bed.config.load_full(), bed.cluster.leader().expect("a primary").1);
+    assert_eq!(term, 1);
+    let database = config.database("postgres").expect("there is one");
+    let pool = bed.pools.pool(&config, database, "postgres", "postgres");
+    let lease = async |term| {
+        let wish = Wish {
+            client: 1,
+            class: pool.neutral().clone(),
+            exact: false,
+            sticky: false,
+            fresh: false,
+            newcomer: false,
+            term,
+        };
+        let now = clock::Instant::now();
+        match pool.try_lease(&wish, now) {
+            Some(server) => Some(server),
+            None => tokio::time::timeout(SOON, pool.queue(wish, now)).await.ok()?.ok()?.ok(),
+        }
+    };
+    let server = lease(1).await.expect("a connection");
+    assert_eq!(server.link.term, 1);
+    pool.give_back(server, clock::Instant::now());
+    // The old one lives on, and nobody tells us anything but the name.
+    heir.promote().unwrap_or_else(|e| panic!("{e}"));
+    let epoch = pool.epoch();
+    leads.store(heir.port, SeqCst);
+    let begun = Instant::now();
+    while bed.cluster.leader().is_none_or(|(_, term)| term != 2) || pool.epoch() == epoch {
+        assert!(begun.elapsed() < SOON, "{}", bed.states());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let server = lease(2).await.expect("a connection");
+    assert_eq!((server.link.term, server.link.is_past()), (2, false));
+    // And back again: whoever wants timeline 2 gets nothing there, and nobody is lent what was opened before.
+    leads.store(old.port, SeqCst);
+    bed.becomes("stale primary");
+    assert!(bed.cluster.leader().is_none());
+    drop(server);
+    let begun = Instant::now();
+    assert!(tokio::time::timeout(Duration::from_secs(1), lease(2)).await.is_err(), "{:?}", begun.elapsed());
 }
 
 fn named(server: &Server) -> (&str, u16) {
@@ -171,7 +270,7 @@ async fn reads_see_writes_or_are_not_served() {
     });
     assert_eq!(waited.as_deref(), Some("replica2"));
     sql(one, "SELECT pg_wal_replay_resume()");
-    eventually("it catches up", || may(need).is_ok());
+    eventually("it catches up", || may(need.clone()).is_ok());
 }
 
 /// Whatever the fences allow, the row is there.

@@ -11,8 +11,8 @@ use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
 /// Servers of this test's own: replay may be paused on them.
 pub struct Bed {
     pub servers: &'static Servers,
-    db: Db,
-    proxy: Proxy,
+    pub db: Db,
+    pub proxy: Proxy,
 }
 
 /// A primary with two replicas behind a proxy that knows them as one; `lines` of the `[[cluster]]`.
@@ -22,23 +22,34 @@ pub async fn bed(lines: &str) -> Bed {
     let servers: &Servers = Box::leak(Box::new(Servers::start(options).unwrap_or_else(|e| panic!("{e}"))));
     servers.primary().psql("postgres", "CREATE DATABASE turnpike_template").unwrap_or_else(|e| panic!("{e}"));
     let db = Db::in_cluster(servers);
-    let extra = format!(
-        "[plan]\nread_functions = [\"inet_server_port\"]\n\
-         [[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n{lines}\n"
-    );
-    let options = ProxyOptions { extra, ..Default::default() };
-    let proxy = Proxy::edited(&db, &options, |config| {
-        config.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
-    });
+    let proxy = Proxy::edited(&db, &configured(lines), on_cluster);
     let bed = Bed { servers, db, proxy };
     bed.settle().await;
     bed
 }
 
+fn configured(lines: &str) -> ProxyOptions {
+    let extra = format!(
+        "[plan]\nread_functions = [\"inet_server_port\"]\n\
+         [[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n{lines}\n"
+    );
+    ProxyOptions { extra, ..Default::default() }
+}
+
+fn on_cluster(config: String) -> String {
+    config.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
+}
+
 /// Which server answers.
-const WHERE: &str = "SELECT inet_server_port() FROM t LIMIT 1";
+pub const WHERE: &str = "SELECT inet_server_port() FROM t LIMIT 1";
 
 impl Bed {
+    /// Puts other lines of the `[[cluster]]`, and what follows it, into use.
+    pub async fn reload(&self, lines: &str) {
+        self.proxy.rewrite(&self.db, &configured(lines), on_cluster);
+        pg(&self.proxy.admin_url(&self.db)).await.batch_execute("RELOAD").await.expect("a configuration");
+    }
+
     pub fn replicas(&self) -> Vec<u16> {
         self.servers.replicas().iter().map(|s| s.port).collect()
     }
@@ -108,7 +119,7 @@ impl Bed {
     }
 }
 
-async fn port(client: &tokio_postgres::Client) -> u16 {
+pub async fn port(client: &tokio_postgres::Client) -> u16 {
     value(client, WHERE).await.parse().expect("a port")
 }
 
@@ -225,7 +236,7 @@ async fn reads_go_on_when_a_replica_goes() {
     assert!(reading.await.expect("no read failed") > 100);
 }
 
-async fn explained(client: &tokio_postgres::Client, sql: &str) -> String {
+pub async fn explained(client: &tokio_postgres::Client, sql: &str) -> String {
     rows(client, &format!("EXPLAIN (ROUTE) {sql}")).await.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 

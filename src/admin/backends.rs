@@ -4,7 +4,7 @@ use super::table::Table;
 use crate::config::words::{ROLES, word};
 use crate::session::shared::Shared;
 
-/// Databases whose fences are shown.
+/// Fences that are shown.
 const MOST: usize = 1000;
 
 /// Every member of every cluster: what it is, how far, and how well, with all parts of the score.
@@ -61,26 +61,27 @@ pub fn backends(shared: &Shared) -> Table {
     table
 }
 
-/// The fences of every database, as far as there are any.
+/// What replicas may lack, by table: of every database the fence of everything, and those that are in somebody's way.
 pub fn fences(shared: &Shared) -> Table {
-    let mut table = Table::new(
-        "cluster database fenced:n behind:n everything:n sample:n least_passed:n promotions:n conflicts:n",
-    );
+    let mut table =
+        Table::new("cluster database table oid:n fence:n behind:n lacking sample:n least_passed:n");
     for cluster in shared.clusters.all().iter() {
         let mut rows = cluster.fence_rows();
         rows.sort_by(|a, b| a.dbname.cmp(&b.dbname));
-        rows.truncate(MOST);
+        rows.truncate(MOST.saturating_sub(table.rows.len()));
         for f in rows {
+            let name =
+                |oid: u32| shared.pools.table_name(&f.cluster, &f.dbname, oid).unwrap_or(oid.to_string());
             table.rows.push(vec![
-                f.cluster.into(),
-                f.dbname.into(),
-                f.fenced.into(),
+                f.cluster.as_str().into(),
+                f.dbname.as_str().into(),
+                f.table.map_or("*".to_string(), name).into(),
+                f.table.into(),
+                f.fence.into(),
                 f.behind.into(),
-                f.everything.into(),
+                f.lacking.join(", ").into(),
                 f.now.into(),
                 f.passed.into(),
-                cluster.promotions.get().into(),
-                cluster.conflicts.get().into(),
             ]);
         }
     }

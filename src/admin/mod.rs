@@ -7,6 +7,7 @@ pub mod backends;
 pub mod command;
 pub mod operate;
 pub mod plans;
+pub mod routes;
 pub mod session;
 pub mod show;
 pub mod table;

@@ -130,7 +130,13 @@ async fn refresh(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
         }
     }
     // All at once: none of them waits for another.
-    let read = async |pool: &Arc<Pool>| (pool.purpose.database.clone(), pool.schema.refresh(pool).await);
+    let read = async |pool: &Arc<Pool>| {
+        let outcome = match shared.pools.home(pool) {
+            Some(home) => home.schema.refresh(&home).await,
+            None => Err("its cluster has no primary".into()),
+        };
+        (pool.purpose.database.clone(), outcome)
+    };
     let outcomes = futures_util::future::join_all(seen.iter().map(read)).await;
     let failed =
         outcomes.into_iter().filter_map(|(name, outcome)| Some(format!("{name}: {}", outcome.err()?)));

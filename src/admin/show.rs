@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::table::{Cell, Table};
-use super::{backends, plans};
+use super::{backends, plans, routes};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
 use crate::pool::mode_name;
@@ -34,8 +34,13 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         names: &["fences"],
-        help: "writes that replicas may not have seen, per database",
+        help: "writes that replicas may not have seen, per table",
         run: backends::fences,
+    },
+    Command {
+        names: &["routes"],
+        help: "[[route]] rules, and the reads that they have decided about",
+        run: routes::routes,
     },
     Command { names: &["users"], help: "users of the configuration", run: users },
     Command { names: &["stats"], help: "totals and averages per database", run: stats },

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub mod binaries;
 mod init;
+mod part;
 mod port;
 mod server;
 mod site;

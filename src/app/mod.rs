@@ -107,7 +107,12 @@ async fn start(
     };
     let (offer, handed) = offer.map(Offer::split).unzip();
     let sockets = sockets::open(&config, inherited, handed.unwrap_or_default()).await?;
-    let shared = Shared::new(Pools::new(&config)?, Planner::new(&config.plan)?, Gate::new(&config)?, config);
+    let shared = Shared::new(
+        Pools::new(&config)?,
+        Planner::new(&config.plan, &config.rules)?,
+        Gate::new(&config)?,
+        config,
+    );
     let before = match offer {
         Some(offer) => offer.accept(&shared).await?,
         None => None,

@@ -155,6 +155,9 @@ pub struct Settings {
     pub search_path: Option<Box<str>>,
     /// `search_path` of roles that have one of their own in this database.
     pub search_paths: Vec<(Oid, Box<str>)>,
+    /// What ALTER ROLE and ALTER DATABASE have set in this database of what speaks to us: role, 0 for all, name in lower
+    /// case, value.
+    pub directions: Vec<(Oid, Box<str>, Box<str>)>,
     /// `standard_conforming_strings`
     pub standard_conforming_strings: bool,
     /// `server_encoding`
@@ -275,6 +278,14 @@ impl Catalog {
         own.map(|(_, path)| path).or(settings.search_path.as_ref()).map(|path| &**path)
     }
 
+    /// What sessions of a role begin with for a setting of ours (`turnpike.route`), where that is known.
+    pub fn setting(&self, role: &str, name: &str) -> Option<&str> {
+        let directions = &self.settings().directions;
+        let of = |role: Oid| directions.iter().find(|(of, n, _)| *of == role && **n == *name);
+        let own = self.role(role).and_then(|role| of(role.oid));
+        own.or_else(|| of(0)).map(|(_, _, value)| &**value)
+    }
+
     /// The role of this name.
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.contents.roles.get(*self.roles.get(name)?)
@@ -303,6 +314,12 @@ impl Catalog {
     /// The relation of this oid.
     pub fn relation_by_oid(&self, oid: Oid) -> Option<&Relation> {
         self.contents.relations.get(*self.relations.get(&oid)?)
+    }
+
+    /// A relation's name with its schema's, for people.
+    pub fn name_of(&self, oid: Oid) -> Option<String> {
+        let relation = self.relation_by_oid(oid)?;
+        Some(format!("{}.{}", self.schema_by_oid(relation.schema)?.name, relation.name))
     }
 
     /// The relation of this name in the schema of this oid.

@@ -34,6 +34,16 @@ pub(super) const SEARCH_PATHS: &str = "SELECT s.setrole, pg_catalog.substr(c, 13
             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) \
     ORDER BY s.setrole, s.setdatabase";
 
+/// What ALTER ROLE and ALTER DATABASE have set that speaks to us, in the same order.
+pub(super) const DIRECTIONS: &str = "SELECT s.setrole, pg_catalog.split_part(c, '=', 1), \
+    pg_catalog.substr(c, pg_catalog.strpos(c, '=') OPERATOR(pg_catalog.+) 1) \
+    FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c \
+    WHERE pg_catalog.lower(pg_catalog.left(c, 9)) OPERATOR(pg_catalog.=) 'turnpike.' \
+    AND (s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
+        OR s.setdatabase OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d \
+            WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) \
+    ORDER BY s.setrole, s.setdatabase";
+
 /// Roles of the cluster.
 pub(super) const ROLES: &str =
     "SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls FROM pg_catalog.pg_roles r";

@@ -14,7 +14,7 @@ use crate::route::balance::{self, GAMMA};
 use crate::route::{Candidate, Dice, Standing};
 
 /// What whoever serves a read must have seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The fence that it must be past; `None` where nothing has to be seen at all.
     fence: Option<Number>,
@@ -22,13 +22,20 @@ pub struct Need {
     max_lag: Duration,
     /// Most bytes that it may be behind; 0 is no bound.
     max_lag_bytes: u64,
+    /// The only backend that it may be.
+    only: Option<Arc<str>>,
+}
+
+/// The lesser of two bounds of which 0 is none.
+fn tighter<T: Ord + Default>(a: T, b: T) -> T {
+    if a == T::default() || b == T::default() { a.max(b) } else { a.min(b) }
 }
 
 impl Need {
     /// Under these settings, for what is fenced by `fence`: by the session's own writes, or by everybody's, as
     /// [`Routing::consistency`] has it. Where it asks for neither, the fence does not count.
     pub fn of(routing: &Routing, fence: Number) -> Need {
-        let free = Need { fence: None, max_lag: Duration::ZERO, max_lag_bytes: 0 };
+        let free = Need { fence: None, max_lag: Duration::ZERO, max_lag_bytes: 0, only: None };
         match routing.consistency {
             Consistency::Eventual => free,
             Consistency::Bounded => {
@@ -36,6 +43,25 @@ impl Need {
             }
             Consistency::Session | Consistency::Global => Need { fence: Some(fence), ..free },
         }
+    }
+
+    /// The same of the backend of that name.
+    pub fn of_backend(self, name: Arc<str>) -> Need {
+        Need { only: Some(name), ..self }
+    }
+
+    /// What meets both. `None` where nobody can.
+    pub fn and(self, other: Need) -> Option<Need> {
+        let one = |a: &Arc<str>, b: &Arc<str>| a.eq_ignore_ascii_case(b);
+        if self.only.as_ref().zip(other.only.as_ref()).is_some_and(|(a, b)| !one(a, b)) {
+            return None;
+        }
+        Some(Need {
+            fence: self.fence.max(other.fence),
+            max_lag: tighter(self.max_lag, other.max_lag),
+            max_lag_bytes: tighter(self.max_lag_bytes, other.max_lag_bytes),
+            only: self.only.or(other.only),
+        })
     }
 }
 
@@ -50,6 +76,8 @@ pub enum Refusal {
     Lag(Duration),
     /// It is behind by more bytes than may be.
     LagBytes(u64),
+    /// Another one is asked for by name.
+    Other,
     /// It is kept away from, or on trial and busy with that.
     Outlier(Standing),
 }
@@ -65,6 +93,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Lag(lag) => write!(f, "{} ms behind", lag.as_millis()),
             Refusal::LagBytes(bytes) => write!(f, "{bytes} bytes behind"),
+            Refusal::Other => f.write_str("another one is asked for by name"),
             Refusal::Outlier(Standing::Trial) => f.write_str("on trial, one statement at a time"),
             Refusal::Outlier(_) => f.write_str("ejected for its failures"),
         }
@@ -96,6 +125,9 @@ impl Member {
 
     #[inline]
     fn lacks(&self, need: &Need) -> Result<(), Refusal> {
+        if need.only.as_ref().is_some_and(|only| !only.eq_ignore_ascii_case(self.name())) {
+            return Err(Refusal::Other);
+        }
         if let Some(fence) = need.fence.filter(|fence| !self.passed.is_past(*fence)) {
             return Err(Refusal::Behind(self.passed.get(), fence));
         }

@@ -45,6 +45,11 @@ impl State {
         State::Stranger,
     ];
 
+    /// Whether statements are sent to it.
+    pub fn is_used(self) -> bool {
+        matches!(self, State::Primary | State::Replica)
+    }
+
     /// A word for it.
     pub fn label(self) -> &'static str {
         match self {

@@ -8,11 +8,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::election::State;
+use super::election::{Memory, State};
 use crate::config::{Backend, Role};
 use crate::core::clock::Instant;
 use crate::fence::{Lsn, Passed};
 use crate::pool::connect::Target;
+use crate::pool::term::{self, Standing, Term};
 use crate::route::locality::Place;
 use crate::route::{Health, Outcome};
 
@@ -67,7 +68,7 @@ pub struct Member {
     pub(super) meant: ArcSwap<Meant>,
     pub(super) seen: Mutex<Option<Seen>>,
     /// Has it probed at once.
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
     state: AtomicU8,
     level: AtomicU8,
     lag_us: AtomicU64,
@@ -77,13 +78,14 @@ pub struct Member {
 
 impl Member {
     pub(super) fn new(target: Arc<Target>, meant: Meant, passed: Passed, now: Instant) -> Arc<Member> {
+        let wake = target.terms.wake.clone();
         Arc::new(Member {
             target,
             health: Health::new(now),
             passed,
             meant: ArcSwap::from_pointee(meant),
             seen: Mutex::default(),
-            wake: Notify::new(),
+            wake,
             state: AtomicU8::new(State::Unknown as u8),
             level: AtomicU8::new(0),
             lag_us: AtomicU64::new(0),
@@ -95,6 +97,11 @@ impl Member {
     /// The backend's name in the configuration.
     pub fn name(&self) -> &str {
         self.target.name()
+    }
+
+    /// The zone that it runs in, if the configuration says.
+    pub fn zone(&self) -> Option<String> {
+        self.meant.load().place.zone.clone()
     }
 
     /// What it is now.
@@ -121,6 +128,12 @@ impl Member {
         self.state() == State::Unreachable || self.silent.load(Relaxed) && self.silent.swap(false, AcqRel)
     }
 
+    /// The timeline on which it takes writes; [`term::NONE`] where it does not.
+    #[inline]
+    pub fn term(&self) -> Term {
+        self.target.terms.leads()
+    }
+
     /// How far behind the primary it is, in time and in bytes of WAL, as of the last probe. The time is that since the
     /// last sample that it has replayed, and zero where that is the newest: precise to the interval of probes.
     #[inline]
@@ -131,6 +144,17 @@ impl Member {
     pub(super) fn set_lag(&self, time: Duration, bytes: u64) {
         self.lag_us.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
         self.lag_bytes.store(bytes, Relaxed);
+    }
+
+    /// Has the connections to it judged by what is known now.
+    pub(super) fn tell_connections(&self, state: State, memory: &Memory) {
+        let timeline = || self.seen.lock().and_then(|s| s.timeline).unwrap_or(term::UNTOLD);
+        self.target.terms.set(&Standing {
+            leads: if state == State::Primary { timeline() } else { term::NONE },
+            newest: memory.newest,
+            barred: matches!(state, State::Stale | State::Rival | State::Promoted | State::Stranger),
+            system: memory.system,
+        });
     }
 
     /// How far away it is ([`crate::route::locality`]).

@@ -21,6 +21,7 @@ use crate::core::stats::Counter;
 use crate::fence::{Clock, Fences, Number};
 use crate::pool::Pools;
 use crate::pool::driver::Login;
+use crate::pool::term::{self, Term};
 use crate::route::locality::Place;
 
 pub mod choose;
@@ -31,6 +32,7 @@ pub mod probe;
 mod registry;
 mod rows;
 mod settings;
+mod state;
 mod wait;
 
 pub use choose::{Need, Refusal};
@@ -86,6 +88,7 @@ pub struct Cluster {
 
 impl Cluster {
     fn new(config: &Config, cluster: &config::Cluster, pools: &Pools, changed: Arc<Notify>) -> Arc<Cluster> {
+        let kept = config.general.state_dir.as_ref().and_then(|dir| state::load(dir, &cluster.name));
         let cluster = Cluster {
             name: cluster.name.clone(),
             settings: ArcSwap::from_pointee(settings::settings(config, cluster)),
@@ -93,7 +96,7 @@ impl Cluster {
             primary: ArcSwapOption::empty(),
             clock: Clock::default(),
             fences: Mutex::default(),
-            table: Mutex::default(),
+            table: Mutex::new(observe::Table::knowing(kept)),
             elected: Notify::new(),
             moved: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -122,10 +125,24 @@ impl Cluster {
         self.members.load_full()
     }
 
+    /// The member of that name; cases are not told apart.
+    pub fn named(&self, name: &str) -> Option<Arc<Member>> {
+        self.members.load().iter().find(|m| m.name().eq_ignore_ascii_case(name)).cloned()
+    }
+
     /// Who takes writes; `None` while nobody does, or it is not known who.
     #[inline]
     pub fn primary(&self) -> Option<Arc<Member>> {
         self.primary.load_full()
+    }
+
+    /// The same, with the timeline that it is on: what a connection to it must be on to take writes.
+    #[inline]
+    pub fn leader(&self) -> Option<(Arc<Member>, Term)> {
+        let primary = self.primary()?;
+        // Lost a moment ago.
+        let term = Some(primary.term()).filter(|term| *term != term::NONE)?;
+        Some((primary, term))
     }
 
     /// The fences of a database, by its name on the servers. A database that is new here is fenced by now: what was
@@ -149,6 +166,11 @@ impl Cluster {
         let members = self.members.load();
         let others = members.iter().filter(|m| !matches!(m.state(), State::Primary | State::Stranger));
         others.map(|m| m.passed.get()).min().unwrap_or(self.clock.now())
+    }
+
+    /// What a restart should not forget.
+    fn kept(&self) -> Option<state::Kept> {
+        state::Kept::of(&self.table.lock().memory)
     }
 
     fn is_awaited(&self) -> bool {

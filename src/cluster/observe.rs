@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Cluster;
 use super::election::{Memory, State, View, Word, elect};
 use super::member::{Member, Seen};
+use super::state::Kept;
 use crate::config::Role;
 use crate::core::clock::Instant;
 use crate::core::error::Error;
@@ -20,6 +21,13 @@ pub(super) struct Table {
     /// Whether there are primaries that cannot be told apart.
     conflict: bool,
     ticked: Option<Instant>,
+}
+
+impl Table {
+    /// With what is known from before the start.
+    pub(super) fn knowing(kept: Option<Kept>) -> Table {
+        Table { memory: Kept::memory(kept), ..Table::default() }
+    }
 }
 
 /// Longest time between two judgements of everybody's health.
@@ -115,7 +123,7 @@ impl Cluster {
             View { role: m.meant.load().role, word, asked }
         };
         let views: Vec<View> = members.iter().map(view).collect();
-        let last = table.memory.primary;
+        let (last, newest) = (table.memory.primary, table.memory.newest);
         let states = elect(&views, &mut table.memory);
         let primary =
             members.iter().zip(&states).find(|(_, s)| **s == State::Primary).map(|(m, _)| m.clone());
@@ -125,12 +133,15 @@ impl Cluster {
             self.clock.rebase();
             members.iter().for_each(|m| m.passed.reset(self.clock.now()));
         }
+        let mut changed = table.memory.newest != newest;
         for (member, state) in members.iter().zip(&states) {
             if !matches!(state, State::Replica | State::Unreachable | State::Unknown) {
                 member.passed.reset(self.clock.now());
             }
+            member.tell_connections(*state, &table.memory);
             let before = member.set_state(*state);
             if before != *state {
+                changed = true;
                 self.tell(member, before, *state);
             }
         }
@@ -147,6 +158,8 @@ impl Cluster {
         }
         if !same || promoted {
             self.elected.notify_waiters();
+        }
+        if !same || promoted || changed {
             self.changed.notify_one();
         }
     }

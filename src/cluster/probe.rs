@@ -20,6 +20,8 @@ const INTERVALS: u32 = 5;
 const LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Longest pause between attempts to reach a member that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Time between two looks at where a member's name leads.
+const LOOK_UP: Duration = Duration::from_millis(500);
 /// Pause between probes while a read waits for a replica.
 const HURRY: Duration = Duration::from_millis(5);
 
@@ -77,8 +79,19 @@ pub(super) async fn watch(cluster: Arc<Cluster>, member: Arc<Member>) {
     // A connection that had worked said nothing any more.
     let mut hung = false;
     let mut generation = member.target.generation();
+    let mut looked = Instant::now();
+    // What it leads to now is what is compared with.
+    member.target.look_up().await;
     loop {
         let interval = cluster.settings.load().config.lag_interval;
+        if looked.elapsed() >= LOOK_UP {
+            looked = Instant::now();
+            if matches!(tokio::time::timeout(LIMITS.0, member.target.look_up()).await, Ok(true)) {
+                let (cluster_name, backend) = (cluster.name(), member.name());
+                tracing::warn!(cluster = cluster_name, backend, "the backend's name leads elsewhere now");
+                cluster.changed.notify_one();
+            }
+        }
         if member.target.generation() != generation {
             generation = member.target.generation();
             line = None;

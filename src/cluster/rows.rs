@@ -1,11 +1,12 @@
 //! The plain rows in which clusters show themselves to observers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cluster, State};
 use crate::config::Role;
 use crate::core::clock::Instant;
-use crate::fence::Number;
+use crate::fence::{self, Number};
 use crate::route::health::Report;
 
 /// One member, as SHOW BACKENDS tells of it.
@@ -47,19 +48,21 @@ pub struct MemberRow {
     pub health: Report,
 }
 
-/// The fences of one database, as SHOW FENCES tells of them.
+/// One fence of a database, as SHOW FENCES tells of it.
 #[derive(Clone, Debug)]
 pub struct FenceRow {
     /// The cluster's name.
     pub cluster: String,
     /// The database's name on the servers.
     pub dbname: String,
-    /// Slots of tables that have been written.
-    pub fenced: usize,
-    /// Of these, those that some replica is not past.
-    pub behind: usize,
-    /// The fence of everything.
-    pub everything: Number,
+    /// The table by oid; `None` for the fence of everything.
+    pub table: Option<u32>,
+    /// Its number.
+    pub fence: Number,
+    /// Samples that the farthest replica has to pass until it is past it.
+    pub behind: Number,
+    /// Replicas that are not past it.
+    pub lacking: Vec<String>,
     /// The last number that was taken.
     pub now: Number,
     /// The least that a replica has passed.
@@ -71,7 +74,7 @@ impl Cluster {
     pub fn member_rows(&self) -> Vec<MemberRow> {
         let now = Instant::now();
         let members = self.members.load();
-        let row = |member: &std::sync::Arc<super::Member>| {
+        let row = |member: &Arc<super::Member>| {
             let (seen, meant) = (*member.seen.lock(), member.meant.load());
             let (lag, lag_bytes) = member.lag();
             let unreplayed = seen.and_then(|s| Some(s.received?.0.saturating_sub(s.position.0)));
@@ -98,14 +101,35 @@ impl Cluster {
         members.iter().map(row).collect()
     }
 
-    /// The fences of every database now.
+    /// The fences of every database now: that of everything, then those of tables that some replica is not past, the
+    /// farthest first.
     pub fn fence_rows(&self) -> Vec<FenceRow> {
         let (now, passed) = (self.clock.now(), self.least_passed());
-        let fences: Vec<_> = self.fences.lock().iter().map(|(n, f)| (n.clone(), f.clone())).collect();
-        let row = |(dbname, fences): (String, std::sync::Arc<crate::fence::Fences>)| {
-            let (fenced, behind, everything) = fences.summary(passed);
-            FenceRow { cluster: self.name.clone(), dbname, fenced, behind, everything, now, passed }
+        let members = self.members.load();
+        let others = members.iter().filter(|m| !matches!(m.state(), State::Primary | State::Stranger));
+        let others: Vec<(&str, Number)> = others.map(|m| (m.name(), m.passed.get())).collect();
+        let row = |dbname: &str, table: Option<u32>, number: Number| {
+            let lacking = others.iter().filter(|(_, passed)| !fence::is_past(*passed, number));
+            let farthest = lacking.clone().map(|(_, passed)| *passed).min();
+            FenceRow {
+                cluster: self.name.clone(),
+                dbname: dbname.to_string(),
+                table,
+                fence: number,
+                behind: farthest.map_or(0, |passed| number.saturating_add(1).saturating_sub(passed)),
+                lacking: lacking.map(|(name, _)| (*name).to_string()).collect(),
+                now,
+                passed,
+            }
         };
-        fences.into_iter().map(row).collect()
+        let fences: Vec<_> = self.fences.lock().iter().map(|(n, f)| (n.clone(), f.clone())).collect();
+        let of = |(dbname, fences): &(String, Arc<fence::Fences>)| {
+            let (all, tables) = fences.rows(passed);
+            let mut tables: Vec<_> =
+                tables.into_iter().map(|(table, number)| row(dbname, Some(table), number)).collect();
+            tables.sort_by_key(|row| (std::cmp::Reverse(row.behind), row.table));
+            std::iter::once(row(dbname, None, all)).chain(tables).collect::<Vec<_>>()
+        };
+        fences.iter().flat_map(of).collect()
     }
 }

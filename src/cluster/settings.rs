@@ -98,6 +98,8 @@ impl Cluster {
         for gone in before.iter().filter(|b| !members.iter().any(|m| Arc::ptr_eq(m, b))) {
             gone.set_state(State::Unknown);
         }
+        // Where nobody looks at the servers, nothing is to be compared.
+        members.iter().for_each(|m| m.target.terms.enrol(!self.is_blind()));
         self.members.store(Arc::new(members));
         self.decide(&mut table);
     }
@@ -107,7 +109,7 @@ impl Cluster {
 /// were on them are there; where nobody is left, it is another cluster.
 fn carried(before: &[Arc<Member>], members: &[Arc<Member>], memory: &Memory) -> Memory {
     let now_at = |was: &Arc<Member>| members.iter().position(|m| Arc::ptr_eq(m, was));
-    if !before.iter().any(|was| now_at(was).is_some()) {
+    if !before.is_empty() && !before.iter().any(|was| now_at(was).is_some()) {
         return Memory::default();
     }
     let primary = memory.primary.and_then(|(i, timeline)| Some((now_at(before.get(i)?)?, timeline)));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Cluster, Member, Need, State};
 use crate::core::clock::Instant;
 use crate::pool::connect::Target;
+use crate::pool::term::Term;
 
 /// One who waits for a replica: probes hurry for as long as there is one.
 struct Waiting<'c>(&'c AtomicUsize);
@@ -33,7 +34,7 @@ impl Cluster {
     pub async fn await_primary(&self, deadline: Instant) -> Option<Arc<Member>> {
         loop {
             let elected = self.elected.notified();
-            if let Some(primary) = self.primary() {
+            if let Some((primary, _)) = self.leader() {
                 return Some(primary);
             }
             if rest(deadline).is_zero() || tokio::time::timeout(rest(deadline), elected).await.is_err() {
@@ -53,11 +54,13 @@ impl Cluster {
         }
     }
 
-    /// Returns when there is a primary that is not on `target`.
-    pub async fn moves_from(&self, target: &Arc<Target>) {
+    /// Returns when the primary is not the one on `target`, on that timeline, any more.
+    pub async fn moves_from(&self, target: &Arc<Target>, term: Term) {
         loop {
             let elected = self.elected.notified();
-            if self.primary().is_some_and(|primary| !Arc::ptr_eq(&primary.target, target)) {
+            let same =
+                |(primary, now): (Arc<Member>, Term)| Arc::ptr_eq(&primary.target, target) && now == term;
+            if !self.leader().is_some_and(same) {
                 return;
             }
             elected.await;

@@ -14,6 +14,7 @@ use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
+use super::route;
 use super::words::{FORMATS, MODES, ROLES, SSL_MODES, nearest};
 use super::{
     Admin, Auth, AuthQuery, Backend, ClientTls, Cluster, Config, Database, General, Log, OwnPatience,
@@ -84,6 +85,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let cluster_sections = sections.list("cluster");
     unique(source, &cluster_sections);
     let clusters = cluster::clusters(&cluster_sections, &backends, &users);
+    let rules = route::rules(&sections.list("route"), &backends, &clusters);
     let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
@@ -91,7 +93,21 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let http = http(&sections.table("http"), &general);
     let log = log(&sections.table("log"));
     let plan = plan(&sections.table("plan"), &users);
-    Some(Config { general, tls, http, log, admin, plan, auth, hba, backends, clusters, databases, users })
+    Some(Config {
+        general,
+        tls,
+        http,
+        log,
+        admin,
+        plan,
+        auth,
+        hba,
+        backends,
+        clusters,
+        rules,
+        databases,
+        users,
+    })
 }
 
 /// Reports names that occur twice. Case counts, as it does to Postgres.
@@ -164,9 +180,14 @@ fn general(section: &Section<'_>) -> General {
             section.report("listen", format!("{addr} occurs twice"));
         }
     }
+    let state_dir = section.path("state_dir");
+    if let Some(dir) = state_dir.as_ref().filter(|dir| !dir.is_dir()) {
+        section.report("state_dir", format!("{} is not a directory", dir.display()));
+    }
     General {
         listen,
         unix_socket_dir,
+        state_dir,
         workers: section.number("workers", 0..=1024).unwrap_or(0),
         max_clients: section.number("max_clients", 1..=MANY).unwrap_or(10_000),
         login_timeout: section.duration("login_timeout", SOME_TIME).unwrap_or(Duration::from_secs(60)),

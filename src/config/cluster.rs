@@ -35,8 +35,8 @@ pub enum Balancing {
     Weighted,
 }
 
-/// What a read must see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a read must see, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consistency {
     /// Anything that was true once.
     Eventual,

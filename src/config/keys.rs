@@ -80,6 +80,7 @@ pub const SECTIONS: &[Spec] = &[
     Spec::one("pool", POOL),
     Spec::many("backend", BACKEND, &[]),
     Spec::many("cluster", CLUSTER, &[ROUTING]),
+    Spec::many("route", ROUTE, &[]),
     Spec::many("database", DATABASE, &[POOL, ROUTING]),
     Spec::many("user", USER, &[]),
     Spec::many("hba", HBA, &[]),
@@ -92,6 +93,7 @@ const GENERAL: &[Key] = &[
     live("max_clients", "10000"),
     live("login_timeout", "1min"),
     live("drain_timeout", "30s"),
+    fixed("state_dir", ""),
     fixed("takeover_socket", ""),
     live("takeover_timeout", "1h"),
     live("high_water_mark", "64KiB"),
@@ -185,6 +187,24 @@ const ROUTING: &[Key] = &[
     live("transactions", "primary"),
     live("split", "true"),
     live("fallback_to_primary", "true"),
+];
+
+/// Who and what a rule is about, then what it says; what it does not say is the database's.
+const ROUTE: &[Key] = &[
+    live("user", ""),
+    live("database", ""),
+    live("application_name", ""),
+    live("table", ""),
+    live("fingerprint", ""),
+    live("class", ""),
+    live("route", ""),
+    live("consistency", ""),
+    live("max_lag", ""),
+    live("max_lag_bytes", ""),
+    live("replica_wait", ""),
+    live("transactions", ""),
+    live("split", ""),
+    live("fallback_to_primary", ""),
 ];
 
 const DATABASE: &[Key] = &[

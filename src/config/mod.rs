@@ -12,6 +12,7 @@ pub mod keys;
 mod people;
 pub mod problem;
 pub mod raw;
+mod route;
 mod secret;
 pub mod show;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub mod units;
 pub mod words;
 
 pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
+pub use route::{CLASSES, Directions, Pattern, ROUTES, Route, Rule, SAYABLE, Unsayable, Way};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub backends: Vec<Backend>,
     /// `[[cluster]]`
     pub clusters: Vec<Cluster>,
+    /// `[[route]]`, in order.
+    pub rules: Vec<Rule>,
     /// `[[database]]`, wildcards last.
     pub databases: Vec<Database>,
     /// `[[user]]`
@@ -65,6 +69,8 @@ pub struct General {
     pub login_timeout: Duration,
     /// How long SIGTERM waits for transactions under way.
     pub drain_timeout: Duration,
+    /// Directory of what must be known after a restart; `None` for nothing.
+    pub state_dir: Option<PathBuf>,
     /// Unix socket where a process that starts asks for our listening sockets; `None` when off.
     pub takeover_socket: Option<PathBuf>,
     /// How long clients may stay after that.

@@ -231,9 +231,15 @@ impl Section<'_> {
         self.value(key).map_or(self.at, |v| v.span().start)
     }
 
-    /// Reports a problem with a key, or with the lack of it.
+    /// Line of the file that it begins on, from 1.
+    pub fn line(&self) -> usize {
+        self.source.line(self.at)
+    }
+
+    /// Reports a problem with a key, or with the lack of it; without a name, with the section.
     pub fn report(&self, key: &str, fault: impl Into<Fault>) {
-        self.source.report(self.at(key), format!("{}.{key}", self.name), fault);
+        let dot = if key.is_empty() { "" } else { "." };
+        self.source.report(self.at(key), format!("{}{dot}{key}", self.name), fault);
     }
 
     /// A text that is not empty.

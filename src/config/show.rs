@@ -29,6 +29,11 @@ impl Config {
         self.show_single(&mut rows);
         self.backends.iter().for_each(|backend| show_backend(backend, &mut rows));
         self.clusters.iter().for_each(|cluster| self.show_cluster(cluster, &mut rows));
+        for (i, rule) in self.rules.iter().enumerate() {
+            let parts = rule.conditions().into_iter().chain(rule.says.said());
+            let parts: Vec<_> = parts.map(|(key, value)| format!("{key}={value}")).collect();
+            rows.push(format!("route.{}", i + 1), parts.join(" "), "", true);
+        }
         self.databases.iter().for_each(|database| self.show_database(database, &mut rows));
         self.users.iter().for_each(|user| show_user(user, &mut rows));
         for (i, rule) in self.hba.iter().enumerate() {
@@ -45,6 +50,7 @@ impl Config {
         rows.add("general", "max_clients", general.max_clients);
         rows.add("general", "login_timeout", show_duration(general.login_timeout));
         rows.add("general", "drain_timeout", show_duration(general.drain_timeout));
+        rows.add("general", "state_dir", path(general.state_dir.as_deref()));
         rows.add("general", "takeover_socket", path(general.takeover_socket.as_deref()));
         rows.add("general", "takeover_timeout", show_duration(general.takeover_timeout));
         rows.add("general", "high_water_mark", show_size(general.high_water_mark as u64));

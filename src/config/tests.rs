@@ -86,6 +86,7 @@ const CASES: &[(&str, &str)] = &[
     ("[general]\nlisten = []", "8:10: general.listen: there is nothing to listen on"),
     ("[general]\nlisten = ['1.1.1.1:1', '1.1.1.1:1']", "8:10: general.listen: 1.1.1.1:1 occurs twice"),
     ("[general]\nunix_socket_dir = 'nowhere'", "8:19: general.unix_socket_dir: nowhere is not a directory"),
+    ("[general]\nstate_dir = 'nowhere'", "8:13: general.state_dir: nowhere is not a directory"),
     (
         "[general]\ntakeover_socket = 'nowhere/control'",
         "8:19: general.takeover_socket: nowhere is not a directory",
@@ -166,6 +167,20 @@ const CASES: &[(&str, &str)] = &[
     (
         "[[backend]]\nname = 'c'\nhost = 'h'\nrole = 'standby'\nzone = ''\nweight = 0",
         "10:8: backend.role: \"standby\" is not one of auto, primary, replica\n11:8: backend.zone: must not be empty\n12:10: backend.weight: must be from 1 to 1000",
+    ),
+    // Routes.
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\n[[route]]\nuser = ['app', 'r*']\ntable = 'audit.*'\nclass = 'read'\nfingerprint = '0123456789abcdef0123456789ABCDEF'\nroute = 'B'\nmax_lag = '1s'",
+        "",
+    ),
+    ("[[route]]\nroute = 'primary'", "7:1: route: has no effect without a [[cluster]]"),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\n[[backend]]\nname = 'x'\nhost = 'h'\n[[route]]\nroute = 'x'\n[[route]]\nroute = 'replcia'\n[[route]]\nuser = 'u'",
+        "14:9: route.route: backend \"x\" is in no [[cluster]]\n16:9: route.route: there is no [[backend]] \"replcia\" (did you mean \"replica\"?)\n17:1: route.route: is missing: a rule says something of where statements go",
+    ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\n[[route]]\nclass = ['read', 'reed']\nfingerprint = 'f20b'\ntable = []\nconsistency = 'bounded'\nmax_lag = 0\nmax_lag_bytes = 0\nusr = 'x'",
+        "11:18: route.class: \"reed\" is not one of read, primary, write, ddl, transaction, session, copy in, copy out, cursor, execute, code, utility, unknown (did you mean read?)\n12:15: route.fingerprint: \"f20b\" is not a fingerprint (32 hexadecimal digits, as SHOW PLANS has them)\n13:9: route.table: must not be empty\n14:15: route.consistency: bounded needs max_lag or max_lag_bytes: both are 0\n17:1: route.usr: there is no such key (did you mean user?)",
     ),
     // Users. Whatever is wrong, the secret is not said.
     (
@@ -397,4 +412,15 @@ proptest! {
     fn arbitrary_sections_never_panic(lines in prop::collection::vec(line(), 0..12)) {
         let _ = parse(&lines.join("\n"), Path::new("t.toml")).map_err(|p| p.to_string());
     }
+}
+
+#[test]
+fn as_many_rules_as_there_are_bits() {
+    let text = |n: usize| {
+        let rules = "[[route]]\nroute = 'primary'\n".repeat(n);
+        format!("[[cluster]]\nname = 'c'\nbackends = 'b'\n{rules}")
+    };
+    assert_eq!(with(&text(64)).unwrap().rules.len(), 64);
+    let problems = with(&text(65)).err().unwrap();
+    assert_eq!(problems, "t.toml:138:1: route: there are more than 64 of them");
 }

@@ -40,6 +40,8 @@ pub const MAX_SOCKET_PATH: usize = 96;
 pub const MAX_PASSED: usize = 253;
 /// Cancel requests under way between two processes, per direction; more are dropped.
 pub const MAX_PASSED_CANCELS: usize = 64;
+/// Most `[[route]]` rules: which of them match is one word of bits.
+pub const MAX_RULES: usize = u64::BITS as usize;
 /// Most backends of one cluster: choosing among them allocates nothing.
 pub const MAX_MEMBERS: usize = 32;
 

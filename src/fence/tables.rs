@@ -1,6 +1,6 @@
 //! The fences of one database: the last known write of each table.
 
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use super::Number;
 
@@ -13,6 +13,8 @@ const _: () = assert!(SLOTS.is_power_of_two() && BITS <= 16);
 #[derive(Debug)]
 pub struct Fences {
     slots: Box<[AtomicU64]>,
+    /// Which table was written last of those that share a slot: for people.
+    last: Box<[AtomicU32]>,
     all: AtomicU64,
 }
 
@@ -26,15 +28,21 @@ pub(super) fn slot(table: u32) -> u16 {
 impl Fences {
     /// Everything is fenced by `now`: what was written before is not known.
     pub fn new(now: Number) -> Fences {
-        Fences { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(now) }
+        Fences {
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            last: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            all: AtomicU64::new(now),
+        }
     }
 
     /// These tables (by oid) have been written, or may have been; `now` is [`super::Clock::now`] at a moment when the
     /// server has acknowledged it, or when its fate is unknown and nothing of it can come later.
     pub fn mark(&self, tables: impl IntoIterator<Item = u32>, now: Number) {
         for table in tables {
-            if let Some(fence) = self.slots.get(usize::from(slot(table))) {
+            let slot = usize::from(slot(table));
+            if let (Some(fence), Some(last)) = (self.slots.get(slot), self.last.get(slot)) {
                 fence.fetch_max(now, AcqRel);
+                last.store(table, Relaxed);
             }
         }
     }
@@ -55,11 +63,11 @@ impl Fences {
         self.slots.iter().map(|f| f.load(Acquire)).fold(self.all.load(Acquire), Number::max)
     }
 
-    /// How many slots have been written, how many of them a replica that has passed `passed` is not past, and the
-    /// fence of everything.
-    pub fn summary(&self, passed: Number) -> (usize, usize, Number) {
-        let slots = || self.slots.iter().map(|f| f.load(Acquire)).filter(|f| *f != super::NONE);
-        let behind = slots().filter(|f| !super::is_past(passed, *f)).count();
-        (slots().count(), behind, self.all.load(Acquire))
+    /// The fence of everything, and those of tables that not everybody is past: the table (by oid) that was written last
+    /// of those that share one, and its fence. `passed` is the least that anybody has passed.
+    pub fn rows(&self, passed: Number) -> (Number, Vec<(u32, Number)>) {
+        let pairs = self.last.iter().zip(&self.slots);
+        let pairs = pairs.map(|(last, fence)| (last.load(Relaxed), fence.load(Acquire)));
+        (self.all.load(Acquire), pairs.filter(|(_, fence)| !super::is_past(passed, *fence)).collect())
     }
 }

@@ -1,7 +1,8 @@
 //! The one recipe for a plan: what the statements mean, what they may leave behind, who may serve them.
 
 use super::class::{self, Knowledge};
-use super::{Names, Plan, Reading, Tie, explain};
+use super::rules::{About, Rules};
+use super::{Names, Plan, Reading, Tie, explain, hint};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
@@ -15,6 +16,8 @@ use crate::sql::transaction::{self, Control};
 pub struct Under<'a> {
     /// What it is judged by.
     pub known: Knowledge<'a>,
+    /// The rules that it may match.
+    pub rules: &'a Rules,
     /// Generation of the database's objects.
     pub generation: u64,
     /// How the text is read.
@@ -50,13 +53,11 @@ pub fn is_ambiguous(encoding: &str) -> bool {
     NAMES.contains(&plain.as_str())
 }
 
-/// Whether a comment that speaks to us asks for the primary.
-fn wants_primary(text: &[u8], shape: &Shape) -> bool {
-    let Some(hint) = &shape.hint else { return false };
-    let said = text.get(hint.start as usize..hint.end as usize).unwrap_or_default();
-    let said = String::from_utf8_lossy(said).to_ascii_lowercase();
-    let words = said.split_once(':').map_or("", |(_, words)| words);
-    words.split([' ', ',', '\t', '\n']).any(|word| word == "route=primary")
+/// Whether a text may be about settings that speak to us. Those that are, are short.
+fn speaks(normal: &[u8]) -> bool {
+    const LONGEST: usize = 4096;
+    let names = [&b"turnpike . "[..], b"\"turnpike\" . "];
+    normal.len() <= LONGEST && names.iter().any(|name| normal.windows(name.len()).any(|w| w == *name))
 }
 
 /// Builds the plan of `text`, which `shape` was read from.
@@ -73,9 +74,21 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     if transaction::stays(shape) {
         tie = Tie::Bound;
     }
+    let fingerprint = fingerprint(&shape.normal);
+    let about = About {
+        statements: &statements,
+        class,
+        fingerprint,
+        touches: &touches,
+        catalog: under.known.catalog,
+    };
     Plan {
+        rules: under.rules.of_statement(about),
+        serial: under.rules.serial,
+        speaks: speaks(&shape.normal),
+        asks: hint::directions(text, shape),
         normal: shape.normal.as_slice().into(),
-        fingerprint: fingerprint(&shape.normal),
+        fingerprint,
         explains,
         home: under.names,
         gap: statements.iter().find_map(|facts| facts.gap),
@@ -83,7 +96,6 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         traces,
         class,
         reasons,
-        wants_primary: wants_primary(text, shape),
         touches,
         tie,
         control: Control::of(shape),

@@ -29,6 +29,10 @@ pub struct Place {
     pub backend: String,
     /// Of a cluster, every server: its name, what it is and how well, and why it was or was not taken.
     pub servers: Vec<(String, String)>,
+    /// The `[[route]]` that it goes by, if one matches.
+    pub rule: String,
+    /// What holds for it besides, with who says so.
+    pub directions: String,
     /// Why the client keeps its connection.
     pub pins: Vec<&'static str>,
     /// Whether a transaction is open.
@@ -128,6 +132,8 @@ fn report(plan: &Plan, place: &Place, spent: Option<Spent>) -> Value {
         "Route": place.backend,
         "Pool": place.pool,
         "Servers": place.servers.iter().map(|(name, text)| json!({ "Name": name, "State": text })).collect::<Vec<_>>(),
+        "Rule": place.rule,
+        "Directions": place.directions,
         "Class": plan.class.label(),
         "Reasons": plan.reasons.iter().map(|r| r.text.clone()).collect::<Vec<_>>(),
         "Fingerprint": format!("{:032x}", plan.fingerprint),
@@ -177,6 +183,8 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
     plan.reasons
         .iter()
         .for_each(|reason| say(4, if reason.against { "Because" } else { "Noted" }, reason.text.clone()));
+    say(2, "Rule", place.rule.clone());
+    say(2, "Directions", place.directions.clone());
     place.servers.iter().for_each(|(name, text)| say(2, &format!("Server {name}"), text.clone()));
     say(2, "Fingerprint", format!("{:032x}", plan.fingerprint));
     say(2, "Shape", plan.shown(500));

@@ -10,17 +10,21 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, SearchPath};
+use crate::config::{self, Directions, Route, Rule};
 use crate::core::clock::Instant;
 use crate::core::stats::{Counter, Latency};
 use crate::sql::effect::Traces;
 use crate::sql::facts::Facts;
 use crate::sql::parse::Gap;
+use crate::sql::shape::Shape;
 use crate::sql::transaction::Control;
 
 pub mod build;
 pub mod class;
 pub mod explain;
 pub mod functions;
+pub mod hint;
+pub mod rules;
 pub mod store;
 pub mod touch;
 mod written;
@@ -88,8 +92,14 @@ pub struct Plan {
     pub class: Class,
     /// Why.
     pub reasons: Vec<Reason>,
-    /// A comment asks for the primary, whatever may serve it (`/* turnpike: route=primary */`).
-    pub wants_primary: bool,
+    /// What a comment asks for (`/* turnpike: route=primary */`).
+    pub asks: Option<Box<Directions>>,
+    /// It may be about settings that speak to us (`SET turnpike.route`).
+    pub speaks: bool,
+    /// The `[[route]]` rules that it matches.
+    pub rules: rules::RuleSet,
+    /// The configuration's rules under which it was built ([`rules::Rules::serial`]).
+    pub serial: u64,
     /// What its statements read and may write.
     pub touches: touch::Touches,
     /// What they mean to a transaction on a replica.
@@ -178,6 +188,12 @@ impl Uses {
 }
 
 impl Plan {
+    /// Whether a comment asks for the primary.
+    #[inline]
+    pub fn wants_primary(&self) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.route == Some(Route::Primary))
+    }
+
     /// About how much memory it takes, in bytes, where it is kept included.
     pub fn weight(&self) -> u32 {
         let facts = |f: &Facts| {
@@ -241,7 +257,7 @@ pub struct Planner {
     pub store: store::Store,
     /// Turns at making plans away from the workers.
     pub aside: Semaphore,
-    marks: ArcSwap<class::Marks>,
+    rules: ArcSwap<rules::Rules>,
     /// Statements run that were not understood, by reason in the order of [`Gap::ALL`].
     gaps: [Counter; Gap::ALL.len()],
 }
@@ -251,19 +267,33 @@ impl Planner {
     ///
     /// # Errors
     /// The system gives no random key.
-    pub fn new(config: &crate::config::Plan) -> Result<Planner, String> {
-        let store = store::Store::new(config.max_memory).map_err(|e| format!("no random key: {e}"))?;
-        let marks = ArcSwap::from_pointee(class::Marks::new(config));
-        Ok(Planner { store, aside: Semaphore::new(ASIDE), marks, gaps: Default::default() })
+    pub fn new(plan: &config::Plan, rules: &[Rule]) -> Result<Planner, String> {
+        let rules = rules::Rules::new(plan, rules);
+        let store =
+            store::Store::new(plan.max_memory, rules.serial).map_err(|e| format!("no random key: {e}"))?;
+        Ok(Planner {
+            store,
+            aside: Semaphore::new(ASIDE),
+            rules: ArcSwap::from_pointee(rules),
+            gaps: Default::default(),
+        })
     }
 
     /// Puts a new configuration into use.
-    pub fn reload(&self, config: &crate::config::Plan) {
-        let marks = class::Marks::new(config);
-        if **self.marks.load() != marks {
-            self.marks.store(Arc::new(marks));
-            self.store.clear();
+    pub fn reload(&self, plan: &config::Plan, rules: &[Rule]) {
+        if self.rules.load().says(plan, rules) {
+            return;
         }
+        let rules = rules::Rules::new(plan, rules);
+        let serial = rules.serial;
+        // In this order: whoever sees the new serial finds the new rules.
+        self.rules.store(Arc::new(rules));
+        self.store.renew(serial);
+    }
+
+    /// What the configuration says of statements and sessions.
+    pub fn rules(&self) -> Arc<rules::Rules> {
+        self.rules.load_full()
     }
 
     /// The plan of a text; `home` is asked where it has to be built.
@@ -275,26 +305,26 @@ impl Planner {
         scope: store::Scope,
         home: impl FnOnce() -> Home,
     ) -> Held {
-        self.store.plan(text, reading.conforming, scope, |shape| {
-            let (marks, home) = (self.marks.load(), home());
-            let (catalog, path) = (home.catalog.as_deref(), home.path.as_ref());
-            let known = class::Knowledge { marks: &marks, catalog, path };
-            let generation = scope.generation;
-            build::build(text, shape, build::Under { known, generation, reading, names: home.names.clone() })
-        })
+        self.store
+            .plan(text, reading.conforming, scope, |shape| self.build(text, shape, reading, scope, &home()))
     }
 
     /// As [`Planner::plan`], on a thread that is no worker's.
     pub fn plan_aside(&self, text: &[u8], reading: Reading, scope: store::Scope, home: Home) -> Held {
         self.store.plan_aside(text, reading.conforming, scope, |shape| {
-            let (marks, generation) = (self.marks.load(), scope.generation);
-            let known = class::Knowledge {
-                marks: &marks,
-                catalog: home.catalog.as_deref(),
-                path: home.path.as_ref(),
-            };
-            build::build(text, shape, build::Under { known, generation, reading, names: home.names.clone() })
+            self.build(text, shape, reading, scope, &home)
         })
+    }
+
+    fn build(&self, text: &[u8], shape: &Shape, reading: Reading, scope: store::Scope, home: &Home) -> Plan {
+        let rules = self.rules.load();
+        let known = class::Knowledge {
+            marks: &rules.marks,
+            catalog: home.catalog.as_deref(),
+            path: home.path.as_ref(),
+        };
+        let (generation, names) = (scope.generation, home.names.clone());
+        build::build(text, shape, build::Under { known, rules: &rules, generation, reading, names })
     }
 
     /// Notes that a statement has been run that was not understood.

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use moka::sync::Cache;
 
@@ -32,7 +32,8 @@ const AT_HAND: usize = 2048;
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
-    id: AtomicU64,
+    /// Of the rules that plans are made under ([`super::rules::Rules::serial`]).
+    serial: AtomicU64,
     key: (u64, u64),
     plans: Cache<u128, Held>,
     /// Plans that had to be built.
@@ -46,18 +47,18 @@ thread_local! {
 #[derive(Default)]
 struct Local {
     shape: Shape,
-    /// Of which store.
-    store: u64,
+    /// Of which store: two have never the same rules.
+    serial: u64,
     plans: HashMap<u128, Held, Identity>,
     texts: Texts,
 }
 
 impl Local {
-    fn begin(&mut self, store: u64) {
-        if self.store != store {
+    fn begin(&mut self, serial: u64) {
+        if self.serial != serial {
             self.plans.clear();
             self.texts.kept.clear();
-            self.store = store;
+            self.serial = serial;
         }
     }
 }
@@ -100,11 +101,12 @@ impl Texts {
 
     /// The plan of a text's twin.
     #[inline]
-    fn find(&self, text: &[u8], conforming: bool, scope: Scope) -> Option<&Held> {
+    fn find(&self, text: &[u8], conforming: bool, scope: Scope, serial: u64) -> Option<&Held> {
         let set = Self::set(text);
         let fits = |kept: &&Text| {
             kept.plan.generation == scope.generation
                 && kept.place == scope.place
+                && kept.plan.serial == serial
                 && kept.model.is_twin(text, conforming)
         };
         self.kept.get(set..set + WAYS)?.iter().flatten().find(fits).map(|kept| &kept.plan)
@@ -157,13 +159,13 @@ impl std::hash::Hasher for Low {
 }
 
 impl Store {
-    /// A store that takes about this much memory at most, in bytes.
+    /// A store that takes about this much memory at most, in bytes, for plans under the rules of that serial.
     ///
     /// # Errors
     /// The system gives no random key.
-    pub fn new(max_memory: u64) -> Result<Store, getrandom::Error> {
+    pub fn new(max_memory: u64, serial: u64) -> Result<Store, getrandom::Error> {
         Ok(Store {
-            id: AtomicU64::new(next_id()),
+            serial: AtomicU64::new(serial),
             key: (getrandom::u64()?, getrandom::u64()?),
             plans: Cache::builder().max_capacity(max_memory).weigher(|_, plan: &Held| plan.weight()).build(),
             built: Counter::default(),
@@ -189,8 +191,8 @@ impl Store {
         build: impl FnOnce(&Shape) -> Plan,
     ) -> Held {
         LOCAL.with_borrow_mut(|local| {
-            local.begin(self.id.load(Relaxed));
-            if let Some(plan) = local.texts.find(text, conforming, scope) {
+            local.begin(self.serial());
+            if let Some(plan) = local.texts.find(text, conforming, scope, local.serial) {
                 return plan.clone();
             }
             local.shape.read(text, conforming);
@@ -202,7 +204,8 @@ impl Store {
 
     fn plan_of_shape(&self, local: &mut Local, scope: Scope, build: impl FnOnce(&Shape) -> Plan) -> Held {
         let hash = self.hash(&local.shape, scope);
-        let fits = |plan: &Held| *plan.normal == *local.shape.normal && plan.generation == scope.generation;
+        let serial = local.serial;
+        let fits = |plan: &Held| fits(plan, &local.shape, scope, serial);
         if let Some(plan) = local.plans.get(&hash).filter(|plan| fits(plan)) {
             return plan.clone();
         }
@@ -225,11 +228,12 @@ impl Store {
     /// The plan of `text`, where there is one.
     pub fn find(&self, text: &[u8], conforming: bool, scope: Scope) -> Option<Held> {
         LOCAL.with_borrow_mut(|local| {
-            local.begin(self.id.load(Relaxed));
+            let serial = self.serial();
+            local.begin(serial);
             local.shape.read(text, conforming);
             let hash = self.hash(&local.shape, scope);
             let plan = local.plans.get(&hash).cloned().or_else(|| self.plans.get(&hash));
-            plan.filter(|plan| *plan.normal == *local.shape.normal && plan.generation == scope.generation)
+            plan.filter(|plan| fits(plan, &local.shape, scope, serial))
         })
     }
 
@@ -244,7 +248,8 @@ impl Store {
         let mut shape = Shape::default();
         shape.read(text, conforming);
         let hash = self.hash(&shape, scope);
-        let fits = |plan: &Held| *plan.normal == *shape.normal && plan.generation == scope.generation;
+        let serial = self.serial();
+        let fits = |plan: &Held| fits(plan, &shape, scope, serial);
         self.plans.get(&hash).filter(fits).unwrap_or_else(|| {
             self.built.add(1);
             let plan = Arc::new(build(&shape));
@@ -268,15 +273,22 @@ impl Store {
         (self.plans.entry_count(), self.plans.weighted_size())
     }
 
-    /// Forgets all: what they were made under has changed.
-    pub fn clear(&self) {
-        self.plans.invalidate_all();
+    /// The rules that plans are made under now.
+    #[inline]
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Acquire)
+    }
+
+    /// Forgets all: what they were made under has changed to the rules of that serial.
+    pub fn renew(&self, serial: u64) {
         // Workers see by this that what they have at hand is of another time.
-        self.id.store(next_id(), Relaxed);
+        self.serial.store(serial, Release);
+        self.plans.invalidate_all();
     }
 }
 
-fn next_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Relaxed)
+/// Whether a plan is of this shape and of now.
+#[inline]
+fn fits(plan: &Held, shape: &Shape, scope: Scope, serial: u64) -> bool {
+    *plan.normal == *shape.normal && plan.generation == scope.generation && plan.serial == serial
 }

@@ -10,8 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::cap::Cap;
+use super::identity;
+use super::names::Names;
 use super::pool::Pool;
 use super::settings::Settings;
+use super::term::{self, Term, Terms};
 use super::welcome::Params;
 use crate::config::{Backend, Secret, SslMode};
 use crate::core::error::{Error, Result, Severity, Side, SqlState};
@@ -32,6 +35,10 @@ pub struct Target {
     defaults: Mutex<Vec<Arc<Settings>>>,
     /// Changes of how it is reached.
     generation: AtomicU64,
+    /// What its cluster knows of it.
+    pub terms: Terms,
+    /// Where its name leads.
+    pub names: Names,
 }
 
 /// How a backend is reached: changed by a reload.
@@ -77,7 +84,8 @@ impl Target {
         let cap = Cap::new(format!("backend \"{}\"", config.name), config.max_connections);
         let wire = ArcSwap::from_pointee(Wire::new(config)?);
         let generation = AtomicU64::new(0);
-        Ok(Target { name: config.name.clone(), wire, cap, defaults: Mutex::default(), generation })
+        let (defaults, terms, names) = (Mutex::default(), Terms::default(), Names::default());
+        Ok(Target { name: config.name.clone(), wire, cap, defaults, generation, terms, names })
     }
 
     /// Puts a new configuration into use; true where connections opened before are not what it asks for.
@@ -85,6 +93,16 @@ impl Target {
         self.cap.set_limit(change.0.config.max_connections);
         let before = self.wire.swap(Arc::new(change.0));
         let moved = !before.config.is_reached_like(&self.wire.load().config);
+        if moved {
+            self.generation.fetch_add(1, Relaxed);
+        }
+        moved
+    }
+
+    /// Looks whether its name leads elsewhere than before; then connections opened before are not what is asked for.
+    pub async fn look_up(&self) -> bool {
+        let wire = self.wire.load_full();
+        let moved = self.names.have_moved(&wire.config.host, wire.config.port).await;
         if moved {
             self.generation.fetch_add(1, Relaxed);
         }
@@ -122,6 +140,12 @@ impl Target {
     /// TCP port.
     pub fn port(&self) -> u16 {
         self.wire.load().config.port
+    }
+
+    /// The error for a server that does not take writes on the timeline that it was thought to; it is looked at again.
+    pub(super) fn misses(&self, term: Term) -> Error {
+        self.terms.wake.notify_one();
+        refused(self, &format!("it is not the primary on timeline {term} any more"))
     }
 
     /// An identity for a new server connection.
@@ -178,6 +202,8 @@ pub struct Greeted {
     pub key: Box<[u8]>,
     /// Parameters that it reported.
     pub params: Params,
+    /// The timeline on which its server takes writes, if it does and is in a cluster.
+    pub term: Term,
 }
 
 /// Opens a connection for a pool, with these settings in its startup packet: what a session that begins with them
@@ -188,8 +214,21 @@ pub async fn open(pool: &Pool, class: &Settings) -> Result<Greeted> {
     let mut params = vec![("user", purpose.server_user.as_str()), ("database", purpose.dbname.as_str())];
     params.extend(class.iter());
     let mut stream = login(&pool.target, &params, &purpose.server_user, &credential).await?;
-    let (pid, key, params) = greeting(&pool.target, &mut stream).await?;
-    Ok(Greeted { stream, pid, key, params })
+    let (pid, key, mut params) = greeting(&pool.target, &mut stream).await?;
+    let term = if pool.target.terms.is_member() {
+        hide_role(&mut params);
+        identity::ask(&pool.target, &mut stream).await?
+    } else {
+        term::NONE
+    };
+    Ok(Greeted { stream, pid, key, params, term })
+}
+
+/// What clients of a cluster are told is the same whichever server says it.
+fn hide_role(params: &mut Params) {
+    for (_, value) in params.iter_mut().filter(|(name, _)| name == "in_hot_standby") {
+        *value = "off".into();
+    }
 }
 
 /// Connects the socket and negotiates TLS.
@@ -200,7 +239,9 @@ pub async fn dial(target: &Target) -> Result<Stream> {
         let path = format!("{}/.s.PGSQL.{}", config.host, config.port);
         return UnixStream::connect(path).await.map(Stream::Unix).map_err(|e| lost(target, &e));
     } else {
-        TcpStream::connect((config.host.as_str(), config.port)).await.map_err(|e| lost(target, &e))?
+        let addresses =
+            target.names.resolve(&config.host, config.port).await.map_err(|e| lost(target, &e))?;
+        TcpStream::connect(addresses.as_slice()).await.map_err(|e| lost(target, &e))?
     };
     crate::wire::stream::tune(&plain).map_err(|e| lost(target, &e))?;
     match &wire.tls {
@@ -393,7 +434,7 @@ async fn send(target: &Target, stream: &mut Stream, bytes: &[u8]) -> Result<()> 
 }
 
 /// Reads one whole frame, and no byte more.
-async fn next_frame(target: &Target, stream: &mut Stream) -> Result<Vec<u8>> {
+pub(super) async fn next_frame(target: &Target, stream: &mut Stream) -> Result<Vec<u8>> {
     let mut frame = vec![0; FRAME_HEADER];
     stream.read_exact(&mut frame).await.map_err(|e| lost(target, &e))?;
     let header = frame::server(&frame)?.map_or(0, |h| h.len);
@@ -411,7 +452,7 @@ pub fn server_error(frame: &[u8]) -> Error {
     Error::backend(fields.sqlstate(), fields.text())
 }
 
-fn refused(target: &Target, why: &str) -> Error {
+pub(super) fn refused(target: &Target, why: &str) -> Error {
     Error::backend(
         SqlState::CANNOT_CONNECT,
         format!("could not connect to backend \"{}\": {why}", target.name()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::connect;
 use super::pool::Pool;
+use super::term;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_DECODED};
 use crate::wire::message::{ErrorFields, cstr};
@@ -101,9 +103,10 @@ impl Mailbox {
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
-    pool: Arc<Pool>,
+    pool: ArcSwap<Pool>,
     state: Mutex<State>,
     changed: Notify,
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +128,20 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 impl Hub {
     /// A hub that connects as `pool` does, when there is something to listen to.
     pub fn new(pool: Arc<Pool>) -> Arc<Hub> {
-        Arc::new(Hub { pool, state: Mutex::default(), changed: Notify::new() })
+        let (pool, state) = (ArcSwap::new(pool), Mutex::default());
+        Arc::new(Hub { pool, state, changed: Notify::new(), moved: Notify::new() })
+    }
+
+    /// As which pool it connects.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        self.pool.load_full()
+    }
+
+    /// Listens on another server from now on: that of this pool. Listeners are told that they may have missed something.
+    pub(super) fn move_to(&self, pool: Arc<Pool>) {
+        if !Arc::ptr_eq(&self.pool.swap(pool.clone()), &pool) {
+            self.moved.notify_one();
+        }
     }
 
     /// Has what comes on a channel put into a mailbox. Returns when the server listens.
@@ -151,7 +167,7 @@ impl Hub {
             receiver
         };
         self.changed.notify_one();
-        let outcome = tokio::time::timeout(self.pool.settings().connect_timeout, confirmed).await;
+        let outcome = tokio::time::timeout(self.pool().settings().connect_timeout, confirmed).await;
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             _ => Err(Error::backend(SqlState::CANNOT_CONNECT, "the listening connection cannot be had")),
@@ -179,27 +195,26 @@ impl Hub {
         let mut pause = PAUSES.0;
         let mut before = false;
         loop {
-            let deadline = self.pool.settings().connect_timeout;
-            let epoch = self.pool.epoch();
-            let opened = tokio::time::timeout(deadline, connect::open(&self.pool, self.pool.neutral())).await;
-            match opened {
-                Ok(Ok(greeted)) => {
+            let pool = self.pool();
+            match open(&pool).await {
+                Ok((mut line, epoch)) => {
                     pause = PAUSES.0;
-                    let mut line = Line::new(greeted.stream);
-                    let ended = self.serve(&mut line, before, epoch).await;
+                    let ended = self.serve(&mut line, before, (&pool, epoch)).await;
                     before = true;
                     if ended {
                         line.stream.try_send(reply::TERMINATE);
                         return;
                     }
-                    tracing::warn!(backend = self.pool.target.name(), "the listening connection was lost");
+                    tracing::warn!(backend = pool.target.name(), "the listening connection was lost");
                     self.state.lock().channels.values_mut().for_each(|l| l.listening = false);
                 }
-                Ok(Err(e)) => self.failed(&e),
-                Err(_) => {}
+                Err(e) => self.failed(&e),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            if tokio::time::timeout(pause, self.moved.notified()).await.is_ok() {
+                pause = PAUSES.0;
+            } else {
+                pause = (pause * 2).min(PAUSES.1);
+            }
             if self.is_over() {
                 return;
             }
@@ -229,10 +244,10 @@ impl Hub {
 
     /// Keeps what the server listens to as it should be, and delivers. True when nobody listens any more, false
     /// when the connection is lost or to be replaced.
-    async fn serve(&self, line: &mut Line, again: bool, epoch: u64) -> bool {
+    async fn serve(&self, line: &mut Line, again: bool, (pool, epoch): (&Arc<Pool>, u64)) -> bool {
         let mut again = again;
         loop {
-            if self.pool.epoch() != epoch {
+            if pool.epoch() != epoch || !Arc::ptr_eq(pool, &self.pool()) {
                 line.stream.try_send(reply::TERMINATE);
                 return false;
             }
@@ -248,7 +263,8 @@ impl Hub {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = self.pool.renewed.notified() => {}
+                () = self.moved.notified() => {}
+                () = pool.renewed.notified() => {}
                 read = line.stream.read_buf(&mut line.buffer) => {
                     if !matches!(read, Ok(n) if n > 0) || self.take(line).is_none() {
                         return false;
@@ -353,6 +369,22 @@ impl Hub {
             }
         }
     }
+}
+
+/// Connects as a pool does, to a server that notifies: one in recovery does not, and whoever notifies a primary of the
+/// past is not heard by anybody else.
+async fn open(pool: &Arc<Pool>) -> Result<(Line, u64), Error> {
+    let epoch = pool.epoch();
+    let opening = connect::open(pool, pool.neutral());
+    let opened = tokio::time::timeout(pool.settings().connect_timeout, opening).await;
+    let greeted = opened.map_err(|_| {
+        Error::backend(SqlState::CANNOT_CONNECT, "the listening connection cannot be had in time")
+    })??;
+    let wanted = pool.target.terms.leads();
+    if !pool.target.terms.is_home() || !term::suits(wanted, greeted.term) {
+        return Err(Error::backend(SqlState::CANNOT_CONNECT, "there is no primary to listen to"));
+    }
+    Ok((Line::new(greeted.stream), epoch))
 }
 
 /// The connection that listens.

@@ -23,7 +23,10 @@ pub mod connect;
 mod curiosity;
 pub mod defaults;
 pub mod driver;
+mod home;
 pub mod hub;
+mod identity;
+pub mod names;
 mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;
@@ -37,6 +40,7 @@ pub mod server;
 pub mod settings;
 pub mod statement;
 pub mod suspects;
+pub mod term;
 pub mod welcome;
 pub mod wish;
 mod worth;
@@ -58,6 +62,8 @@ type Key = (String, String, String);
 #[derive(Debug)]
 pub struct Pools {
     targets: ArcSwap<Vec<Arc<Target>>>,
+    /// The cluster that a backend is a member of, by names.
+    clusters: ArcSwap<HashMap<String, String>>,
     /// The backend that is the primary of a cluster, by names, once it is known.
     leaders: Mutex<HashMap<String, String>>,
     paused: Mutex<HashSet<Option<String>>>,
@@ -82,6 +88,7 @@ impl Pools {
             config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Pools {
             targets: ArcSwap::from_pointee(targets),
+            clusters: ArcSwap::from_pointee(home::clusters(config)),
             leaders: Mutex::default(),
             paused: Mutex::default(),
             disabled: Mutex::default(),
@@ -103,11 +110,6 @@ impl Pools {
     /// The backend of that name.
     pub fn backend(&self, name: &str) -> Option<Arc<Target>> {
         self.targets.load().iter().find(|t| t.name() == name).cloned()
-    }
-
-    /// Notes that `backend` is the primary of `cluster`: statements that belong there go to it from now on.
-    pub fn lead(&self, cluster: &str, backend: &str) {
-        self.leaders.lock().insert(cluster.to_string(), backend.to_string());
     }
 
     /// Whether a pool is still what the configuration asks for; if not, its connections end as they come back.
@@ -147,6 +149,7 @@ impl Pools {
             }
         }
         self.targets.store(Arc::new(targets));
+        self.clusters.store(Arc::new(home::clusters(config)));
         let is_member = |cluster: &str, backend: &str| {
             config.cluster(cluster).is_some_and(|c| c.members(config).any(|b| b.name == backend))
         };
@@ -242,6 +245,13 @@ impl Pools {
         Pool::new(purpose, target, settings, credential, common)
     }
 
+    /// The name of a table of a database on a cluster, where its catalog is known.
+    pub fn table_name(&self, cluster: &str, dbname: &str, oid: u32) -> Option<String> {
+        let place = (cluster.to_string(), dbname.to_string());
+        let schema = self.schemas.lock().get(&place).cloned()?;
+        schema.catalog(schema.view())?.name_of(oid)
+    }
+
     /// Answers the cancel request of a client that waits in this pool or one of its siblings. False where it does not.
     pub fn cancel_waiter(&self, pool: &Pool, client: u64) -> bool {
         let whose = |p: &&Arc<Pool>| {
@@ -252,12 +262,6 @@ impl Pools {
 
     fn cap(&self, what: String, limit: u32) -> Arc<Cap> {
         self.caps.lock().entry(what.clone()).or_insert_with(|| Cap::new(what, limit)).clone()
-    }
-
-    /// Who listens for the clients of a pool's database.
-    pub fn hub(&self, pool: &Arc<Pool>) -> Arc<hub::Hub> {
-        let key = (pool.target.name().to_string(), pool.purpose.dbname.clone());
-        self.hubs.lock().entry(key).or_insert_with(|| hub::Hub::new(pool.clone())).clone()
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {
@@ -276,6 +280,7 @@ impl Pools {
             let pools = self.all();
             pools.iter().for_each(|pool| pool.forget_starving());
             pools.iter().for_each(|pool| pool.sweep(now));
+            self.look_after_schemas(now);
             pools.iter().for_each(|pool| pool.make_way());
         }
     }

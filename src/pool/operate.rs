@@ -1,6 +1,7 @@
 //! What an administrator does to pools: stop lending, go on, replace connections.
 
 use super::Pools;
+use super::cap::Cap;
 use super::connect::Target;
 use super::pool::Pool;
 use crate::core::clock::Instant;
@@ -26,6 +27,31 @@ impl Pool {
             self.give_back(server, now);
         }
         self.sweep(now);
+    }
+
+    /// Takes a client out of the queue that waits no longer: nothing is to be opened for it.
+    pub fn withdraw(&self, client: u64) {
+        self.state.lock().waiters.retain(|waiter| waiter.wish.client != client);
+    }
+
+    /// Has connections opened at once, though opening them has failed a moment ago.
+    pub(super) fn hurry(self: &Arc<Self>) {
+        {
+            let mut state = self.state.lock();
+            (state.failures, state.retry_at) = (0, None);
+        }
+        self.sweep(Instant::now());
+    }
+
+    /// Whether it has connections, or someone wants one.
+    pub(super) fn is_used(&self) -> bool {
+        let state = self.state.lock();
+        state.total > 0 || !state.waiters.is_empty()
+    }
+
+    /// The bounds that a sibling on another backend must keep: that backend's own is the first.
+    pub(super) fn caps_on(&self, target: &Target) -> Vec<Arc<Cap>> {
+        std::iter::once(&target.cap).chain(self.caps.iter().skip(1)).cloned().collect()
     }
 
     /// Whether nothing is lent.

@@ -22,6 +22,7 @@ use super::schema::Schema;
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
 use super::statement::Statements;
+use super::term::{self, Term};
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
@@ -47,10 +48,10 @@ pub struct Pool {
     /// What it has done.
     pub traffic: Arc<Traffic>,
     /// What its clients are told at login.
-    pub welcomes: Welcomes,
+    pub welcomes: Arc<Welcomes>,
     /// How it logs in.
     pub credential: Mutex<Credential>,
-    caps: Vec<Arc<Cap>>,
+    pub(super) caps: Vec<Arc<Cap>>,
     neutral: Arc<Settings>,
     pub(super) defaults: Arc<Defaults>,
     /// What is known of its database's objects.
@@ -76,17 +77,17 @@ pub(super) struct State {
     pub(super) resetting: u32,
     /// Nothing is lent, and waiting does not count.
     pub(super) paused: bool,
-    failures: u32,
+    pub(super) failures: u32,
     /// Connections that were closed for what was left in their processes, and not opened again yet.
     pub(super) replacements: u32,
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
     last_error: Option<Error>,
     next_link: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Waiter {
-    wish: Wish,
+    pub(super) wish: Wish,
     pub(super) since: Instant,
     reply: oneshot::Sender<Result<Box<Server>>>,
 }
@@ -157,6 +158,7 @@ impl Pool {
         let (settings, credential) = (PoolSettings::clone(&self.settings()), self.credential.lock().clone());
         Arc::new(Pool {
             statements: self.statements.clone(),
+            welcomes: self.welcomes.clone(),
             known_settings: self.known_settings.clone(),
             neutral: self.neutral.clone(),
             defaults: self.defaults.clone(),
@@ -180,7 +182,7 @@ impl Pool {
             epoch: AtomicU64::new(0),
             statements: Arc::default(),
             traffic: Arc::default(),
-            welcomes: Welcomes::default(),
+            welcomes: Arc::default(),
             credential: Mutex::new(credential),
             caps,
             neutral: Arc::default(),
@@ -254,7 +256,7 @@ impl Pool {
     fn suits(&self, server: &Server, wish: &Wish) -> bool {
         let alike =
             wish.is_same(server) || !wish.exact && self.carried(server, &wish.class, &self.neutral).is_some();
-        alike && !(wish.fresh && server.used)
+        alike && !(wish.fresh && server.used) && wish.trusts(server)
     }
 
     /// An idle connection, if there is one that is fit.
@@ -284,7 +286,8 @@ impl Pool {
                 }
             };
             let rested = now.since(server.returned) >= LOOK_AFTER;
-            if !fit || server.stream.has_input(rested) || self.bounds.is_old(server.opened, now) {
+            let spent = server.stream.has_input(rested) || self.bounds.is_old(server.opened, now);
+            if !fit || spent || !wish.trusts(&server) {
                 retire(server);
                 continue;
             }
@@ -315,15 +318,15 @@ impl Pool {
             let found = state.waiters.iter().position(|w| w.wish.client == client);
             found.and_then(|i| state.waiters.remove(i))
         };
-        let canceled = Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to user request");
-        waiter.is_some_and(|w| w.reply.send(Err(canceled)).is_ok())
+        waiter.is_some_and(|w| w.reply.send(Err(canceled())).is_ok())
     }
 
     /// Takes a clean connection back: to the first who waits, or to the idle ones.
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
         server.returned = now;
         server.link.client.store(0, Relaxed);
-        if self.bounds.is_old(server.opened, now) || server.epoch != self.epoch() {
+        let spent = self.bounds.is_old(server.opened, now) || server.link.is_past();
+        if spent || server.epoch != self.epoch() {
             return retire(server);
         }
         let mut state = self.state.lock();
@@ -383,14 +386,14 @@ impl Pool {
 
     /// Opens as many connections as the waiters want and the bounds allow.
     fn grow(self: &Arc<Self>, now: Instant) {
-        while let Some((slot, class)) = self.claim(now) {
+        while let Some((slot, class, term)) = self.claim(now) {
             let pool = self.clone();
-            tokio::spawn(async move { pool.open(slot, class).await });
+            tokio::spawn(async move { pool.open(slot, class, term).await });
         }
     }
 
     /// Takes a place for one more connection, if one is wanted and allowed.
-    fn claim(self: &Arc<Self>, now: Instant) -> Option<(Slot, Arc<Settings>)> {
+    fn claim(self: &Arc<Self>, now: Instant) -> Option<(Slot, Arc<Settings>, Term)> {
         let mut state = self.state.lock();
         let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
         let wanted = waiting > state.connecting || state.total < self.settings().min && state.failures == 0;
@@ -407,14 +410,16 @@ impl Pool {
             }
         }
         // Each connection being opened is for one of those who wait.
-        let class = state.waiters.get(state.connecting as usize).map(|w| w.wish.class.clone());
+        let waiter = state.waiters.get(state.connecting as usize);
+        let (class, term) = waiter.map(|w| (w.wish.class.clone(), w.wish.term)).unzip();
         state.total += 1;
         state.connecting += 1;
         drop(state);
-        Some((Slot { pool: self.clone(), link: None }, class.unwrap_or_else(|| self.neutral.clone())))
+        let class = class.unwrap_or_else(|| self.neutral.clone());
+        Some((Slot { pool: self.clone(), link: None }, class, term.unwrap_or_default()))
     }
 
-    async fn open(self: Arc<Self>, slot: Slot, class: Arc<Settings>) {
+    async fn open(self: Arc<Self>, slot: Slot, class: Arc<Settings>, term: Term) {
         let epoch = self.epoch();
         let opened = tokio::time::timeout(self.settings().connect_timeout, connect::open(&self, &class))
             .await
@@ -425,12 +430,13 @@ impl Pool {
                 ))
             });
         match opened {
+            Ok(greeted) if !term::suits(term, greeted.term) => self.failed(slot, self.target.misses(term)),
             Ok(greeted) => self.opened(slot, greeted, (class, epoch)),
             Err(e) => self.failed(slot, e),
         }
     }
 
-    fn opened(self: &Arc<Self>, mut slot: Slot, greeted: connect::Greeted, kind: (Arc<Settings>, u64)) {
+    fn opened(self: &Arc<Self>, mut slot: Slot, mut greeted: connect::Greeted, kind: (Arc<Settings>, u64)) {
         let (class, epoch) = kind;
         self.traffic.server_connects.add(1);
         tracing::debug!(pid = greeted.pid, backend = self.target.name(), "server connection opened");
@@ -440,8 +446,7 @@ impl Pool {
             (state.failures, state.retry_at, state.last_error) = (0, None, None);
             let id = self.target.next_link();
             state.next_link = id;
-            let link =
-                Arc::new(Link::new(id, greeted.pid, greeted.key, self.target.clone(), &greeted.stream));
+            let link = Arc::new(Link::new(id, &mut greeted, self.target.clone()));
             state.links.insert(id, link.clone());
             link
         };
@@ -491,12 +496,7 @@ impl Pool {
         surplus.into_iter().for_each(retire);
         self.serve_with_others();
         self.ask_around();
-        self.schema.look_after(self, now);
-        let used = {
-            let state = self.state.lock();
-            state.total > 0 || !state.waiters.is_empty()
-        };
-        if used {
+        if self.is_used() {
             self.grow(now);
         }
     }
@@ -559,6 +559,11 @@ impl State {
         let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
         self.waiters.drain(..late).collect()
     }
+}
+
+/// What a statement is told whose client has cancelled it.
+pub fn canceled() -> Error {
+    Error::statement(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 /// Closes a connection that is at rest, the polite way.

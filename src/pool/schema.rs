@@ -115,7 +115,8 @@ impl Schema {
         }
     }
 
-    /// Has the catalog read as `pool` may, if it is not known, or old.
+    /// Has the catalog read as `pool` may, if it is not known, or old. What a replica has may be older than what is known,
+    /// so elsewhere than on the primary that is left to the next sweep.
     pub fn want(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
         let known = self.view() & VERSIONS != 0;
         let old = self.catalog.load().as_ref().is_none_or(|c| now.since(c.read_at()) >= AGE);
@@ -123,8 +124,9 @@ impl Schema {
         if known && !old {
             return;
         }
-        self.wanted.store(soon, Release);
-        if soon || self.reading.swap(true, AcqRel) {
+        let waits = soon || !pool.target.terms.is_home();
+        self.wanted.store(waits, Release);
+        if waits || self.reading.swap(true, AcqRel) {
             return;
         }
         self.begin(pool);
@@ -172,12 +174,16 @@ impl Schema {
         Err("objects keep changing".into())
     }
 
-    /// Has it read where that was put off, or is due again. Called by the sweep.
-    pub fn look_after(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
-        let old = self.catalog.load().as_ref().is_some_and(|c| now.since(c.read_at()) >= AGE);
-        if self.wanted.load(Acquire) || old && self.touched.swap(false, AcqRel) {
-            self.want(pool, now);
-        }
+    /// Whether its reading was put off, or is due again.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let old = || self.catalog.load().as_ref().is_some_and(|c| now.since(c.read_at()) >= AGE);
+        self.wanted.load(Acquire) || self.touched.load(Acquire) && old()
+    }
+
+    /// Has it read where that is due. Called by the sweep.
+    pub(super) fn look_after(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
+        self.touched.store(false, Release);
+        self.want(pool, now);
     }
 
     /// Whether it is not known, and being read or about to be.

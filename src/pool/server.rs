@@ -10,10 +10,11 @@ use std::time::SystemTime;
 use lru::LruCache;
 use tokio::sync::Notify;
 
-use super::connect::Target;
+use super::connect::{Greeted, Target};
 use super::pool::Slot;
 use super::settings::Settings;
 use super::statement::Prepared;
+use super::term::Term;
 use crate::core::clock::Instant;
 use crate::wire::stream::Stream;
 
@@ -42,6 +43,8 @@ pub struct Link {
     pub key: Box<[u8]>,
     /// Where it is.
     pub target: Arc<Target>,
+    /// The timeline on which its server takes writes, if it does and is in a cluster.
+    pub term: Term,
     /// TLS version and cipher, or empty.
     pub tls: String,
     /// Our end, when TCP.
@@ -67,12 +70,14 @@ pub struct Link {
 
 impl Link {
     /// A link to a server process that has just accepted us.
-    pub fn new(id: u64, pid: i32, key: Box<[u8]>, target: Arc<Target>, stream: &Stream) -> Link {
+    pub fn new(id: u64, greeted: &mut Greeted, target: Arc<Target>) -> Link {
+        let (key, stream) = (std::mem::take(&mut greeted.key), &greeted.stream);
         Link {
             id,
-            pid,
+            pid: greeted.pid,
             key,
             target,
+            term: greeted.term,
             tls: stream.tls_info(),
             local_addr: stream.local_addr(),
             opened: SystemTime::now(),
@@ -86,6 +91,12 @@ impl Link {
             cancel_done: Notify::new(),
             poisoned: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what is written over it would be lost: its server is no primary any more, and does not know.
+    #[inline]
+    pub fn is_past(&self) -> bool {
+        self.term != 0 && self.target.terms.is_past(self.term)
     }
 
     /// Notes what it is doing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::server::Server;
 use super::settings::Settings;
+use super::term::{self, Term};
 
 /// What a client wants of a connection.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Wish {
     pub fresh: bool,
     /// The session has had none yet.
     pub newcomer: bool,
+    /// It is to take writes, on this timeline; [`term::NONE`] where it need not.
+    pub term: Term,
 }
 
 /// What to do for a client.
@@ -39,6 +42,12 @@ impl Wish {
     #[inline]
     pub fn is_same(&self, server: &Server) -> bool {
         Arc::ptr_eq(&server.class, &self.class)
+    }
+
+    /// Whether the connection's server takes what the client is going to send.
+    #[inline]
+    pub fn trusts(&self, server: &Server) -> bool {
+        term::suits(self.term, server.link.term)
     }
 
     /// Chooses among the idle ones, the last returned first; `room` where another may be opened, and `suits` tells

@@ -68,7 +68,8 @@ impl State {
         while i < self.idle.len() {
             let server = &mut self.idle[i];
             let (age, faults) = (now.since(server.opened), server.link.faults(quickest));
-            if age.mul_f64(1.0 + faults) >= settings.lifetime || server.stream.has_input(false) {
+            let due = age.mul_f64(1.0 + faults) >= settings.lifetime;
+            if due || server.link.is_past() || server.stream.has_input(false) {
                 out.push(self.idle.remove(i));
                 keep = keep.saturating_sub(1);
                 continue;

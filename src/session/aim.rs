@@ -7,11 +7,12 @@ use super::batched::Batched;
 use super::opening::{Begun, DEFAULT_ISOLATION};
 use super::reading::Transaction;
 use super::run::{Client, End};
-use crate::cluster::Need;
-use crate::config::{Consistency, Transactions};
+use super::way::Ask;
+use crate::config::Transactions;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::plan::Tie;
+use crate::pool::term;
 use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
 
@@ -27,7 +28,7 @@ enum Aim {
 
 /// A replica that has seen this, for these requests.
 struct Wanted {
-    need: Need,
+    ask: Ask,
     batched: Batched,
     transaction: Option<Transaction>,
 }
@@ -52,15 +53,15 @@ impl Batch<'_> {
         let Some(course) = &mut self.client.course else { return Aim::Here };
         course.renew(&self.client.shared);
         let stays = std::mem::take(&mut course.stays_home);
-        if let Some(batched) = batched.filter(|_| course.routing.split && !stays)
-            && let Some((need, transaction)) = self.client.may_read_from_replica(&batched)
+        self.client.settle_ways();
+        if let Some(batched) = batched.filter(|_| !stays)
+            && let Some((ask, transaction)) = self.client.may_read_from_replica(&batched)
         {
-            let Err(transaction) = self.read_from_replica(&need, &batched, transaction) else {
+            let Err(transaction) = self.read_from_replica(&ask.need, &batched, transaction) else {
                 return Aim::Here;
             };
-            let Some(course) = &self.client.course else { return Aim::Here };
-            if !course.routing.replica_wait.is_zero() || !course.routing.fallback_to_primary {
-                return Aim::Replica(Box::new(Wanted { need, batched, transaction }));
+            if !ask.routing.replica_wait.is_zero() || !ask.routing.fallback_to_primary {
+                return Aim::Replica(Box::new(Wanted { ask, batched, transaction }));
             }
         }
         self.aim_at_primary()
@@ -69,9 +70,11 @@ impl Batch<'_> {
     fn aim_at_primary(&mut self) -> Aim {
         let client = &mut *self.client;
         let Some(course) = &mut client.course else { return Aim::Here };
-        let Some(primary) = course.cluster.primary() else {
+        client.wish.term = term::NONE;
+        let Some((primary, term)) = course.cluster.leader() else {
             return if course.cluster.is_blind() { Aim::Here } else { Aim::Primary };
         };
+        client.wish.term = term;
         if !Arc::ptr_eq(&primary.target, &course.home.target)
             && let Some(pool) = client.shared.pools.sibling(&course.config, &course.home, &primary.target)
         {
@@ -99,9 +102,9 @@ impl Batch<'_> {
     }
 
     async fn await_replica(&mut self, wanted: Wanted) -> Result<(), End> {
-        let Wanted { need, batched, transaction } = wanted;
+        let Wanted { ask: Ask { need, routing }, batched, transaction } = wanted;
         let Some(course) = &self.client.course else { return Ok(()) };
-        let (cluster, routing) = (course.cluster.clone(), course.routing.clone());
+        let cluster = course.cluster.clone();
         let deadline = Instant::now() + routing.replica_wait;
         self.wait_for(cluster.await_reader(&need, deadline)).await?;
         if self.read_from_replica(&need, &batched, transaction).is_ok() {
@@ -147,10 +150,12 @@ impl Client {
 
     /// What a replica must have seen to serve a batch, and the transaction that it is part of; `None` where that is for
     /// the primary.
-    fn may_read_from_replica(&self, batched: &Batched) -> Option<(Need, Option<Transaction>)> {
+    fn may_read_from_replica(&self, batched: &Batched) -> Option<(Ask, Option<Transaction>)> {
         let course = self.course.as_ref()?;
+        course.count(&batched.plans);
         let (begun, is_older) = match (&course.unopened, batched.begins) {
-            (None, None) => return batched.is_reads().then(|| (course.need(&batched.plans), None)),
+            (None, None) if batched.is_reads() => return Some((course.ask(&batched.plans)?, None)),
+            (None, None) => return None,
             (None, Some(modes)) => (Begun::of(modes), false),
             (Some(unopened), None) if !unopened.has_failed() => (unopened.begun.clone(), true),
             (Some(_), _) => return None,
@@ -158,18 +163,16 @@ impl Client {
         let modes = self.all_modes(begun.modes);
         let only_reads = modes.read_only == Some(true);
         let by_statement = modes.isolation == Some(Isolation::ReadCommitted);
-        let optimistic = course.routing.transactions == Transactions::Optimistic && !batched.plans.is_empty();
-        let global = course.routing.consistency == Consistency::Global;
-        let (need, is_movable) = match (batched.tie, modes.isolation) {
+        let ask = course.ask(&batched.plans)?;
+        let optimistic = ask.routing.transactions == Transactions::Optimistic && !batched.plans.is_empty();
+        let (ask, is_movable) = match (batched.tie, modes.isolation) {
             (Tie::Primary, _) | (_, Some(Isolation::Serializable)) => return None,
-            (Tie::Free, _) if by_statement && (only_reads || optimistic) => {
-                (course.need(&batched.plans), true)
-            }
+            (Tie::Free, _) if by_statement && (only_reads || optimistic) => (ask, true),
             // What it sees from now on, it sees at once.
-            _ if only_reads && !(by_statement && global) => (course.need_all(), false),
+            _ if only_reads => (course.ask_for_good(&batched.plans, by_statement)?, false),
             _ => return None,
         };
         let is_known = modes.isolation.is_some();
-        Some((need, Some(Transaction { begun, is_older, is_movable, only_reads, is_known })))
+        Some((ask, Some(Transaction { begun, is_older, is_movable, only_reads, is_known })))
     }
 }

@@ -200,6 +200,9 @@ impl<'a> Batch<'a> {
     /// Looks at what has come from both sides. True when a request that waited for an answer need wait no longer.
     async fn work(&mut self) -> Result<bool, End> {
         self.held = false;
+        if self.client.lease.as_ref().is_some_and(|server| server.link.is_past()) {
+            return Err(End::ServerLost(false));
+        }
         loop {
             match self.take_requests()? {
                 Next::Io => break,
@@ -235,7 +238,7 @@ impl<'a> Batch<'a> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let verdict = self.client.entry.verdict();
         if !verdict.is_patient() {
-            return Poll::Ready(Err(End::from(verdict.error())));
+            return Poll::Ready(Err(End::from(verdict)));
         }
         if self.client.entry.take_lost() && self.rescue() {
             return Poll::Ready(Ok(()));

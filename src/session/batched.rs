@@ -55,7 +55,7 @@ impl Batched {
         match plan.control {
             Some(Control::Begin(modes)) if self.begins.is_none() && self.plans.is_empty() && !self.ends => {
                 self.begins = Some(modes);
-                self.tie(if plan.wants_primary { Tie::Primary } else { Tie::Free });
+                self.tie(if plan.wants_primary() { Tie::Primary } else { Tie::Free });
             }
             Some(control) if control.is_end() && !self.ends => self.ends = true,
             Some(Control::Set(_)) => self.tie(Tie::Bound),
@@ -85,7 +85,8 @@ impl Batched {
             self.other = true;
             return;
         }
-        let free = !plan.wants_primary && !plan.uses.is_of_primary() && plan.explains.is_none() && !self.ends;
+        let free =
+            !plan.wants_primary() && !plan.uses.is_of_primary() && plan.explains.is_none() && !self.ends;
         self.other |= !free || plan.class != Class::Read;
         self.tie(if free { plan.tie } else { Tie::Primary });
         self.plans.push(plan);

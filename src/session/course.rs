@@ -9,12 +9,14 @@ use super::opening::{Begun, Unopened};
 use super::reading::Reading;
 use super::run::Client;
 use super::shared::Shared;
-use crate::cluster::{Cluster, Member, Need};
-use crate::config::{Config, Consistency, Routing};
-use crate::fence::{Fences, Own};
+use super::way::Ways;
+use crate::cluster::{Cluster, Member};
+use crate::config::Config;
+use crate::fence::{Fences, Number, Own};
 use crate::plan::Held;
 use crate::plan::touch::Reach;
 use crate::pool::pool::Pool;
+use crate::pool::term;
 
 /// A session's way about its cluster.
 #[derive(Debug)]
@@ -26,7 +28,8 @@ pub struct Course {
     /// Pools on replicas that it has used under this configuration.
     away: Vec<Arc<Pool>>,
     pub(super) config: Arc<Config>,
-    pub(super) routing: Routing,
+    /// Where its statements may go, and what they must see.
+    pub(super) ways: Ways,
     /// What the session has written that replicas may not have seen.
     own: Own,
     /// What has been written since and is not committed, as far as is known.
@@ -83,14 +86,14 @@ impl Course {
         let config = shared.config.load_full();
         let database = config.database(&pool.purpose.database)?;
         let cluster = shared.clusters.get(database.cluster.as_ref()?)?;
-        let routing = database.routing.clone();
+        let ways = Ways::new(database.routing.clone(), shared.planner.rules());
         Some(Box::new(Course {
             fences: cluster.fences(&pool.purpose.dbname),
             cluster,
             home: pool.clone(),
             away: Vec::new(),
             config,
-            routing,
+            ways,
             own: Own::default(),
             written: Written::default(),
             reading: None,
@@ -109,7 +112,7 @@ impl Course {
         self.config = now.clone();
         self.away = Vec::new();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
-            self.routing = database.routing.clone();
+            self.ways.renew(database.routing.clone());
         }
     }
 
@@ -124,22 +127,20 @@ impl Course {
         Some(pool)
     }
 
-    /// What whoever serves these reads must have seen.
-    pub(super) fn need(&self, plans: &[Held]) -> Need {
-        let fence = |reach: &Reach| match (self.routing.consistency, reach) {
-            (Consistency::Session, Reach::Tables(tables)) => self.own.fence(tables.iter().copied()),
-            (Consistency::Session, Reach::Anything) => self.own.highest(),
-            (_, Reach::Tables(tables)) => self.fences.fence(tables.iter().copied()),
-            (_, Reach::Anything) => self.fences.highest(),
-        };
-        let fence = plans.iter().map(|plan| fence(&plan.touches.reads)).max().unwrap_or_default();
-        Need::of(&self.routing, fence)
+    /// The session's own fence of what is read.
+    pub(super) fn own_fence(&self, reach: &Reach) -> Number {
+        match reach {
+            Reach::Tables(tables) => self.own.fence(tables.iter().copied()),
+            Reach::Anything => self.own.highest(),
+        }
     }
 
-    /// The same for reads of anything.
-    pub(super) fn need_all(&self) -> Need {
-        let own = self.routing.consistency == Consistency::Session;
-        Need::of(&self.routing, if own { self.own.highest() } else { self.fences.highest() })
+    /// Everybody's fence of what is read.
+    pub(super) fn fence_of(&self, reach: &Reach) -> Number {
+        match reach {
+            Reach::Tables(tables) => self.fences.fence(tables.iter().copied()),
+            Reach::Anything => self.fences.highest(),
+        }
     }
 
     /// Fences what has been written. `later` where the server may not have committed it yet, and may still do so.
@@ -202,8 +203,11 @@ impl Client {
                 Box::pin(async move { cluster.loses_reader(&member).await })
             }
             None => {
-                let target = course.home.target.clone();
-                Box::pin(async move { cluster.moves_from(&target).await })
+                let (target, term) = (course.home.target.clone(), self.wish.term);
+                if term == term::NONE {
+                    return None;
+                }
+                Box::pin(async move { cluster.moves_from(&target, term).await })
             }
         })
     }

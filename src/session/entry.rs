@@ -58,16 +58,19 @@ pub enum Verdict {
     TransactionTooLong,
     /// An administrator says so.
     Killed,
+    /// Its server is a primary of the past.
+    Past,
 }
 
 impl Verdict {
-    const ALL: [Verdict; 6] = [
+    const ALL: [Verdict; 7] = [
         Verdict::None,
         Verdict::Shutdown,
         Verdict::IdleTooLong,
         Verdict::IdleInTransaction,
         Verdict::TransactionTooLong,
         Verdict::Killed,
+        Verdict::Past,
     ];
 
     /// Whether it waits for the end of the transaction.
@@ -78,7 +81,7 @@ impl Verdict {
     /// What the client is told.
     pub fn error(self) -> Error {
         let (code, message, key) = match self {
-            Verdict::None | Verdict::Shutdown | Verdict::Killed => {
+            Verdict::None | Verdict::Shutdown | Verdict::Killed | Verdict::Past => {
                 (SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command", None)
             }
             Verdict::IdleTooLong => (
@@ -104,6 +107,9 @@ impl Verdict {
         }
     }
 }
+
+/// What [`Entry::call_off`] makes of a wait.
+const CALLED_OFF: u8 = 2;
 
 /// One logged-in client. Small: there may be tens of thousands.
 #[derive(Debug)]
@@ -140,6 +146,8 @@ pub struct Entry {
     timed_out: AtomicBool,
     /// What it waits for will not come.
     lost: AtomicBool,
+    /// It waits for a server of its cluster, and then that it is to wait no longer.
+    wait: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -169,6 +177,7 @@ impl Entry {
             began_ms: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            wait: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
     }
@@ -223,9 +232,34 @@ impl Entry {
         self.lost.load(Relaxed) && self.lost.swap(false, AcqRel)
     }
 
+    /// Whether the server connection that it has on loan takes writes that would be lost.
+    pub fn is_past(&self) -> bool {
+        self.link.lock().as_ref().is_some_and(|link| link.is_past())
+    }
+
     /// Begins a cancel of what it runs, if it runs anything.
     pub fn begin_cancel(&self) -> Option<crate::pool::server::CancelGuard> {
         self.link.lock().as_ref().map(Link::begin_cancel)
+    }
+
+    /// Notes that it waits for a server of its cluster, or no longer does. True where it has been told to stop waiting.
+    pub fn set_awaiting(&self, waits: bool) -> bool {
+        self.wait.swap(u8::from(waits), AcqRel) == CALLED_OFF
+    }
+
+    /// Has it stop waiting for a server of its cluster. False where it does not wait.
+    pub fn call_off(&self) -> bool {
+        let waited = self.wait.compare_exchange(u8::from(true), CALLED_OFF, AcqRel, Acquire).is_ok();
+        if waited {
+            self.waker.wake();
+        }
+        waited
+    }
+
+    /// Whether it has been told to stop waiting; otherwise the task of `cx` is woken when it is.
+    pub fn poll_called_off(&self, cx: &std::task::Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.wait.load(Acquire) == CALLED_OFF
     }
 
     /// Asks it to end; the first reason counts, unless a later one is more urgent.
@@ -244,7 +278,7 @@ impl Entry {
     /// Whether it has been asked to end.
     #[inline]
     pub fn verdict(&self) -> Verdict {
-        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(5)]
+        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(6)]
     }
 
     /// Notes that a request came.

@@ -55,17 +55,18 @@ pub fn runs(plan: &Plan) -> bool {
 impl Client {
     /// Where a statement of this plan goes; where it went, once it `has_run`.
     pub(super) fn place(&self, plan: &Held, has_run: bool) -> Place {
-        let (target, servers) = match &self.course {
-            Some(course) if !has_run => self.destination(course, plan),
-            _ => (self.pool.target.clone(), Vec::new()),
-        };
-        Place {
-            servers,
+        let target = &self.pool.target;
+        let mut place = Place {
             pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
             backend: format!("backend \"{}\" ({}:{})", target.name(), target.host(), target.port()),
             pins: self.pins.labels(),
             in_transaction: !self.is_idle(),
+            ..Place::default()
+        };
+        if let Some(course) = self.course.as_ref().filter(|_| !has_run) {
+            self.destination(course, plan, &mut place);
         }
+        place
     }
 
     /// The statement that gives the answer as constants.

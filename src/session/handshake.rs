@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,6 +20,7 @@ use crate::pool::connect::{Credential, server_error};
 use crate::pool::pool::Pool;
 use crate::pool::server::Server;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::pool::term;
 use crate::pool::welcome::Welcome;
 use crate::pool::wish::Wish;
 use crate::pool::{reset, unknown_database};
@@ -96,6 +98,7 @@ impl Seat {
                 sticky: false,
                 fresh: false,
                 newcomer: true,
+                term: term::NONE,
             },
             entry: self.entry,
             initial: self.settings.clone(),
@@ -320,7 +323,7 @@ async fn welcome(
 ) -> Result<Outcome> {
     let wanted = startup_settings(startup)?;
     let id = shared.next_client();
-    let welcome = find_welcome(&pool, id, &wanted.without_application_name()).await?;
+    let welcome = find_welcome(shared, &pool, id, &wanted.without_application_name()).await?;
     let mut settings = Settings::default();
     let name: String = wanted.get(APPLICATION_NAME).unwrap_or_default().chars().map(printable).collect();
     if !name.is_empty() {
@@ -371,22 +374,55 @@ fn startup_settings(startup: &Startup) -> Result<Settings> {
     Ok(Settings::from_pairs(pairs))
 }
 
+/// Time between two looks at which server of a cluster could tell what a session is told.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A connection for a client that is coming in: to any server of its cluster, whichever there is.
+async fn any_server(shared: &Shared, pool: &Arc<Pool>, id: u64) -> Result<Box<Server>> {
+    let now = Instant::now();
+    let class = pool.neutral().clone();
+    let wish = Wish {
+        client: id,
+        class,
+        exact: true,
+        sticky: false,
+        fresh: false,
+        newcomer: false,
+        term: term::NONE,
+    };
+    loop {
+        let pool = shared.greeter(pool);
+        if let Some(server) = pool.try_lease(&wish, now) {
+            return Ok(server);
+        }
+        let mut reply = pool.queue(wish.clone(), now);
+        let got = loop {
+            match tokio::time::timeout(LOOK, &mut reply).await {
+                Ok(got) => break Some(got),
+                Err(_) if !Arc::ptr_eq(&shared.greeter(&pool), &pool) => break None,
+                Err(_) => {}
+            }
+        };
+        if got.is_none() {
+            pool.withdraw(id);
+            if let Ok(Ok(server)) = reply.try_recv() {
+                return Ok(server);
+            }
+        }
+        if let Some(got) = got {
+            let fatal = |e| Error { severity: crate::core::error::Severity::Fatal, ..e };
+            return got.map_err(|_| Error::internal("pool closed"))?.map_err(fatal);
+        }
+    }
+}
+
 /// What a session with these settings is told: known, or found out on a server.
-async fn find_welcome(pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Arc<Welcome>> {
+async fn find_welcome(shared: &Shared, pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Arc<Welcome>> {
     if let Some(known) = pool.welcomes.find(wanted) {
         return Ok(known);
     }
-    let now = Instant::now();
-    let class = pool.neutral().clone();
-    let wish = Wish { client: id, class, exact: true, sticky: false, fresh: false, newcomer: false };
-    let mut server = match pool.try_lease(&wish, now) {
-        Some(server) => server,
-        None => pool
-            .queue(wish, now)
-            .await
-            .map_err(|_| Error::internal("pool closed"))?
-            .map_err(|e| Error { severity: crate::core::error::Severity::Fatal, ..e })?,
-    };
+    let mut server = any_server(shared, pool, id).await?;
+    let pool = server.slot.pool().clone();
     let found = ask_server(&mut server, wanted).await;
     match found {
         Ok(reported) => {

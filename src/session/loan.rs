@@ -9,6 +9,7 @@ use super::entry::Doing;
 use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Severity, SqlState};
+use crate::pool::pool::canceled;
 use crate::pool::reset::{self, Debris};
 use crate::pool::server::Server;
 use crate::pool::wish::Wish;
@@ -59,17 +60,19 @@ impl Batch<'_> {
         self.adopt(own, now).map_err(|_| Self::misfit())
     }
 
-    /// Waits for something, or for the client to leave.
+    /// Waits for a server of the cluster, for the client to leave, or for its cancel request.
     pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, End> {
         let mut what = pin!(what);
         self.client.entry.set_doing(Doing::Waiting);
+        self.client.entry.set_awaiting(true);
         let got = poll_fn(|cx| match what.as_mut().poll(cx) {
             Poll::Ready(got) => Poll::Ready(Ok(got)),
+            Poll::Pending if self.client.entry.poll_called_off(cx) => Poll::Ready(Err(End::from(canceled()))),
             Poll::Pending => self.poll_waiting(cx).map(Err),
         })
         .await;
         self.client.entry.set_doing(Doing::Idle);
-        got
+        if self.client.entry.set_awaiting(false) { Err(End::from(canceled())) } else { got }
     }
 
     async fn wait_for_server(&mut self, wish: Wish, now: Instant) -> Result<Box<Server>, End> {
@@ -94,6 +97,13 @@ impl Batch<'_> {
         })
         .await;
         let client = &self.client;
+        if !matches!(got, Ok(Some(_))) {
+            client.pool.withdraw(client.entry.id);
+            // What has been lent meanwhile.
+            if let Ok(Ok(server)) = reply.try_recv() {
+                client.pool.give_back(server, Instant::now());
+            }
+        }
         client.entry.set_doing(Doing::Idle);
         let waited = now.elapsed();
         client.pool.traffic.waits.add(1);

@@ -37,5 +37,7 @@ pub mod reload;
 pub mod replication;
 pub mod requests;
 pub mod run;
+pub mod said;
 pub mod shared;
 pub mod watch;
+pub mod way;

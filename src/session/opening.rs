@@ -127,10 +127,12 @@ impl Batch<'_> {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let plan = client.plan(text);
         let Some(control) = plan.control else { return Ok(false) };
-        let splits = !plan.wants_primary && client.what_binds().is_none();
+        client.settle_ways();
+        let free = client.what_binds().is_none();
         let Some(course) = &mut client.course else { return Ok(false) };
+        let splits = free && course.may_leave(&plan);
         let tag = match (control, &mut course.unopened) {
-            (Control::Begin(modes), none @ None) if splits && course.routing.split => {
+            (Control::Begin(modes), none @ None) if splits => {
                 *none = Some(Unopened::new(Begun { text: text.into(), modes }));
                 control.tag()
             }
@@ -147,6 +149,9 @@ impl Batch<'_> {
         };
         flow.up.omit_frame(len);
         client.names.unnamed = None;
+        // What has come for it before its LISTEN is committed is not for it.
+        self.mark_listening();
+        let flow = &mut self.flow;
         reply::command_complete(flow.down.insert(), tag);
         if control.is_end() && tag == Control::Rollback.tag() {
             self.note_rollback();

@@ -140,7 +140,7 @@ impl Client {
     #[inline]
     pub fn is_current(&self, plan: &Held) -> bool {
         self.pool.schema.touch();
-        plan.generation == self.pool.schema.view()
+        plan.generation == self.pool.schema.view() && plan.serial == self.shared.planner.store.serial()
     }
 
     /// What a text may leave behind in the session of whoever prepares it: others may read its strings otherwise.

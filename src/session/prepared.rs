@@ -9,6 +9,7 @@ use super::expect::{Expect, Ours};
 use super::names::Named;
 use super::requests::unterminated;
 use super::run::{Client, End};
+use super::said::{self, Said};
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::{FRAME_HEADER, MAX_KEPT_STATEMENT};
 use crate::plan::Held;
@@ -157,7 +158,22 @@ impl Batch<'_> {
             if plan.explains.is_some() {
                 return self.parse_explained(len, plan);
             }
-            let traces = self.client.traces(&plan, text);
+            let said = self.client.said(&plan, text);
+            let Self { client, flow, .. } = self;
+            let body = &flow.up.window()[FRAME_HEADER + 1..len];
+            let text = cstr(body).map_or(body, |(text, _)| text);
+            let traces = client.traces(&plan, text);
+            match said {
+                Some(Said::Refused(error)) => {
+                    self.fail_in_place(len, error);
+                    return Ok(());
+                }
+                Some(Said::Otherwise(text)) => {
+                    let body = said::with_text(body, &text);
+                    return self.parse_said(len, &body, traces, plan);
+                }
+                None => {}
+            }
             if !traces.without(Traces::HINTS).is_empty() || self.client.serial {
                 let text = text.to_vec();
                 self.prepare_for(traces, &text)?;
@@ -176,6 +192,18 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Parse of the unnamed statement, of which servers are sent another text.
+    fn parse_said(&mut self, len: usize, body: &[u8], traces: Traces, plan: Held) -> Result<(), End> {
+        let before = self.client.names.set_unnamed(Some(body), traces, Some(plan));
+        let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
+        self.own_unnamed(generation)?;
+        self.client.pool.traffic.server_parses.add(1);
+        self.flow.expected.push(Expect::ParseUnnamed(before));
+        self.flow.up.omit_frame(len);
+        reply::parse(self.flow.up.insert(), b"", body);
+        Ok(())
+    }
+
     /// Parse of a named statement.
     pub(super) fn parse_named(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
         match self.client.names.get(name).cloned() {
@@ -187,7 +215,15 @@ impl Batch<'_> {
         let body = &flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
         let plan = client.plan_or(found, text);
-        let sent = plan.explains.as_ref().map(|_| analyzed::for_server(body));
+        let said = match client.said(&plan, text) {
+            Some(Said::Refused(error)) => {
+                self.fail_in_place(len, error);
+                return Ok(());
+            }
+            Some(Said::Otherwise(text)) => Some(said::with_text(body, &text)),
+            None => None,
+        };
+        let sent = said.or_else(|| plan.explains.as_ref().map(|_| analyzed::for_server(body)));
         let traces = || match (&plan.explains, sent.as_deref().and_then(cstr)) {
             (Some(wanted), Some((text, _))) if wanted.analyze => effect::scan(text).and(Traces::EXPLAINED),
             (Some(_), _) => Traces::EXPLAINED,

@@ -7,12 +7,12 @@ use super::batched::Batched;
 use super::opening::{Begun, DEFAULT_ISOLATION, Unopened};
 use super::run::{Client, End};
 use crate::cluster::{Member, Need, Use};
-use crate::config::Consistency;
 use crate::core::clock::Instant;
 use crate::core::error::SqlState;
 use crate::plan::Tie;
 use crate::pool::pool::Pool;
 use crate::pool::reset::Debris;
+use crate::pool::term;
 use crate::route::{Failure, Outcome};
 use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
@@ -169,7 +169,7 @@ impl Batch<'_> {
             failure: None,
             transaction,
         });
-        self.client.pool = pool;
+        (self.client.pool, self.client.wish.term) = (pool, term::NONE);
         Ok(())
     }
 
@@ -235,21 +235,24 @@ impl Batch<'_> {
         let (kept, sent) = (self.may_keep(&batched), self.flow.down.sent());
         let now = self.begun.unwrap_or_else(Instant::now);
         let Some(course) = &mut self.client.course else { return true };
-        let (need, all) = (course.need(&batched.plans), course.need_all());
-        let global = course.routing.consistency == Consistency::Global;
+        course.count(&batched.plans);
+        let ask = match batched.tie {
+            _ if batched.begins.is_some() => None,
+            Tie::Free => course.ask(&batched.plans),
+            Tie::Bound => course.ask_for_good(&batched.plans, true),
+            Tie::Primary => None,
+        };
         let Some(reading) = &mut course.reading else { return true };
         let Some(transaction) = &mut reading.transaction else { return true };
         transaction.is_older = true;
-        match batched.tie {
-            _ if batched.begins.is_some() => false,
-            Tie::Free if reading.member.has_seen(&need) => {
+        match (batched.tie, ask.is_some_and(|ask| reading.member.has_seen(&ask.need))) {
+            (Tie::Free, true) => {
                 reading.goes_on(&batched, now);
                 reading.bytes = if kept { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() };
                 reading.sent = sent;
                 true
             }
-            // Others' later writes would have to be waited for.
-            Tie::Bound if transaction.only_reads && !global && reading.member.has_seen(&all) => {
+            (Tie::Bound, true) if transaction.only_reads => {
                 self.stay();
                 true
             }

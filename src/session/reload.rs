@@ -40,7 +40,7 @@ impl Shared {
         self.gate.reload(&new)?;
         self.pools.reload(&new)?;
         self.clusters.reload(&new, &self.pools);
-        self.planner.reload(&new.plan);
+        self.planner.reload(&new.plan, &new.rules);
         self.config.store(std::sync::Arc::new(new));
         Ok(waiting)
     }
@@ -58,6 +58,7 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) {
     new.general.listen.clone_from(&old.general.listen);
     new.general.unix_socket_dir.clone_from(&old.general.unix_socket_dir);
     new.general.workers = old.general.workers;
+    new.general.state_dir.clone_from(&old.general.state_dir);
     new.general.takeover_socket.clone_from(&old.general.takeover_socket);
     new.http = old.http;
     new.log.level.clone_from(&old.log.level);

@@ -300,7 +300,7 @@ impl Batch<'_> {
     }
 
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
-        let mut plan = None;
+        let (mut plan, mut sent) = (None, None);
         if whole {
             let Self { client, flow, found, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
@@ -308,6 +308,13 @@ impl Batch<'_> {
             let held = client.plan_or(found, text);
             if held.explains.is_some() && self.explain(len, &held)? {
                 return Ok(());
+            }
+            if held.speaks {
+                let (refused, text) = self.said_by_query(len, &held);
+                if refused {
+                    return Ok(());
+                }
+                sent = text;
             }
             let Self { client, flow, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
@@ -334,7 +341,13 @@ impl Batch<'_> {
         self.client.names.close_portal(b"");
         self.server()?.unnamed = None;
         self.flow.expected.push(Expect::Query(plan));
-        self.flow.up.pass_frame(len);
+        match sent {
+            Some(text) => {
+                self.flow.up.omit_frame(len);
+                reply::query_bytes(self.flow.up.insert(), &text);
+            }
+            None => self.flow.up.pass_frame(len),
+        }
         Ok(())
     }
 

@@ -93,6 +93,15 @@ impl From<Error> for End {
     }
 }
 
+impl From<Verdict> for End {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Past => End::ServerLost(false),
+            verdict => End::from(verdict.error()),
+        }
+    }
+}
+
 enum Wake {
     Io,
     Ending(Verdict),
@@ -110,7 +119,7 @@ async fn serve(client: &mut Client) -> End {
         let mut rested = false;
         match poll_fn(|cx| client.poll_rest(cx, std::mem::replace(&mut rested, true))).await {
             Wake::Io => {}
-            Wake::Ending(verdict) => return End::from(verdict.error()),
+            Wake::Ending(verdict) => return End::from(verdict),
         }
         // Boxed, so that a client at rest does not pay for what a batch needs.
         if let Err(end) = Box::pin(Batch::new(client).run()).await {

@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
 use super::peers::Peers;
-use crate::cluster::Clusters;
+use crate::cluster::{Clusters, State};
 use crate::config::Config;
 use crate::core::stats::{ClientRow, Counter, Gauge};
 use crate::plan::Planner;
+use crate::pool::pool::Pool;
 use crate::pool::{Pools, cancel};
 
 /// Shared by every session and observer; lives as long as the process.
@@ -132,6 +133,19 @@ impl Shared {
         self.left.notify_waiters();
     }
 
+    /// The pool that tells best what a session on this one is told: on the primary, or else on a replica.
+    pub(super) fn greeter(&self, pool: &Arc<Pool>) -> Arc<Pool> {
+        let config = self.config.load();
+        let name = config.database(&pool.purpose.database).and_then(|d| d.cluster.as_ref());
+        let Some(cluster) = name.and_then(|name| self.clusters.get(name)) else { return pool.clone() };
+        let member = cluster.primary().or_else(|| {
+            let members = cluster.members();
+            members.iter().find(|m| m.state() == State::Replica).cloned()
+        });
+        let sibling = member.and_then(|m| self.pools.sibling(&config, pool, &m.target));
+        sibling.unwrap_or_else(|| pool.clone())
+    }
+
     /// Logged-in clients.
     pub fn client_count(&self) -> usize {
         self.clients.lock().len()
@@ -178,7 +192,8 @@ impl Shared {
     pub async fn cancel_here(&self, pid: i32, key: &[u8]) -> bool {
         let client = self.clients.lock().get(&pid).cloned();
         let Some(client) = client.filter(|c| bool::from(c.key().ct_eq(key))) else { return false };
-        if !self.pools.cancel_waiter(&client.pool, client.id)
+        if !client.call_off()
+            && !self.pools.cancel_waiter(&client.pool, client.id)
             && let Some(guard) = client.begin_cancel()
         {
             cancel::deliver(guard).await;

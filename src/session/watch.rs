@@ -34,6 +34,9 @@ pub async fn watch(shared: Arc<Shared>) {
 }
 
 fn look(entry: &Arc<Entry>, now: Instant) {
+    if entry.is_past() {
+        return entry.end(Verdict::Past);
+    }
     let patience = entry.patience();
     let over = |since: Instant, bound: Duration| !bound.is_zero() && now.since(since) >= bound;
     let (phase, since, began) = entry.phase();
@@ -61,7 +64,7 @@ fn time_out(entry: &Arc<Entry>, late: Duration) {
     if !first && !(late.as_millis() / ROUND.as_millis()).is_multiple_of(AGAIN) {
         return;
     }
-    if entry.pool.cancel_waiter(entry.id) {
+    if entry.call_off() || entry.pool.cancel_waiter(entry.id) {
         return;
     }
     if let Some(guard) = entry.begin_cancel() {

@@ -70,6 +70,10 @@ impl Server {
         }
     }
 
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// The directory of its Unix socket; any user of that socket is trusted.
     pub fn socket_dir(&self) -> &Path {
         self.site.dir()

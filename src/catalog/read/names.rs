@@ -18,6 +18,7 @@ pub(super) async fn settings(reader: Reader<'_>) -> Result<(Box<str>, Settings)>
             server_version: f.take::<i32>()?.unsigned_abs(),
             search_path: f.text()?,
             search_paths: Vec::new(),
+            directions: Vec::new(),
             standard_conforming_strings: f.text()?.as_deref() == Some("on"),
             server_encoding: f.text()?.unwrap_or_default(),
             default_transaction_read_only: f.text()?.as_deref() == Some("on"),
@@ -28,6 +29,7 @@ pub(super) async fn settings(reader: Reader<'_>) -> Result<(Box<str>, Settings)>
     let rows = reader.all(query::SETTINGS, &[], &mut { row }).await?.pop();
     let (database, mut settings, role) = rows.unwrap_or_default();
     search_paths(reader, role, &mut settings).await?;
+    settings.directions = directions(reader).await?;
     Ok((database, settings))
 }
 
@@ -47,6 +49,18 @@ async fn search_paths(reader: Reader<'_>, own: Option<Oid>, settings: &mut Setti
     }
     settings.search_paths = paths.into_iter().filter(|(role, _)| *role != 0).collect();
     Ok(())
+}
+
+/// What speaks to us of what roles have.
+async fn directions(reader: Reader<'_>) -> Result<Vec<(Oid, Box<str>, Box<str>)>> {
+    let row = |f: &mut Fields<'_>| {
+        let (role, name) = (f.take::<Oid>()?, f.text()?.unwrap_or_default().to_lowercase());
+        Ok(((role, name.into_boxed_str()), f.text()?.unwrap_or_default()))
+    };
+    let rows = reader.part(query::DIRECTIONS, &[], row).await?.unwrap_or_default();
+    // What is said last of a role counts.
+    let last: BTreeMap<(Oid, Box<str>), Box<str>> = rows.into_iter().collect();
+    Ok(last.into_iter().map(|((role, name), value)| (role, name, value)).collect())
 }
 
 /// Roles of the cluster.

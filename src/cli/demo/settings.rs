@@ -40,6 +40,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             routing: Default::default(),
         }],
         backends: servers.iter().map(|server| backend(server)).collect(),
+        rules: Vec::new(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {
             name: USER.into(),
@@ -61,6 +62,7 @@ fn general(port: u16) -> General {
         max_clients: 10_000,
         login_timeout: Duration::from_secs(15),
         drain_timeout: Duration::from_secs(2),
+        state_dir: None,
         takeover_socket: None,
         takeover_timeout: Duration::ZERO,
         high_water_mark: limits::HIGH_WATER,

@@ -34,7 +34,7 @@ const UNSHOWN: [&str; 5] = ["name", "verifier", "password", "password_env", "pas
 #[test]
 fn every_key_is_shown_and_the_table_has_the_defaults() {
     let rows = with("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'").unwrap().show();
-    for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba")) {
+    for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba" | "route")) {
         let prefix = match spec.name {
             "backend" => "backend.b",
             "cluster" => "cluster.c",
@@ -142,6 +142,7 @@ fn in_force(line: &str) -> String {
         // A database is on either.
         Some("cluster") => line.into(),
         Some("unix_socket_dir") => "unix_socket_dir = '.'".into(),
+        Some("state_dir") => "state_dir = '.'".into(),
         Some("verifier" | "password" | "password_env" | "password_file") | None => line.into(),
         Some(key) if key.contains(' ') => line.into(),
         Some(_) => line.trim_start_matches("# ").into(),
