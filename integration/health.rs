@@ -1,5 +1,7 @@
 //! Replicas behind a faulty network: slow, stalling, cut off, reset, half open. Who reads notices as little as can be.
 
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -170,13 +170,6 @@ async fn weighed(
     Ok((report, after.zip(before).map(|(after, before)| after.saturating_sub(before))))
 }
 
-/// One transaction of one client.
-pub async fn ask(bed: &Bed, port: u16) -> Result<(), Failure> {
-    let mut command = pgbench(bed, port);
-    command.args(["-n", "-S", "-t", "1", "-c", "1", "-s", &SCALE.to_string()]);
-    report_of(command, PATIENCE).await.map(drop)
-}
-
 /// Makes the tables.
 pub async fn fill(bed: &Bed, scale: u32) -> Result<(), Failure> {
     let mut command = pgbench(bed, bed.port());

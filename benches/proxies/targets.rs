@@ -13,8 +13,8 @@ use turnpike::app::cluster::free_port;
 use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD};
 use crate::client::{Client, Door, query};
+use crate::pgpool;
 use crate::process::{Process, write_private};
-use crate::{pgbench, pgpool};
 
 /// Server connections that a pooling target may open.
 pub const POOL: u32 = 20;
@@ -115,16 +115,16 @@ impl Target {
             Kind::Pgpool => Some(pgpool::start(bed, port)?),
         };
         let mut target = Target { kind, door, process, prepares, version };
-        target.wait_ready(bed).await?;
+        target.wait_ready().await?;
         Ok(target)
     }
 
-    async fn wait_ready(&mut self, bed: &Bed) -> Result<(), Failure> {
+    async fn wait_ready(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         let mut last = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = tokio::time::timeout(left, first_answer(self.kind, &self.door, bed)).await;
+            let outcome = tokio::time::timeout(left, first_answer(&self.door)).await;
             if let Some(process) = &mut self.process {
                 process.check()?;
             }
@@ -146,11 +146,7 @@ impl Target {
     }
 }
 
-async fn first_answer(kind: Kind, door: &Door, bed: &Bed) -> Result<(), Failure> {
-    // It takes libpq's SCRAM for SCRAM, and not our client's.
-    if kind == Kind::Pgpool {
-        return pgbench::ask(bed, door.port).await;
-    }
+async fn first_answer(door: &Door) -> Result<(), Failure> {
     Client::login(door).await?.run(&query("SELECT 1")?).await
 }
 

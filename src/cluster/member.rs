@@ -116,12 +116,6 @@ impl Member {
         State::ALL.get(usize::from(before)).copied().unwrap_or(State::Unknown)
     }
 
-    /// The timeline on which it takes writes; [`term::NONE`] where it does not.
-    #[inline]
-    pub fn term(&self) -> Term {
-        self.target.terms.leads()
-    }
-
     /// Notes that nothing has been heard on a connection to it, though others may work: who waits for an answer on one
     /// that was opened before may wait for ever.
     pub(super) fn fell_silent(&self) {
@@ -132,6 +126,12 @@ impl Member {
     /// once where connections to it have been found dead.
     pub fn take_silent(&self) -> bool {
         self.state() == State::Unreachable || self.silent.load(Relaxed) && self.silent.swap(false, AcqRel)
+    }
+
+    /// The timeline on which it takes writes; [`term::NONE`] where it does not.
+    #[inline]
+    pub fn term(&self) -> Term {
+        self.target.terms.leads()
     }
 
     /// How far behind the primary it is, in time and in bytes of WAL, as of the last probe. The time is that since the

@@ -68,8 +68,8 @@ impl State {
         while i < self.idle.len() {
             let server = &mut self.idle[i];
             let (age, faults) = (now.since(server.opened), server.link.faults(quickest));
-            let old = age.mul_f64(1.0 + faults) >= settings.lifetime;
-            if old || server.link.is_past() || server.stream.has_input(false) {
+            let due = age.mul_f64(1.0 + faults) >= settings.lifetime;
+            if due || server.link.is_past() || server.stream.has_input(false) {
                 out.push(self.idle.remove(i));
                 keep = keep.saturating_sub(1);
                 continue;

@@ -144,10 +144,10 @@ pub struct Entry {
     since_ms: AtomicU64,
     began_ms: AtomicU64,
     timed_out: AtomicBool,
-    /// It waits for a server of its cluster, and then that it is to wait no longer.
-    wait: AtomicU8,
     /// What it waits for will not come.
     lost: AtomicBool,
+    /// It waits for a server of its cluster, and then that it is to wait no longer.
+    wait: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -176,8 +176,8 @@ impl Entry {
             since_ms: AtomicU64::new(0),
             began_ms: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
-            wait: AtomicU8::new(0),
             lost: AtomicBool::new(false),
+            wait: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
     }
