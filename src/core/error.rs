@@ -50,6 +50,8 @@ sqlstates! {
     CONFIG_FILE_ERROR = b"F0000";
     /// object_not_in_prerequisite_state
     WRONG_STATE = b"55000";
+    /// undefined_column
+    UNDEFINED_COLUMN = b"42703";
     /// undefined_object
     UNDEFINED_OBJECT = b"42704";
     /// warning

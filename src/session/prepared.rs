@@ -165,7 +165,7 @@ impl Batch<'_> {
             let traces = client.traces(&plan, text);
             match said {
                 Some(Said::Refused(error)) => {
-                    self.fail_in_place(len, error);
+                    self.refuse(len, error);
                     return Ok(());
                 }
                 Some(Said::Otherwise(text)) => {
@@ -217,7 +217,7 @@ impl Batch<'_> {
         let plan = client.plan_or(found, text);
         let said = match client.said(&plan, text) {
             Some(Said::Refused(error)) => {
-                self.fail_in_place(len, error);
+                self.refuse(len, error);
                 return Ok(());
             }
             Some(Said::Otherwise(text)) => Some(said::with_text(body, &text)),

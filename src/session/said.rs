@@ -10,7 +10,7 @@ use crate::core::error::{Error, SqlState};
 use crate::plan::Held;
 use crate::pool::settings::quote;
 use crate::sql::custom::{self, Given};
-use crate::wire::message::{TxStatus, cstr};
+use crate::wire::message::cstr;
 use crate::wire::reply;
 
 /// What becomes of a text that speaks of settings of ours.
@@ -31,10 +31,7 @@ impl Client {
         if let Some(key) = custom.shown.as_deref().filter(|key| SAYABLE.contains(key)) {
             return Some(Said::Otherwise(self.shown(key).into_bytes()));
         }
-        // In a transaction that has failed, that is what the server says.
-        if self.status != TxStatus::Failed
-            && let Some(refused) = custom.given.iter().find_map(|given| self.refused(given))
-        {
+        if let Some(refused) = custom.given.iter().find_map(|given| self.refused(given)) {
             return Some(Said::Refused(refused));
         }
         custom::quoted(text, &custom).map(Said::Otherwise)
@@ -110,12 +107,23 @@ impl Batch<'_> {
                 self.client.names.unnamed = None;
                 self.client.names.close_portal(b"");
                 // What fails by itself, up to a Sync, answers like a Query that has failed.
-                self.fail_in_place(len, error);
+                self.refuse(len, error);
                 self.flow.up.insert().extend_from_slice(reply::SYNC);
                 self.flow.expected.push(Expect::Sync);
                 (true, None)
             }
         }
+    }
+
+    /// The server is made to fail in the place of a request that is refused. In a transaction that has failed already,
+    /// that is what it says.
+    pub(super) fn refuse(&mut self, len: usize, error: Error) {
+        self.flow.up.omit_frame(len);
+        if let Some(server) = &mut self.client.lease {
+            server.unnamed = None;
+        }
+        reply::parse(self.flow.up.insert(), b"", b"SELECT __turnpike_refused\0\0\0");
+        self.flow.expected.push(Expect::Doomed(SqlState::UNDEFINED_COLUMN, Box::new(error)));
     }
 }
 
