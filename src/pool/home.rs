@@ -85,8 +85,7 @@ impl Pools {
     /// Has what is known of databases looked after, each where it is written to.
     pub(super) fn look_after_schemas(&self, now: Instant) {
         for pool in self.all() {
-            if pool.is_used()
-                && pool.schema.is_due(now)
+            if pool.schema.is_due(now)
                 && let Some(home) = self.home(&pool)
             {
                 home.schema.look_after(&home, now);
