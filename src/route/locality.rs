@@ -26,7 +26,7 @@ const FAR: u8 = 5;
 /// Levels there are.
 pub const LEVELS: u8 = FAR + 1;
 
-/// How much a round trip must be beyond a band for a server to leave it.
+/// How much a round trip must be beyond a band for a server to be taken for farther; for nearer, it counts as it is.
 const SLACK: f64 = 1.5;
 
 fn band(round_trip: Duration) -> u8 {
@@ -34,7 +34,7 @@ fn band(round_trip: Duration) -> u8 {
 }
 
 /// How far a server is that was at the level `before`. Bands of round trips are wide, and who is in one stays there for a
-/// while beyond its ends, so that the noise of a network does not move servers between them: of two that are alike, one
+/// while beyond its end, so that the noise of a network does not move servers between them: of two that are alike, one
 /// would get everything. `round_trip` should be the least of late.
 pub fn distance(own: &Place, server: &Place, round_trip: Duration, before: u8) -> u8 {
     let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
@@ -42,7 +42,7 @@ pub fn distance(own: &Place, server: &Place, round_trip: Duration, before: u8) -
         ZONE
     } else if same(&own.region, &server.region) {
         REGION
-    } else if (band(round_trip.div_f64(SLACK))..=band(round_trip.mul_f64(SLACK))).contains(&before) {
+    } else if (band(round_trip.div_f64(SLACK))..band(round_trip)).contains(&before) {
         before
     } else {
         band(round_trip)
@@ -104,7 +104,7 @@ mod tests {
         let nowhere = Place::default();
         let mut level = ZONE;
         for (us, want) in
-            [(2_900, 2), (4_000, 2), (4_600, 3), (2_500, 3), (1_900, 2), (80_000, 5), (50_000, 5), (1, 2)]
+            [(2_900, 2), (4_000, 2), (4_600, 3), (4_000, 3), (2_900, 2), (80_000, 5), (50_000, 4), (1, 2)]
         {
             level = distance(&nowhere, &nowhere, Duration::from_micros(us), level);
             assert_eq!(level, want, "after {us} us");
