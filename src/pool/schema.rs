@@ -23,6 +23,12 @@ pub const APPLICATION: &str = "turnpike catalog";
 const AGE: Duration = Duration::from_secs(60);
 /// Shortest pause between two readings, and after one that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Pause after a reading that took this long: a tenth of the time is enough, but who waits is not to wait for more than
+/// a few seconds where a third is.
+fn pause(took: Duration) -> Duration {
+    (took * 10).min(Duration::from_secs(3).max(took * 2)).max(PAUSES.0)
+}
+
 /// Longest that one may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Readings that objects may overtake, where one is asked for by name.
@@ -197,7 +203,7 @@ impl Schema {
         let outcome = tokio::time::timeout(PATIENCE, fetch(pool)).await;
         let outcome = outcome.unwrap_or_else(|_| Err("it takes too long".into()));
         let took = Instant::now().since(began);
-        let pause = if outcome.is_ok() { PAUSES.0.max(took * 10) } else { PAUSES.1 };
+        let pause = if outcome.is_ok() { pause(took) } else { PAUSES.1 };
         match outcome {
             Ok((catalog, suspects)) => {
                 self.functions.read_along(functions, suspects);

@@ -19,7 +19,7 @@ use crate::wire::{frame, reply};
 
 impl Client {
     /// What this session needs on a server that began differently. `None` where it cannot be had there.
-    fn needs(&self, server: &Server) -> Option<std::sync::Arc<Settings>> {
+    pub(super) fn needs(&self, server: &Server) -> Option<std::sync::Arc<Settings>> {
         if self.wish.is_same(server) {
             return Some(self.settings.clone());
         }

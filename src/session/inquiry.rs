@@ -168,7 +168,7 @@ impl Client {
                 kind => self.pins = self.pins.without(kind),
             }
         }
-        let mut lacking = Vec::new();
+        let mut lacking = self.lacking();
         let differs = self.lease.as_ref().is_some_and(|s| !self.wish.is_same(s));
         for (name, change, value) in named {
             let value = value.flatten();
@@ -204,6 +204,15 @@ impl Client {
         self.adopt_settings(settings);
         lacking.iter().for_each(|name| self.server_lacks(name));
         Some(())
+    }
+
+    /// Settings of the session that its server connection is known to lack: it has gone back to its own beginning for
+    /// them, which is not the session's.
+    fn lacking(&self) -> Vec<String> {
+        let Some(server) = self.lease.as_ref().filter(|_| self.unsynced) else { return Vec::new() };
+        let Some(needed) = self.needs(server) else { return Vec::new() };
+        let lacks = |(name, value): &(&str, &str)| server.settings.get(name) != Some(*value);
+        needed.iter().filter(lacks).map(|(name, _)| name.to_string()).collect()
     }
 
     /// All that the session has set, from a list of what its server connection has set. What was set there only to

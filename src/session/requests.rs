@@ -162,6 +162,9 @@ impl Batch<'_> {
 
     /// Whether what this request means to us is decided by an answer that is still to come.
     fn must_wait(&mut self, header: Header) -> bool {
+        if self.client.unsynced && !self.may_sync() && !self.flow.expected.needs_sync() {
+            return self.client.status != TxStatus::Failed;
+        }
         let Flow { up, expected, .. } = &mut *self.flow;
         let window = up.window();
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
@@ -183,6 +186,14 @@ impl Batch<'_> {
         // What a name means may have changed by SQL.
         let asked = self.asked.as_ref().is_some_and(|asked| asked.is_about_names());
         !name.is_empty() && (asked || expected.is_unsettled(name, text))
+    }
+
+    /// Whether the server can be sent now what it lacks of the session's settings: nothing of the client's is under way,
+    /// whose settings would be undone by that, and no transaction that has failed.
+    fn may_sync(&self) -> bool {
+        let expected = &self.flow.expected;
+        let asking = self.asked.is_some() && expected.len() == 1 && !expected.needs_sync();
+        self.client.unsynced && self.client.status != TxStatus::Failed && (expected.is_empty() || asking)
     }
 
     /// Whether the request may go back to what the session began with, on a connection that began differently and
@@ -259,7 +270,7 @@ impl Batch<'_> {
     fn take_request(&mut self, header: Header, whole: bool) -> Result<bool, End> {
         let len = header.len;
         self.mark_listening();
-        if self.client.unsynced && self.flow.expected.is_empty() {
+        if self.may_sync() {
             self.sync_settings();
         }
         match header.kind {
