@@ -46,11 +46,8 @@ impl Cluster {
         let lag = if seen.in_recovery { self.lag(&seen, now) } else { (Duration::ZERO, 0) };
         member.set_lag(lag.0, lag.1);
         member.health.probed(Probe { round_trip: seen.round_trip, lag: lag.0, read_only: seen.read_only });
-        let settings = self.settings.load();
-        let place = &member.meant.load().place;
-        let distance = locality::distance(&settings.own, place, member.health.nearest(), member.level());
-        member.set_level(distance);
         self.decide(&mut table);
+        self.measure();
         match (member.state(), number) {
             (State::Primary, Some(number)) => self.clock.sampled(number, seen.position, began),
             // Only who follows the primary has replayed what the primary has sampled.
@@ -63,6 +60,18 @@ impl Cluster {
         // Who waits for a replica waits for the next look at it, now that there is a sample to be past.
         if member.state() == State::Primary && self.is_awaited() {
             self.wake_replicas();
+        }
+    }
+
+    /// How far everybody is, by where they say that they are, or else by how much farther than the nearest replica.
+    fn measure(&self) {
+        let (members, settings) = (self.members.load(), self.settings.load());
+        let replicas = members.iter().filter(|m| m.state() == State::Replica);
+        let nearest = replicas.map(|m| m.health.nearest()).min().unwrap_or_default();
+        for member in members.iter() {
+            let detour = member.health.nearest().saturating_sub(nearest);
+            let place = &member.meant.load().place;
+            member.set_level(locality::distance(&settings.own, place, detour, member.level()));
         }
     }
 
