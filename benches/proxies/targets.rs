@@ -213,6 +213,10 @@ fn backends(kind: Kind, bed: &Bed) -> String {
 
 fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
     let (backends, http) = (backends(kind, bed), free_port());
+    // As many server connections in all, whatever is behind: that processes of several servers push each other out of
+    // the caches of one machine is not what splitting costs.
+    let readers = if kind == Kind::Split { bed.replicas().len().max(1) as u32 } else { 1 };
+    let size = POOL / readers;
     let mut config = format!(
         r#"[general]
 listen = ["127.0.0.1:{port}"]
@@ -226,7 +230,7 @@ connections = false
 disconnections = false
 
 [pool]
-size = {POOL}
+size = {size}
 
 {backends}
 [[user]]

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{Cluster, Member, State};
 use crate::config::{Consistency, Routing};
 use crate::core::clock::Instant;
-use crate::core::limits::MAX_MEMBERS;
 use crate::fence::{self, Number};
 use crate::route::balance::{self, GAMMA};
 use crate::route::{Candidate, Dice, Standing};
+
+/// Members up to which choosing one allocates nothing.
+const FEW: usize = 8;
 
 /// What whoever serves a read must have seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +149,7 @@ impl Member {
         Candidate {
             available: self.may_serve(need).is_ok(),
             level: self.level(),
-            weight: self.meant.load().weight,
+            weight: self.weight(),
             factor: self.health.factor(),
             outstanding: self.health.outstanding(),
             peak_us: self.health.peak_us(now) * self.health.slowness(),
@@ -158,20 +162,14 @@ impl Cluster {
     /// ([`Cluster::await_reader`]).
     pub fn choose_reader(&self, need: &Need, now: Instant) -> Option<Arc<Member>> {
         let members = self.members.load();
-        let mut candidates = [Candidate { available: false, ..Candidate::default() }; MAX_MEMBERS];
-        let mut count = 0;
         // The primary is no part of what reads are balanced among: it would make its level look short of servers.
-        let mut at = [0usize; MAX_MEMBERS];
-        for (i, member) in members.iter().enumerate().filter(|(_, m)| m.state() != State::Primary) {
-            if let (Some(candidate), Some(place)) = (candidates.get_mut(count), at.get_mut(count)) {
-                (*candidate, *place) = (member.candidate(need, now), i);
-                count += 1;
-            }
-        }
+        let others: SmallVec<[&Arc<Member>; FEW]> =
+            members.iter().filter(|m| m.state() != State::Primary).collect();
+        let candidates: SmallVec<[Candidate; FEW]> = others.iter().map(|m| m.candidate(need, now)).collect();
         let mut dice = Dice::new(self.seed.fetch_add(GAMMA, Relaxed));
         let strategy = self.settings.load().config.strategy;
-        let chosen = balance::choose(strategy, candidates.get(..count)?, &self.turn, &mut dice)?;
-        members.get(*at.get(chosen)?).cloned()
+        let chosen = balance::choose(strategy, &candidates, &self.turn, &mut dice)?;
+        others.get(chosen).map(|member| Arc::clone(member))
     }
 
     /// For every member, whether it may serve a read, and why not.

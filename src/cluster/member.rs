@@ -1,7 +1,7 @@
 //! One member of a cluster: the server, what it is, how far it is, how well it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -71,6 +71,8 @@ pub struct Member {
     pub(super) wake: Arc<Notify>,
     state: AtomicU8,
     level: AtomicU8,
+    /// That of `meant`.
+    weight: AtomicU32,
     lag_us: AtomicU64,
     lag_bytes: AtomicU64,
     silent: AtomicBool,
@@ -83,15 +85,28 @@ impl Member {
             target,
             health: Health::new(now),
             passed,
-            meant: ArcSwap::from_pointee(meant),
             seen: Mutex::default(),
             wake,
             state: AtomicU8::new(State::Unknown as u8),
             level: AtomicU8::new(0),
+            weight: AtomicU32::new(meant.weight),
             lag_us: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
             silent: AtomicBool::new(false),
+            meant: ArcSwap::from_pointee(meant),
         })
+    }
+
+    /// What it is meant to be from now on.
+    pub(super) fn set_meant(&self, meant: Meant) {
+        self.weight.store(meant.weight, Relaxed);
+        self.meant.store(Arc::new(meant));
+    }
+
+    /// Its share of reads, against the others.
+    #[inline]
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
     }
 
     /// The backend's name in the configuration.

@@ -89,7 +89,7 @@ impl Cluster {
                         if before.is_empty() { Passed::default() } else { Passed::since(self.clock.now()) };
                     return Some(Member::new(target, Meant::of(backend), passed, now));
                 };
-                member.meant.store(Arc::new(Meant::of(backend)));
+                member.set_meant(Meant::of(backend));
                 Some(member.clone())
             })
             .collect();

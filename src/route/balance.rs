@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn candidate() -> impl Strategy<Value = Candidate> {
-        (any::<bool>(), 0u8..6, 1u32..=1000, 0f32..=1.0, 0u32..100, 0f64..1e7).prop_map(
+        (any::<bool>(), 0..locality::LEVELS, 1u32..=1000, 0f32..=1.0, 0u32..100, 0f64..1e7).prop_map(
             |(available, level, weight, factor, outstanding, peak_us)| Candidate {
                 available,
                 level,

@@ -69,7 +69,7 @@ impl Batch<'_> {
         // What has not been taken is where it was.
         let taken = course.reading.as_mut().map(|r| std::mem::take(&mut r.bytes).into_iter().take(r.taken));
         let taken: Vec<u8> = taken.into_iter().flatten().collect();
-        (self.checking, self.params, self.asked) = (false, None, None);
+        (self.checking, self.params, self.asked, self.found) = (false, None, None, None);
         self.begin_again();
         self.client.come_home(outcome);
         if let Some(course) = &mut self.client.course {

@@ -45,7 +45,8 @@ impl Client {
     /// The plan of a text, which may have been found before.
     #[inline]
     pub fn plan_or(&mut self, found: &mut Option<Held>, text: &[u8]) -> Held {
-        found.take().unwrap_or_else(|| self.plan(text))
+        let found = found.take().filter(|plan| self.is_current(plan));
+        found.unwrap_or_else(|| self.plan(text))
     }
 }
 

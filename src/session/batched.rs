@@ -1,6 +1,8 @@
 //! What a batch of requests is about, as far as choosing a server for it goes: read ahead from the requests that are
 //! here, without taking them.
 
+use smallvec::SmallVec;
+
 use super::batch::Batch;
 use super::names::Named;
 use super::run::Client;
@@ -22,7 +24,7 @@ pub(super) struct Batched {
     /// Their bytes.
     pub len: usize,
     /// Plans of what it runs or prepares, but for what begins and ends transactions.
-    pub plans: Vec<Held>,
+    pub plans: SmallVec<[Held; 2]>,
     /// It prepares something under a name: it cannot be sent again.
     pub names: bool,
     /// It begins a transaction, before anything else.
@@ -101,7 +103,7 @@ impl Batch<'_> {
     /// What the requests at hand are about, up to the first Query, Sync or Flush; `None` where not all of them are here
     /// or they are of other kinds.
     pub(super) fn batched(&mut self) -> Option<Batched> {
-        let (mut batched, mut prepared) = (Batched::default(), Vec::<(&[u8], Held)>::new());
+        let (mut batched, mut prepared) = (Batched::default(), SmallVec::<[(&[u8], Held); 1]>::new());
         loop {
             let rest = self.flow.up.window().get(batched.len..)?;
             let header = frame::client(rest, self.client.max_message).ok()??;
@@ -110,6 +112,7 @@ impl Batch<'_> {
                 b'Q' if batched.requests == 0 => {
                     let text = body.strip_suffix(b"\0").unwrap_or(body);
                     let plan = self.client.plan(text);
+                    self.found = Some(plan.clone());
                     batched.run(plan);
                     true
                 }
@@ -117,6 +120,9 @@ impl Batch<'_> {
                     let (name, rest) = cstr(body)?;
                     let (text, _) = cstr(rest)?;
                     let plan = self.client.plan(text);
+                    if batched.requests == 0 {
+                        self.found = Some(plan.clone());
+                    }
                     if !name.is_empty() {
                         batched.prepare(&plan);
                     }

@@ -35,6 +35,8 @@ pub struct Course {
     /// What has been written since and is not committed, as far as is known.
     written: Written,
     pub(super) reading: Option<Reading>,
+    /// Room for the next batch that is kept.
+    spare: Vec<u8>,
     /// A transaction that the client has begun and no server knows of.
     pub(super) unopened: Option<Unopened>,
     /// The server in use is being told of a transaction.
@@ -52,6 +54,8 @@ struct Written {
 
 /// Tables above which they are not told apart.
 const MOST_TABLES: usize = 64;
+/// Most bytes of room that a session at rest has for batches that are kept.
+const MOST_SPARE: usize = 512;
 /// Samples of the primary's position that are taken before what may or may not have been committed is taken for seen: a
 /// server goes on with a statement whose client is lost.
 const DOUBTFUL: u64 = 100;
@@ -97,10 +101,27 @@ impl Course {
             own: Own::default(),
             written: Written::default(),
             reading: None,
+            spare: Vec::new(),
             unopened: None,
             opening: None,
             stays_home: false,
         }))
+    }
+
+    /// A copy of a batch, in the room of the last one.
+    pub(super) fn kept(&mut self, batch: &[u8]) -> Vec<u8> {
+        let mut kept = std::mem::take(&mut self.spare);
+        kept.extend_from_slice(batch);
+        kept
+    }
+
+    /// What was kept is not needed any more. Little room is worth having again; much would be taken up by sessions that
+    /// rest.
+    pub(super) fn spare(&mut self, mut kept: Vec<u8>) {
+        if kept.capacity() <= MOST_SPARE {
+            kept.clear();
+            self.spare = kept;
+        }
     }
 
     /// What the configuration says now.

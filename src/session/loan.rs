@@ -125,7 +125,7 @@ impl Batch<'_> {
         let e = if self.client.entry.take_timed_out() { &late } else { e };
         let Flow { up, down, expected } = &mut *self.flow;
         reply::error(down.insert(), e);
-        self.begun = None;
+        (self.begun, self.found) = (None, None);
         match frame::client(up.window(), self.client.max_message)? {
             Some(header) if matches!(header.kind, b'Q' | b'F') => {
                 up.omit_frame(header.len);

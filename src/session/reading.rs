@@ -129,7 +129,8 @@ impl Client {
     /// The replica in use is done with, and went like this. False where none was in use.
     pub fn come_home(&mut self, outcome: Option<Outcome>) -> bool {
         let Some(course) = &mut self.course else { return false };
-        let Some(reading) = course.reading.take() else { return false };
+        let Some(mut reading) = course.reading.take() else { return false };
+        course.spare(std::mem::take(&mut reading.bytes));
         course.stays_home = outcome.is_some();
         let outcome = outcome.or(reading.failure.map(Outcome::Failed));
         match (reading.using, outcome) {
@@ -164,7 +165,7 @@ impl Batch<'_> {
             member,
             requests: batched.requests,
             taken: 0,
-            bytes: if again { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() },
+            bytes: course.kept(if again { &self.flow.up.window()[..batched.len] } else { &[] }),
             sent: self.flow.down.sent(),
             failure: None,
             transaction,
@@ -248,7 +249,10 @@ impl Batch<'_> {
         match (batched.tie, ask.is_some_and(|ask| reading.member.has_seen(&ask.need))) {
             (Tie::Free, true) => {
                 reading.goes_on(&batched, now);
-                reading.bytes = if kept { self.flow.up.window()[..batched.len].to_vec() } else { Vec::new() };
+                reading.bytes.clear();
+                if kept {
+                    reading.bytes.extend_from_slice(&self.flow.up.window()[..batched.len]);
+                }
                 reading.sent = sent;
                 true
             }

@@ -52,12 +52,14 @@ impl Batch<'_> {
                 return Ok(Next::Io);
             }
             if self.take_plain(header, whole) {
+                self.found = None;
                 self.client.took_request(header.len);
                 continue;
             }
             if !looked_at {
                 match self.look_at(header, whole)? {
                     Look::Taken => {
+                        self.found = None;
                         self.client.took_request(header.len);
                         continue;
                     }
@@ -77,9 +79,7 @@ impl Batch<'_> {
                 return Ok(Next::Plan);
             }
             let taken = self.take_request(header, whole)?;
-            if header.len > LARGE {
-                self.found = None;
-            }
+            self.found = None;
             if self.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
                 return Ok(Next::Plan);
             }
