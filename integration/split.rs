@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use turnpike::app::cluster::{Cluster as Servers, ClusterOptions};
 
-use crate::harness::raw::Raw;
+use crate::harness::raw::{Raw, bind, execute, parse, sync};
 use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
 
 /// Servers of this test's own: replay may be paused on them.
@@ -170,6 +171,67 @@ async fn reads_go_to_replicas_and_see_what_was_written() {
     }
     assert_eq!(value(&client, "SELECT n FROM t WHERE id = 1").await, "7");
     assert!(rows(&client, "SELECT 1 FROM t").await.len() == 2);
+}
+
+/// However a session writes, it sees that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_of_writing_is_seen() {
+    let bed = bed("").await;
+    let owner = bed.client().await;
+    owner
+        .batch_execute(
+            "CREATE FUNCTION add() RETURNS int LANGUAGE plpgsql AS
+             'BEGIN UPDATE u SET n = n + 1; RETURN 1; END';
+             CREATE PROCEDURE add_too() LANGUAGE sql AS 'UPDATE u SET n = n + 1'",
+        )
+        .await
+        .expect("made");
+    bed.until_split(&owner).await;
+    bed.pass();
+    bed.replay(false);
+    let long = format!("UPDATE u SET n = n + 1 /* {} */", "x".repeat(2 << 20));
+    let simple = [
+        "UPDATE u SET n = n + 1",
+        "SELECT 1; UPDATE u SET n = n + 1",
+        "WITH w AS (UPDATE u SET n = n + 1 RETURNING n) SELECT * FROM w",
+        "EXPLAIN ANALYZE UPDATE u SET n = n + 1",
+        "EXPLAIN (ROUTE, ANALYZE) UPDATE u SET n = n + 1",
+        "DO $$ BEGIN UPDATE u SET n = n + 1; END $$",
+        "CALL add_too()",
+        "SELECT add()",
+        "BEGIN; UPDATE u SET n = n + 1; COMMIT",
+        "PREPARE p AS UPDATE u SET n = n + 1; EXECUTE p",
+        "UPDATE t SET n = n; UPDATE u SET n = n + 1",
+        "TRUNCATE u; INSERT INTO u VALUES (NUMBER)",
+        &long,
+    ];
+    let mut n = 0;
+    for sql in simple {
+        let (mut raw, name) = (bed.raw(), &sql[..sql.len().min(60)]);
+        n += 1;
+        let frames = raw.query(&sql.replace("NUMBER", &n.to_string()));
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{name}: {frames:?}");
+        assert_eq!(raw.value("SELECT n FROM u"), n.to_string(), "{name}");
+    }
+    for sql in simple.iter().filter(|sql| !sql.contains("; ") || sql.starts_with("DO")) {
+        let (mut raw, name) = (bed.raw(), &sql[..sql.len().min(60)]);
+        n += 1;
+        raw.send([parse("", sql), bind("", "", &[]), execute("", 0), sync()].concat());
+        let frames = raw.until_ready(1);
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{name}: {frames:?}");
+        assert_eq!(raw.value("SELECT n FROM u"), n.to_string(), "{name} as parts");
+    }
+    // As COPY, and by a statement that was prepared by name.
+    let client = bed.client().await;
+    let sink = client.copy_in("COPY u FROM STDIN").await.expect("begun");
+    futures_util::pin_mut!(sink);
+    sink.send(bytes::Bytes::from_static(b"-1\n")).await.expect("sent");
+    sink.finish().await.expect("copied");
+    assert_eq!(value(&client, "SELECT count(*) FROM u").await, "2");
+    let update = client.prepare("UPDATE u SET n = n + $1").await.expect("prepared");
+    client.execute(&update, &[&1i32]).await.expect("written");
+    assert_eq!(value(&client, "SELECT min(n) FROM u").await, "0");
+    bed.replay(true);
 }
 
 /// What a replica refuses is asked of the primary, without the client's knowledge.

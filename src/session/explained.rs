@@ -171,6 +171,7 @@ impl Batch<'_> {
         let traces = traces.and(self.client.suspect(traces, Some(inner)));
         self.prepare_for(traces, inner)?;
         self.client.note(traces, inner);
+        self.client.will_write(Some(&plan));
         self.running = Some(Box::new(self.run_now(plan, wanted.json)));
         // Nothing may overtake the answer.
         self.checking = true;
