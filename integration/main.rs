@@ -11,6 +11,7 @@ mod catalog;
 mod cluster;
 mod consistency;
 mod demo;
+mod discovery;
 mod drivers;
 mod failover;
 mod faults;

@@ -21,6 +21,7 @@ pub mod plan;
 
 pub mod session;
 
+pub mod discover;
 pub mod observe;
 
 pub mod admin;

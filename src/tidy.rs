@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("plan", 4),
     ("cluster", 4),
     ("session", 5),
+    ("discover", 6),
     ("observe", 6),
     ("admin", 7),
     ("app", 8),

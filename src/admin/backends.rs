@@ -13,7 +13,7 @@ pub fn backends(shared: &Shared) -> Table {
         "cluster backend host port:n state role timeline:n position lag_ms:n lag_bytes:n unreplayed_bytes:n passed:n \
          zone region distance:n weight:n share_permille:n standing ejections:n score:n lost_latency:n lost_errors:n \
          lost_connects:n lost_probe:n lost_lag:n lost_saturation:n lost_storage:n outstanding:n peak_us:n p50_us:n \
-         p99_us:n answered:n failed:n probe_us:n probe_failures:n connections:n",
+         p99_us:n answered:n failed:n probe_us:n probe_failures:n connections:n found",
     );
     let servers = shared.pools.server_rows();
     for m in shared.clusters.all().iter().flat_map(|cluster| cluster.member_rows()) {
@@ -56,6 +56,7 @@ pub fn backends(shared: &Shared) -> Table {
             health.probe.round_trip.as_micros().into(),
             health.probe_failures.into(),
             connections.into(),
+            if m.found { "yes" } else { "no" }.into(),
         ]);
     }
     table

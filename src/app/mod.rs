@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::config::Config;
+use crate::discover;
 use crate::plan::Planner;
 use crate::pool::Pools;
 use crate::session::gate::Gate;
@@ -67,6 +68,7 @@ pub async fn run(
         async move { shared.clusters.run(&shared.pools).await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
+    let finder = tokio::spawn(discover::run(shared.clone()));
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
     let shutdown = async move {
@@ -80,6 +82,7 @@ pub async fn run(
     sweeper.abort();
     prober.abort();
     watcher.abort();
+    finder.abort();
     host.abort();
     shared.pools.close_idle();
     Ok(())

@@ -82,6 +82,8 @@ pub enum Refusal {
     LagBytes(u64),
     /// Another one is asked for by name.
     Other,
+    /// It is to have no share of reads.
+    Weightless,
     /// It is kept away from, or on trial and busy with that.
     Outlier(Standing),
 }
@@ -97,6 +99,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Lag(lag) => write!(f, "{} ms behind", lag.as_millis()),
             Refusal::LagBytes(bytes) => write!(f, "{bytes} bytes behind"),
+            Refusal::Weightless => f.write_str("its weight is 0"),
             Refusal::Other => f.write_str("another one is asked for by name"),
             Refusal::Outlier(Standing::Trial) => f.write_str("on trial, one statement at a time"),
             Refusal::Outlier(_) => f.write_str("ejected for its failures"),
@@ -116,6 +119,9 @@ impl Member {
             state => return Err(Refusal::State(state)),
         }
         self.lacks(need)?;
+        if self.weight() == 0 {
+            return Err(Refusal::Weightless);
+        }
         if !self.health.is_usable() {
             return Err(Refusal::Outlier(self.health.standing()));
         }
@@ -162,9 +168,9 @@ impl Cluster {
     /// ([`Cluster::await_reader`]).
     pub fn choose_reader(&self, need: &Need, now: Instant) -> Option<Arc<Member>> {
         let members = self.members.load();
-        // The primary is no part of what reads are balanced among: it would make its level look short of servers.
+        // Who has no share is no part of what reads are balanced among: it would make its level look short of servers.
         let others: SmallVec<[&Arc<Member>; FEW]> =
-            members.iter().filter(|m| m.state() != State::Primary).collect();
+            members.iter().filter(|m| m.state() != State::Primary && m.weight() > 0).collect();
         let candidates: SmallVec<[Candidate; FEW]> = others.iter().map(|m| m.candidate(need, now)).collect();
         let mut dice = Dice::new(self.seed.fetch_add(GAMMA, Relaxed));
         let strategy = self.settings.load().config.strategy;

@@ -24,6 +24,7 @@ pub(super) struct Meant {
     pub(super) place: Place,
     pub(super) weight: u32,
     pub(super) limit: u32,
+    pub(super) found: bool,
 }
 
 impl Meant {
@@ -33,6 +34,7 @@ impl Meant {
             place: Place { zone: backend.zone.clone(), region: backend.region.clone() },
             weight: backend.weight,
             limit: backend.max_connections,
+            found: backend.found,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::pool::driver::Login;
 use crate::pool::term::{self, Term};
 use crate::route::locality::Place;
 
+pub mod ask;
 pub mod choose;
 pub mod election;
 pub mod member;

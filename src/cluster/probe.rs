@@ -56,17 +56,18 @@ fn question(may_see_timelines: bool) -> String {
 }
 
 /// A connection that is kept, and what its server said first.
-struct Line {
-    kept: Kept,
+pub(super) struct Line {
+    pub(super) kept: Kept,
     /// The target's generation that it was opened under.
-    generation: u64,
+    pub(super) generation: u64,
     geometry: Geometry,
     system: Option<u64>,
     question: String,
 }
 
 /// Which of the logins a member takes.
-struct Choice {
+#[derive(Default)]
+pub(super) struct Choice {
     login: usize,
     told: bool,
 }
@@ -74,7 +75,7 @@ struct Choice {
 /// Probes a member for as long as it is polled: one probe at a time, each within its limit.
 pub(super) async fn watch(cluster: Arc<Cluster>, member: Arc<Member>) {
     let mut line: Option<Line> = None;
-    let mut choice = Choice { login: 0, told: false };
+    let mut choice = Choice::default();
     let mut failures = 0u32;
     // A connection that had worked said nothing any more.
     let mut hung = false;
@@ -165,7 +166,7 @@ async fn probe(
     Ok(())
 }
 
-async fn open(cluster: &Cluster, member: &Member, choice: &mut Choice) -> Result<Line> {
+pub(super) async fn open(cluster: &Cluster, member: &Member, choice: &mut Choice) -> Result<Line> {
     let settings = cluster.settings.load_full();
     let generation = member.target.generation();
     let (name, backend) = (cluster.name(), member.name());
@@ -216,12 +217,17 @@ async fn ask(cluster: &Cluster, member: &Member, line: &Line) -> Result<()> {
     Ok(())
 }
 
-/// The only row of an answer.
-async fn row(kept: &Kept, question: &str) -> Result<Vec<Option<String>>> {
-    let messages = kept.client.simple_query(question).await.map_err(|e| match e.as_db_error() {
+/// What a server, or the way to it, has to say instead of an answer.
+pub(super) fn failed(e: tokio_postgres::Error) -> Error {
+    match e.as_db_error() {
         Some(e) => Error::backend(SqlState::from_text(e.code().code()), e.message().to_string()),
         None => Error::backend(SqlState::CONNECTION_FAILURE, e.to_string()),
-    })?;
+    }
+}
+
+/// The only row of an answer.
+async fn row(kept: &Kept, question: &str) -> Result<Vec<Option<String>>> {
+    let messages = kept.client.simple_query(question).await.map_err(failed)?;
     let row = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
             Some((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect())

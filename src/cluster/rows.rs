@@ -42,6 +42,8 @@ pub struct MemberRow {
     pub region: Option<String>,
     /// How far away it is: 0 is the same zone, 1 the same region, more is farther.
     pub level: u8,
+    /// Whether nobody has written it down.
+    pub found: bool,
     /// Its weight.
     pub weight: u32,
     /// How well it is.
@@ -94,6 +96,7 @@ impl Cluster {
                 zone: meant.place.zone.clone(),
                 region: meant.place.region.clone(),
                 level: member.level(),
+                found: meant.found,
                 weight: meant.weight,
                 health: member.health.report(now),
             }

@@ -416,7 +416,8 @@ fn backend(section: &Section<'_>) -> Backend {
         role: section.word("role", ROLES).unwrap_or(Role::Auto),
         zone: section.text("zone"),
         region: section.text("region"),
-        weight: section.number("weight", 1..=1000).unwrap_or(100),
+        found: false,
+        weight: section.number("weight", 0..=1000).unwrap_or(100),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::check::{ANY_TIME, unknown};
+use super::discovery::{self, Discovery};
 use super::raw::{Fault, Section};
 use super::words::{CONSISTENCIES, STRATEGIES, TRANSACTIONS};
 use super::{Backend, Config, Secret, User};
@@ -110,6 +111,8 @@ pub struct Cluster {
     pub user: Option<String>,
     /// The database that probes connect to; `None` means that of the first `[[database]]` on the cluster.
     pub dbname: Option<String>,
+    /// How members are found that are not written down.
+    pub discovery: Discovery,
     /// Where statements may go, if their database does not say.
     pub routing: Routing,
 }
@@ -147,6 +150,7 @@ fn cluster(
         failover_wait: section.duration("failover_wait", ANY_TIME).unwrap_or(Duration::from_secs(30)),
         user,
         dbname: section.text("dbname"),
+        discovery: discovery::discovery(section),
         routing: routing(section, &ROUTING),
         name,
     }

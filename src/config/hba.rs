@@ -37,6 +37,12 @@ fn database_matches(rule: &str, database: &str, user: &str, physical: bool) -> b
     }
 }
 
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.addr, self.bits)
+    }
+}
+
 impl Cidr {
     /// An IPv4 network that was written mapped into IPv6 (`::ffff:10.0.0.0/104`) as what it is.
     pub fn canonical(self) -> Cidr {

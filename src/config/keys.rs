@@ -176,6 +176,12 @@ const CLUSTER: &[Key] = &[
     live("failover_wait", "30s"),
     live("user", ""),
     live("dbname", ""),
+    live("discovery", "none"),
+    live("discovery_interval", "5s"),
+    live("discovery_port", ""),
+    live("discovery_allow", ""),
+    live("patroni", ""),
+    live("patroni_ca", ""),
 ];
 
 /// What a cluster says for all its databases, and a database for itself.

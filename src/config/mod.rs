@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod check;
 mod cluster;
+pub mod discovery;
 pub mod hba;
 pub mod keys;
 mod people;
@@ -276,7 +277,9 @@ pub struct Backend {
     pub zone: Option<String>,
     /// The region that it runs in, if it is said.
     pub region: Option<String>,
-    /// Its share of reads, against the others of its cluster.
+    /// Nobody has written it down: it was found to be a member of its cluster.
+    pub found: bool,
+    /// Its share of reads, against the others of its cluster; with 0 it has none.
     pub weight: u32,
 }
 

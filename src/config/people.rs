@@ -118,7 +118,7 @@ fn user_word(text: &str) -> Result<String, Fault> {
 }
 
 /// `10.0.0.0/8`, `::1/128`, or an address alone.
-fn cidr(text: &str) -> Result<Cidr, Fault> {
+pub(super) fn cidr(text: &str) -> Result<Cidr, Fault> {
     let parse = || {
         let (addr, bits) = text.split_once('/').map_or((text, None), |(addr, bits)| (addr, Some(bits)));
         let addr: IpAddr = addr.parse().ok()?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::keys;
 use super::units::{show_duration, show_size};
 use super::words::{
-    CONSISTENCIES, FORMATS, HBA_TYPES, METHODS, MODES, ROLES, SSL_MODES, STRATEGIES, TRANSACTIONS, word,
+    CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, MODES, ROLES, SSL_MODES, STRATEGIES,
+    TRANSACTIONS, word,
 };
 use super::{Backend, Cluster, Config, Database, HbaRule, PoolSettings, Routing, Secret, User};
 
@@ -27,7 +28,7 @@ impl Config {
     pub fn show(&self) -> Vec<Setting> {
         let mut rows = Rows(Vec::new());
         self.show_single(&mut rows);
-        self.backends.iter().for_each(|backend| show_backend(backend, &mut rows));
+        self.written().for_each(|backend| show_backend(backend, &mut rows));
         self.clusters.iter().for_each(|cluster| self.show_cluster(cluster, &mut rows));
         for (i, rule) in self.rules.iter().enumerate() {
             let parts = rule.conditions().into_iter().chain(rule.says.said());
@@ -101,13 +102,20 @@ impl Config {
 
     fn show_cluster(&self, cluster: &Cluster, rows: &mut Rows) {
         let section = ("cluster", cluster.name.as_str());
-        let members: Vec<_> = cluster.members(self).map(|b| b.name.as_str()).collect();
+        let members: Vec<_> = cluster.members(self).filter(|b| !b.found).map(|b| b.name.as_str()).collect();
         rows.of(section, "backends", joined(&members));
         rows.of(section, "strategy", word(STRATEGIES, &cluster.strategy));
         rows.of(section, "lag_interval", show_duration(cluster.lag_interval));
         rows.of(section, "failover_wait", show_duration(cluster.failover_wait));
         rows.of(section, "user", cluster.user.as_deref().unwrap_or(""));
         rows.of(section, "dbname", cluster.dbname.as_deref().unwrap_or(""));
+        let discovery = &cluster.discovery;
+        rows.of(section, "discovery", word(DISCOVERIES, &discovery.source));
+        rows.of(section, "discovery_interval", show_duration(discovery.interval));
+        rows.of(section, "discovery_port", discovery.port.map_or(String::new(), |port| port.to_string()));
+        rows.of(section, "discovery_allow", joined(&discovery.allow));
+        rows.of(section, "patroni", joined(&discovery.patroni));
+        rows.of(section, "patroni_ca", path(discovery.patroni_ca.as_deref()));
         show_routing(section, &cluster.routing, rows);
     }
 }
@@ -201,9 +209,12 @@ fn show_user(user: &User, rows: &mut Rows) {
 }
 
 fn show_rule(rule: &HbaRule) -> String {
-    let networks: Vec<_> = rule.addresses.iter().map(|c| format!("{}/{}", c.addr, c.bits)).collect();
-    let parts =
-        [word(HBA_TYPES, &rule.kind), &joined(&rule.databases), &joined(&rule.users), &joined(&networks)];
+    let parts = [
+        word(HBA_TYPES, &rule.kind),
+        &joined(&rule.databases),
+        &joined(&rule.users),
+        &joined(&rule.addresses),
+    ];
     let parts = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
     format!("{} {}", parts.join(" "), word(METHODS, &rule.method))
 }

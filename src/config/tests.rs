@@ -163,10 +163,19 @@ const CASES: &[(&str, &str)] = &[
         "[[cluster]]\nname = 'main'\nbackends = 'b'\n[[database]]\nname = 'e'\ncluster = 'maim'\nbackend = 'b'\n[[database]]\nname = 'f'",
         "12:11: database.cluster: there is no [[cluster]] \"maim\" (did you mean \"main\"?)\n12:11: database.cluster: backend is already given: a database is on one or the other\n14:1: database.backend: is missing: a database is on a backend or a cluster",
     ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\ndiscovery = 'patroni'\ndiscovery_allow = 'x'",
+        "7:1: cluster.patroni: is missing: discovery = \"patroni\" asks there\n\
+         11:19: cluster.discovery_allow: \"x\" is not a network such as 10.0.0.0/8 or ::1/128",
+    ),
+    (
+        "[[cluster]]\nname = 'c'\nbackends = 'b'\ndiscovery = 'dns'\npatroni = ['db1:8008', 'http://db1:8008']",
+        "10:13: cluster.discovery: \"dns\" is not one of none, replication, patroni\n11:12: cluster.patroni: \"db1:8008\" is not the address of a REST API (give scheme, host and port, such as http://db1:8008)",
+    ),
     ("split = false", "7:9: database.split: has no effect on a database that is not on a cluster"),
     (
-        "[[backend]]\nname = 'c'\nhost = 'h'\nrole = 'standby'\nzone = ''\nweight = 0",
-        "10:8: backend.role: \"standby\" is not one of auto, primary, replica\n11:8: backend.zone: must not be empty\n12:10: backend.weight: must be from 1 to 1000",
+        "[[backend]]\nname = 'c'\nhost = 'h'\nrole = 'standby'\nzone = ''\nweight = 1001",
+        "10:8: backend.role: \"standby\" is not one of auto, primary, replica\n11:8: backend.zone: must not be empty\n12:10: backend.weight: must be from 0 to 1000",
     ),
     // Routes.
     (

@@ -1,5 +1,6 @@
 //! The words that stand for a choice in the file: read by `check`, written by `show`.
 
+use super::discovery::Source;
 use super::{Balancing, Consistency, HbaMethod, HbaType, PoolMode, Role, SslMode, Transactions};
 
 /// A choice: its words, and what each means.
@@ -23,6 +24,10 @@ pub const SSL_MODES: Words<SslMode> = &[
 /// `[[backend]] role`.
 pub const ROLES: Words<Role> =
     &[("auto", Role::Auto), ("primary", Role::Primary), ("replica", Role::Replica)];
+
+/// `[[cluster]] discovery`.
+pub const DISCOVERIES: Words<Source> =
+    &[("none", Source::Nobody), ("replication", Source::Replication), ("patroni", Source::Patroni)];
 
 /// `[[cluster]] strategy`.
 pub const STRATEGIES: Words<Balancing> = &[

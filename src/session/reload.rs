@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::shared::Shared;
 use crate::config::show::Setting;
-use crate::config::{Config, check};
+use crate::config::{Backend, Config, check};
 
 impl Shared {
     /// Reads the configuration file again. Returns the keys whose new values wait for a restart.
@@ -37,12 +37,26 @@ impl Shared {
         let old = self.config.load_full();
         let waiting = waiting(&old, &new);
         keep_what_is_fixed(&old, &mut new);
+        new.keep_found(&old);
         self.gate.reload(&new)?;
         self.pools.reload(&new)?;
         self.clusters.reload(&new, &self.pools);
         self.planner.reload(&new.plan, &new.rules);
         self.config.store(std::sync::Arc::new(new));
         Ok(waiting)
+    }
+
+    /// Puts servers into use that were found to be members of a cluster, in the place of those that were before.
+    ///
+    /// # Errors
+    /// Why nothing has changed: certificates that cannot be used any more.
+    pub fn found(&self, cluster: &str, members: Vec<Backend>) -> Result<(), String> {
+        let _turn = self.reloading.lock();
+        let new = self.config.load().with_found(cluster, members);
+        self.pools.reload(&new)?;
+        self.clusters.reload(&new, &self.pools);
+        self.config.store(std::sync::Arc::new(new));
+        Ok(())
     }
 }
 

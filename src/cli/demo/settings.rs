@@ -37,6 +37,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
             failover_wait: Duration::from_secs(30),
             user: None,
             dbname: None,
+            discovery: Default::default(),
             routing: Default::default(),
         }],
         backends: servers.iter().map(|server| backend(server)).collect(),
@@ -88,6 +89,7 @@ fn backend(server: &Server) -> Backend {
         role: Role::Auto,
         zone: None,
         region: None,
+        found: false,
         weight: 100,
     }
 }

@@ -158,6 +158,7 @@ fn what_the_reference_has_commented_out_loads() {
     let text: Vec<_> = text.lines().map(in_force).collect();
     // The names in it that have no section of their own.
     let text = text.join("\n").replace("turnpike_auth", "app").replace("turnpike_catalog", "reader");
+    let text = text.replace("discovery = \"none\"", "discovery = \"patroni\"");
     let text = format!("{text}\n[[user]]\nname = 'reader'\npassword = 'hunter2'");
     let config = parse(&text, &dir.path().join("t.toml")).map_err(|p| p.to_string()).unwrap();
     assert!(config.tls.is_some() && config.http.is_some() && config.auth.query.is_some());
