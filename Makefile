@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: help demo test bench regress regress-split soak setup fmt lint fuzz oracle clean
+.PHONY: help demo test bench regress regress-split isolation soak setup fmt lint fuzz oracle clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -13,7 +13,7 @@ demo: ## a throwaway cluster with sample data behind Turnpike (ARGS="--events 10
 	@target/release/turnpike demo $(ARGS)
 
 test: ## everything that must pass: format, lints, unit and integration tests
-	@scripts/setup server drivers
+	@scripts/setup server drivers peers
 	@scripts/test
 
 bench: ## micro-benchmarks, then Turnpike beside PgBouncer and bare PostgreSQL
@@ -31,12 +31,17 @@ regress-split: ## the same with reads on two replicas (REFRESH=1 for many more o
 	cargo build --release --locked
 	@scripts/regress turnpike-split $(ARGS)
 
+isolation: ## PostgreSQL's isolation suite, likewise
+	@scripts/setup server
+	cargo build --release --locked
+	@SUITE=isolation scripts/regress turnpike $(ARGS)
+
 soak: ## ten minutes of everything at once (TURNPIKE_SOAK_SECONDS=n)
 	@scripts/setup server
 	cargo test --locked --test integration -- --ignored --nocapture soak
 
-setup: ## install what is missing: PostgreSQL, Python and Node for driver tests
-	@scripts/setup server drivers
+setup: ## install what is missing: PostgreSQL, Patroni, Python and Node for tests
+	@scripts/setup server drivers peers
 
 fmt: ## format the code
 	cargo fmt --all

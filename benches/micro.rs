@@ -1,6 +1,7 @@
 //! Micro-benchmarks of single steps of the hot path; `proxies` measures the whole. One function per module measured.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::print_stdout, reason = "criterion measures no memory")]
 
 use std::hint::black_box;
 use std::path::Path;
@@ -9,9 +10,15 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use turnpike::app::cluster::{Cluster, ClusterOptions};
-use turnpike::config::check;
+use turnpike::cache::Cache;
+use turnpike::cache::answer::Answer;
+use turnpike::cache::key::{self, Form};
+use turnpike::cache::l1::Moment;
+use turnpike::cache::policy::Terms;
+use turnpike::config::{CacheMode, check};
 use turnpike::core::clock::Instant;
 use turnpike::core::stats::{Counter, Latency};
+use turnpike::fence::versions::Written;
 use turnpike::plan::store::Scope;
 use turnpike::plan::{Planner, Reading};
 use turnpike::pool::Pools;
@@ -23,7 +30,7 @@ use turnpike::sql::lex::Lexer;
 use turnpike::sql::shape::Shape;
 use turnpike::wire::frame;
 
-criterion_group!(benches, stats, framing, responses, statements, plans, leases);
+criterion_group!(benches, memory, stats, framing, responses, statements, plans, results, leases);
 criterion_main!(benches);
 
 /// What is counted once per statement.
@@ -129,7 +136,7 @@ fn plans(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(1));
     const READING: Reading = Reading { conforming: true, is_ambiguous: false };
-    let Ok(planner) = Planner::new(&Default::default(), &[]) else { return };
+    let Ok(planner) = Planner::new(&Default::default(), &[], &[], &[]) else { return };
     let scope = Scope { place: 1, generation: 0 };
     group.bench_function("hit, an ORM's SELECT", |b| {
         b.iter(|| planner.plan(black_box(orm), READING, scope, Default::default))
@@ -138,11 +145,107 @@ fn plans(c: &mut Criterion) {
     group.bench_function("hit, pgbench's SELECT", |b| {
         b.iter(|| planner.plan(black_box(select), READING, scope, Default::default))
     });
+    for threads in [1, 2] {
+        group.bench_function(format!("hit, held and counted, on {threads} threads at once"), |b| {
+            b.iter_custom(|n| {
+                let work = || {
+                    let began = std::time::Instant::now();
+                    for _ in 0..n {
+                        let held = planner.plan(black_box(orm), READING, scope, Default::default);
+                        held.uses.answered(1);
+                        drop(black_box(held.clone()));
+                    }
+                    began.elapsed()
+                };
+                std::thread::scope(|scope| {
+                    let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                    all.into_iter().filter_map(|thread| thread.join().ok()).max().unwrap_or_default()
+                })
+            });
+        });
+    }
     let mut generation = 0;
     group.bench_function("miss, an ORM's SELECT", |b| {
         b.iter(|| {
             generation += 1;
             planner.plan(black_box(orm), READING, Scope { place: 1, generation }, Default::default)
+        });
+    });
+    group.finish();
+}
+
+/// How much memory very many shapes take: each is an ORM's SELECT with names of its own.
+fn memory(_: &mut Criterion) {
+    const SHAPES: u64 = 100_000;
+    let config = turnpike::config::Plan { max_memory: 1 << 30, ..Default::default() };
+    let Ok(planner) = Planner::new(&config, &[], &[], &[]) else { return };
+    let before = resident();
+    for n in 0..SHAPES {
+        let text = format!(
+            "SELECT o.id AS o_id, o.customer_id AS o_customer_id, o.total_{n} AS o_total FROM orders_{n} o \
+             JOIN customers c ON c.id = o.customer_id WHERE c.region = 'north' AND o.total_{n} > 100.50 \
+             ORDER BY o.created_at DESC LIMIT 20"
+        );
+        let reading = Reading { conforming: true, is_ambiguous: false };
+        let held =
+            planner.plan(text.as_bytes(), reading, Scope { place: 1, generation: 0 }, Default::default);
+        held.uses.answered(1);
+        held.uses.took(137);
+    }
+    let (kept, counted) = planner.store.size();
+    println!(
+        "plan/memory: {kept} shapes take {} MB of resident memory, {} MB by the store's own count",
+        (resident() - before) / 1_000_000,
+        counted / 1_000_000
+    );
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+}
+
+/// Giving a result that is kept: its key is built, looked up, compared, and found to be of now.
+fn results(c: &mut Criterion) {
+    let Ok(cache) = Cache::new(64 << 20) else { return };
+    let versions = cache.versions.of("bench");
+    let moment = Moment { versions: &versions, tables: &[16_401], view: 1, serial: 1, term: 0 };
+    let context = cache.contexts.of(["bench", "app", "bench", "app", "primary", "", "timezone", "UTC"]);
+    let sent = b"T\0\0\0\x06\0\0D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+    let (Ok(answer), Some(as_of)) = (Answer::read(Form::Simple, sent, 10), cache.as_of(&moment)) else {
+        return;
+    };
+    let terms = Terms {
+        rule: 0,
+        mode: CacheMode::Exact,
+        ttl: Duration::from_secs(3600),
+        stale: Duration::ZERO,
+        max_rows: 10,
+        max_bytes: 1 << 20,
+    };
+    let (mut key, now) = (Vec::new(), Instant::now());
+    let text = |n: u32| format!("SELECT abalance FROM pgbench_accounts WHERE aid = {n};");
+    for n in 0..10_000 {
+        key::begin(&mut key, Form::Simple, context, text(n).as_bytes());
+        cache.store(cache.hash(&key), &key, answer.clone(), as_of, now, 1);
+    }
+    cache.size();
+    let texts: Vec<String> = (0..10_000).map(text).collect();
+    let mut n = 0;
+    let mut group = c.benchmark_group("cache");
+    group.bench_function("hit, with its key", |b| {
+        b.iter(|| {
+            n = (n + 7919) % texts.len();
+            key::begin(&mut key, Form::Simple, context, black_box(texts[n].as_bytes()));
+            cache.find(cache.hash(&key), &key, &moment, &terms, now)
+        });
+    });
+    group.bench_function("a write is marked and ends", |b| {
+        b.iter(|| {
+            let mut marks = versions.begin();
+            marks.add(Written::Tables(black_box(&[7])));
+            marks.end(false);
         });
     });
     group.finish();
@@ -156,7 +259,7 @@ fn leases(c: &mut Criterion) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let Some(pool) = pool(&cluster) else { return };
     let class = pool.neutral().clone();
-    let wish = Wish { client: 1, class, exact: false, sticky: false, fresh: false, newcomer: false, term: 0 };
+    let wish = Wish::new(1, class);
     let server = runtime.block_on(async {
         let waiting = pool.queue(wish.clone(), Instant::now());
         waiting.await.ok().and_then(Result::ok)
@@ -185,5 +288,5 @@ fn pool(cluster: &Cluster) -> Option<Arc<Pool>> {
     );
     let config = check::parse(&text, Path::new("bench.toml")).ok()?;
     let pools = Pools::new(&config).ok()?;
-    Some(pools.pool(&config, &config.databases[0], "postgres", "postgres"))
+    Some(pools.pool(&config, &config.databases[0], ("postgres", "postgres"), None))
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::harness::{Db, Proxy, ProxyOptions, pg, try_pg, value};
 
 /// What psql prints for these commands, standard error included.
-fn psql(url: &str, commands: &[&str]) -> (bool, String) {
+pub fn psql(url: &str, commands: &[&str]) -> (bool, String) {
     let mut psql = Command::new("psql");
     psql.args(["-X", "-v", "ON_ERROR_STOP=1", url]);
     for command in commands {
@@ -23,6 +23,7 @@ const SHOWS: &[(&str, &str)] = &[
     ("SHOW BACKENDS", "lost_latency"),
     ("SHOW FENCES", "least_passed"),
     ("SHOW ROUTES", "reads"),
+    ("SHOW CACHE", "hits"),
     ("SHOW USERS", "max_user_connections"),
     ("SHOW STATS", "total_xact_count"),
     ("SHOW STATS_TOTALS", "total_wait_time"),
@@ -45,6 +46,8 @@ async fn everything_can_be_shown() {
         assert!(ok && text.contains(want), "{command}: {text}");
         assert!(!text.contains(&db.password) && !text.contains("secret literal"), "{command}: {text}");
     }
+    let (_, text) = psql(&proxy.admin_url(&db), &["SHOW SERVERS"]);
+    assert!(text.contains("shown"), "whose client it is: {text}");
     let (_, text) = psql(&proxy.admin_url(&db), &["\\x", "SHOW CLIENTS", "SHOW POOLS"]);
     assert!(text.contains("shown") && text.contains("active") && text.contains(&db.name), "{text}");
 }
@@ -91,6 +94,9 @@ async fn a_driver_reads_it_both_ways() {
     let error = admin.query("NONSENSE", &[]).await.expect_err("there is no such command");
     assert_eq!(error.code().map(|c| c.code()), Some("42601"));
     assert_eq!(admin.query("SHOW POOLS", &[]).await.expect("the session goes on").len(), 0);
+    let error = admin.query("SELECT 1 + 1", &[]).await.expect_err("better than a wrong answer");
+    assert_eq!(error.code().map(|c| c.code()), Some("0A000"));
+    assert_eq!(value(&admin, "SELECT -1").await, "-1");
     let error = admin.simple_query("SHOW NONSENSE").await.expect_err("nor this");
     assert!(error.as_db_error().and_then(|e| e.hint()).is_some_and(|h| h.contains("SHOW HELP")));
 }

@@ -1,6 +1,6 @@
 //! Who may come in: every `[[hba]]` method, where passwords may be kept, and what a client is told when it may not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Db, Proxy, ProxyOptions, pg, try_pg, value};
 
@@ -115,6 +115,21 @@ async fn users_and_databases_made_a_second_ago_work() {
     drop(client);
     drop(proxy);
     db.psql(&format!("DROP DATABASE {role}_db WITH (FORCE)"));
+}
+
+/// What was looked up is kept for half a minute, but not for those whose password no longer fits it.
+#[tokio::test]
+async fn a_changed_password_works_at_the_second_try() {
+    let db = Db::new();
+    let proxy = by_lookup(&db);
+    let role = db.role("changing");
+    let new = proxy.url_as(&role, "another", &db.name);
+    pg(&proxy.url_as(&role, &db.password, &db.name)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    db.psql(&format!("ALTER ROLE {role} PASSWORD 'another'"));
+    assert_eq!(refusal(&new).await.0, "28P01", "what was looked up before");
+    assert_eq!(value(&pg(&new).await, "SELECT current_user").await, role);
+    assert_eq!(refusal(&proxy.url_as(&role, &db.password, &db.name)).await.0, "28P01");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The checker: clients write and read on a primary and two replicas whose replay is held up again and again, and nobody
 //! may read what is older than what was acknowledged to whom it counts for. `TURNPIKE_CHECK_READS` sets how many reads.
 
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -25,6 +27,10 @@ const WAYS: &[(&str, &str)] = &[
     ("UPDATE seen SET v = $2 WHERE id = $1", "SELECT by_function($1)"),
     ("SELECT by_writer($1, $2)", "SELECT v FROM plain WHERE id = $1"),
 ];
+
+const ALL: &[usize] = &[0, 1, 2, 3, 4, 5, 6];
+/// Those whose writes go where the catalog says: what the code of triggers and functions writes to, nobody knows.
+const KNOWN: &[usize] = &[0, 1, 2, 4, 5];
 
 const SCHEMA: &str = "
     CREATE TABLE plain (id int PRIMARY KEY, v bigint NOT NULL);
@@ -165,7 +171,7 @@ fn literal(sql: &str, id: i32, v: i64) -> String {
 }
 
 /// Reads that were too old, of how many.
-async fn check(bed: &Bed, reads: usize, global: bool) -> (usize, usize) {
+async fn check(bed: &Bed, reads: usize, global: bool, ways: &'static [usize]) -> (usize, usize) {
     let acknowledged: Acknowledged =
         Arc::new(WAYS.iter().map(|_| (0..CLIENTS).map(|_| AtomicI64::new(0)).collect()).collect());
     let (stale, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -182,7 +188,7 @@ async fn check(bed: &Bed, reads: usize, global: bool) -> (usize, usize) {
             Checker { client, number, statements, acknowledged, global, seed: number as u64 * 977 + 1 };
         tasks.push(tokio::spawn(async move {
             while done.fetch_add(1, SeqCst) < reads {
-                let way = checker.below(WAYS.len());
+                let way = ways[checker.below(ways.len())];
                 if checker.below(8) == 0 {
                     checker.write(way).await;
                 }
@@ -197,7 +203,21 @@ async fn check(bed: &Bed, reads: usize, global: bool) -> (usize, usize) {
     (stale.load(SeqCst), reads)
 }
 
-/// Holds replay up on one replica after the other until this is set.
+/// Reads what nobody writes to until this is set, and tells how many of how many reads replicas have served.
+async fn read_aside(bed: &Bed, over: &AtomicBool) -> (usize, usize) {
+    let client = bed.client().await;
+    let primary = bed.servers.primary().port.to_string();
+    let (mut there, mut all) = (0, 0);
+    while !over.load(SeqCst) || all < 400 {
+        let port = crate::harness::value(&client, "SELECT inet_server_port() FROM quiet").await;
+        there += usize::from(port != primary);
+        all += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (there, all)
+}
+
+/// Holds replay up on one replica after the other until this is set: it is paused, or what is committed is applied late.
 async fn disturb(bed: &Bed, over: &AtomicBool) {
     let replicas = bed.servers.replicas();
     for n in 0.. {
@@ -205,17 +225,25 @@ async fn disturb(bed: &Bed, over: &AtomicBool) {
             break;
         }
         let replica = &replicas[n / 2 % replicas.len()];
-        let word = if n % 2 == 0 { "pause" } else { "resume" };
-        let done = tokio::task::block_in_place(|| {
-            replica.psql("postgres", &format!("SELECT pg_wal_replay_{word}()"))
-        });
+        let sql = match n % 8 {
+            2 | 4 => "ALTER SYSTEM SET recovery_min_apply_delay = '200ms'; SELECT pg_reload_conf()",
+            3 | 5 => "ALTER SYSTEM RESET recovery_min_apply_delay; SELECT pg_reload_conf()",
+            even if even % 2 == 0 => "SELECT pg_wal_replay_pause()",
+            _ => "SELECT pg_wal_replay_resume()",
+        };
+        let done = tokio::task::block_in_place(|| replica.psql("postgres", sql));
         done.unwrap_or_else(|e| panic!("{e}"));
         tokio::time::sleep(Duration::from_millis(if n % 2 == 0 { 150 } else { 250 })).await;
+    }
+    for replica in replicas {
+        let sql = "ALTER SYSTEM RESET recovery_min_apply_delay; SELECT pg_reload_conf()";
+        replica.psql("postgres", sql).unwrap_or_else(|e| panic!("{e}"));
     }
     bed.replay(true);
 }
 
-async fn run(consistency: &str, reads: usize) -> (usize, Bed) {
+/// How many reads were too old, and what [`read_aside`] says.
+async fn run(consistency: &str, reads: usize, ways: &'static [usize]) -> (usize, (usize, usize)) {
     let bed = bed(&format!("consistency = \"{consistency}\"\ntransactions = \"optimistic\"")).await;
     let client = bed.client().await;
     client.batch_execute(SCHEMA).await.expect("made");
@@ -226,15 +254,17 @@ async fn run(consistency: &str, reads: usize) -> (usize, Bed) {
     bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
     bed.until_split(&client).await;
     let over = AtomicBool::new(false);
-    let (stale, ()) = tokio::join!(
+    let (stale, (), aside) = tokio::join!(
         async {
-            let (stale, _) = check(&bed, reads, consistency == "global").await;
+            let (stale, _) = check(&bed, reads, consistency == "global", ways).await;
             over.store(true, SeqCst);
             stale
         },
-        disturb(&bed, &over)
+        disturb(&bed, &over),
+        read_aside(&bed, &over)
     );
-    (stale, bed)
+    println!("{consistency}: {reads} reads, {stale} stale; {} of {} aside on replicas", aside.0, aside.1);
+    (stale, aside)
 }
 
 fn reads() -> usize {
@@ -243,27 +273,29 @@ fn reads() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_misses_its_own_writes() {
-    let (stale, bed) = run("session", reads()).await;
+    let (stale, (there, all)) = run("session", reads(), ALL).await;
     assert_eq!(stale, 0);
-    // Tables that nobody writes to are read on replicas.
-    let client = bed.client().await;
-    let mut there = 0;
-    for _ in 0..400 {
-        let port = crate::harness::value(&client, "SELECT inet_server_port() FROM quiet").await;
-        there += usize::from(port != bed.servers.primary().port.to_string());
-    }
-    assert!(there > 380, "{there} of 400 on replicas");
+    // Tables that nobody writes to are read on replicas, whatever goes on beside.
+    assert!(there * 100 > all * 95, "{there} of {all} on replicas");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_misses_anybodys_writes() {
-    let (stale, _bed) = run("global", reads()).await;
+    let (stale, _) = run("global", reads(), ALL).await;
     assert_eq!(stale, 0);
+}
+
+/// What others write keeps nobody from replicas who reads other tables; only what may have written anything does.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_writes_to_other_tables() {
+    let (stale, (there, all)) = run("global", 3_000, KNOWN).await;
+    assert_eq!(stale, 0);
+    assert!(there * 100 > all * 95, "{there} of {all} on replicas");
 }
 
 /// Without a promise there is something to see, so that the checker is known to see it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_sees_what_is_stale() {
-    let (stale, _bed) = run("eventual", 3_000).await;
+    let (stale, _) = run("eventual", 3_000, ALL).await;
     assert!(stale > 0);
 }

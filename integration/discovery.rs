@@ -225,8 +225,16 @@ async fn patroni_tells_of_members() {
     let all = [("primary", "primary no"), ("b", "replica yes"), ("c", "replica yes")];
     bed.becomes(&all).await;
     bed.served_by(&[one]).await;
-    let said = rows(&bed.client().await, "EXPLAIN (ROUTE) SELECT n FROM t").await;
-    assert!(said.iter().any(|row| row[0].contains("its weight is 0")), "{said:?}");
+    // How far it is has to be known first.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let said = rows(&bed.client().await, "EXPLAIN (ROUTE) SELECT n FROM t").await;
+        if said.iter().any(|row| row[0].contains("its weight is 0")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{said:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     say(&[leader.clone(), member("b", "replica", one, ""), member("c", "sync_standby", two, "")]);
     bed.served_by(&[one, two]).await;
     // Whatever it says instead of an answer changes nothing.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bed::Bed;
 use load::{Load, Tally};
+use turnpike::app::cluster::StopMode;
 
 use crate::harness::raw::query;
 use crate::harness::{eventually, pg, rows, value};
@@ -168,6 +169,74 @@ async fn a_transaction_does_not_go_on_at_a_primary_of_the_past() {
     assert_eq!(bed.ask(heir, "SELECT n FROM direct"), "3");
 }
 
+/// Ways to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    Simple,
+    /// Prepared under a name, described, run and closed, each time.
+    Prepared,
+    /// As an unnamed statement, all at once.
+    Unnamed,
+}
+
+/// Reads until it is told to stop, and fails with the first read that does.
+async fn reads(way: Reads, url: String, stop: Arc<AtomicBool>) -> u32 {
+    let client = pg(&url).await;
+    let mut count = 0;
+    while !stop.load(SeqCst) {
+        let read = match way {
+            Reads::Simple => client.simple_query("SELECT n FROM quiet").await.map(drop),
+            Reads::Prepared => client.query_one("SELECT n FROM quiet", &[]).await.map(drop),
+            Reads::Unnamed => client.query_typed("SELECT n FROM quiet", &[]).await.map(drop),
+        };
+        read.unwrap_or_else(|e| panic!("read {count}, {way:?}: {e:?}"));
+        count += 1;
+    }
+    count
+}
+
+/// Reads that are the primary's are asked of the next one, whether it is killed or stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_the_primary_go_on_with_the_next() {
+    let mut bed = Bed::with("", "failover_wait = \"30s\"").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let url = format!("{}?options=-c%20turnpike.route%3Dprimary", bed.url());
+    let mut readers = Vec::new();
+    for way in [Reads::Simple, Reads::Prepared, Reads::Unnamed] {
+        readers.extend((0..3).map(|_| tokio::spawn(reads(way, url.clone(), stop.clone()))));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (_, old) = tokio::task::block_in_place(|| bed.fail_over());
+    bed.becomes(bed.leader(), "primary").await;
+    tokio::task::block_in_place(|| bed.rejoin(old));
+    bed.becomes(old, "replica").await;
+    for mode in [StopMode::Fast, StopMode::Immediate] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::task::block_in_place(|| bed.leader().restart(mode)).unwrap_or_else(|e| panic!("{e}"));
+        bed.becomes(bed.leader(), "primary").await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.store(true, SeqCst);
+    for reader in readers {
+        assert!(reader.await.expect("no read has failed") > 10);
+    }
+}
+
+/// What somebody ends by hand does not begin anew elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: what has run for ten seconds is taken for that"]
+async fn what_is_terminated_by_hand_stays_so() {
+    let bed = Bed::new().await;
+    let client = pg(&format!("{}?options=-c%20turnpike.route%3Dprimary", bed.url())).await;
+    let (outcome, ()) = tokio::join!(client.simple_query("SELECT n, pg_sleep(20) FROM quiet"), async {
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%20) FROM quiet'";
+        bed.ask(bed.leader(), sql);
+    });
+    let error = outcome.expect_err("terminated");
+    assert!(error.is_closed() || error.code().is_some_and(|c| c.code() == "57P01"), "{error:?}");
+}
+
 /// Listeners are told that they may have missed something, and go on at the new primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn listeners_follow_a_promotion() {
@@ -208,6 +277,10 @@ async fn without_a_primary_reads_go_on_and_writes_wait() {
     let newcomer = pg(&format!("{}?options=-c%20work_mem%3D7MB", bed.url())).await;
     for client in [&writer, &newcomer] {
         assert_eq!(value(client, "SELECT n FROM quiet").await, "1");
+        // Prepared under a name and described, too: that is no more than reading.
+        assert_eq!(client.query_one("SELECT n + 1 FROM quiet", &[]).await.expect("read").get::<_, i32>(0), 2);
+        let described = client.prepare("SELECT n FROM quiet WHERE n = $1").await.expect("described");
+        assert_eq!(client.query(&described, &[&1i32]).await.expect("read").len(), 1);
     }
     let begun = Instant::now();
     assert_eq!(code(writer.batch_execute("INSERT INTO direct VALUES (1)").await).as_deref(), Some("57P03"));

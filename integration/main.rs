@@ -5,11 +5,16 @@
 
 mod harness;
 
+mod adaptive;
 mod admin;
 mod auth;
+mod caching;
+mod caching_check;
 mod catalog;
 mod cluster;
 mod consistency;
+mod custom_metrics;
+mod dashboards;
 mod demo;
 mod discovery;
 mod drivers;
@@ -19,11 +24,14 @@ mod health;
 mod hostile;
 mod limits;
 mod metrics;
+mod mirrors;
 mod notify;
 mod operations;
+mod patroni;
 mod plans;
 mod pooling;
 mod protocol;
+mod recordings;
 mod replication;
 mod routes;
 mod rust_drivers;
@@ -34,5 +42,6 @@ mod split;
 mod state;
 mod streaming;
 mod takeover;
+mod tenants;
 mod tls;
 mod transactions;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::harness::raw::query;
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, try_pg, value};
@@ -132,6 +132,32 @@ async fn kill_ends_clients_at_once() {
     admin.simple_query(&format!("RESUME {}", db.name)).await.expect("resumed");
     let again = pg(&proxy.url(&db)).await;
     assert_eq!(value(&again, "SELECT to_regclass('never') IS NULL").await, "t");
+}
+
+/// Whoever waits for a connection leaves the queue at once when it is ended.
+#[tokio::test]
+async fn who_waits_can_be_killed() {
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 1".into(), ..Default::default() });
+    let (busy, admin) = (pg(&proxy.url(&db)).await, admin(&proxy, &db).await);
+    busy.batch_execute("BEGIN; SELECT 1").await.expect("a transaction");
+    let waiting = pg(&proxy.url(&db)).await;
+    let waits = tokio::spawn(async move { waiting.simple_query("SELECT 1").await.map(drop) });
+    let id = loop {
+        let clients = admin.simple_query("SHOW CLIENTS").await.expect("clients");
+        let found = clients.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) if row.get("state") == Some("waiting") => row.get("id"),
+            _ => None,
+        });
+        if let Some(id) = found {
+            break id.to_string();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    admin.simple_query(&format!("KILL_CLIENT {id}")).await.expect("killed");
+    let error = waits.await.expect("it ends").expect_err("it is told");
+    assert!(error.is_closed() || error.code().is_some_and(|c| c.code() == "57P01"), "{error:?}");
+    busy.batch_execute("COMMIT").await.expect("nobody else notices");
 }
 
 #[tokio::test]

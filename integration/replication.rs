@@ -156,17 +156,9 @@ async fn a_name_that_moves_is_followed() {
     let (config, term) = (bed.config.load_full(), bed.cluster.leader().expect("a primary").1);
     assert_eq!(term, 1);
     let database = config.database("postgres").expect("there is one");
-    let pool = bed.pools.pool(&config, database, "postgres", "postgres");
+    let pool = bed.pools.pool(&config, database, ("postgres", "postgres"), None);
     let lease = async |term| {
-        let wish = Wish {
-            client: 1,
-            class: pool.neutral().clone(),
-            exact: false,
-            sticky: false,
-            fresh: false,
-            newcomer: false,
-            term,
-        };
+        let wish = Wish { term, ..Wish::new(1, pool.neutral().clone()) };
         let now = clock::Instant::now();
         match pool.try_lease(&wish, now) {
             Some(server) => Some(server),

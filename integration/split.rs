@@ -140,6 +140,13 @@ async fn reads_go_to_replicas_and_see_what_was_written() {
             .expect("a row");
         assert!(bed.replicas().contains(&(row.get::<_, i32>(0) as u16)));
     }
+    // Who has answered is told by shape.
+    let plans = rows(&pg(&bed.proxy.admin_url(&bed.db)).await, "SHOW PLANS").await;
+    let shares = |class: &str, backend: &str| {
+        let of_class = plans.iter().filter(|row| row[2] == class);
+        of_class.flatten().any(|cell| cell.starts_with(backend) && cell.ends_with('%'))
+    };
+    assert!(shares("read", "replica") && shares("primary", "primary 100"), "{plans:?}");
     // In a transaction, with a lock, and where a comment says so, on the primary.
     let primary = bed.servers.primary().port;
     for sql in ["/* turnpike: route=primary */ ", "-- Turnpike: ROUTE=primary\n"]

@@ -267,6 +267,53 @@ async fn the_lock_of_a_client_that_dies_is_free_within_a_second() {
     assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
+/// Locks of a session that it has taken in ways that hide them: by a name, by a statement that fails, by both.
+#[tokio::test]
+async fn locks_taken_in_passing_are_kept_and_given_back() {
+    let (db, proxy) = bed(2);
+    let b = pg(&proxy.url(&db)).await;
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                 (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for (prepare, take) in [
+        ("PREPARE p AS SELECT pg_advisory_lock(5)", "EXECUTE p"),
+        ("PREPARE p AS SELECT pg_advisory_lock(5)", "BEGIN; EXECUTE p; COMMIT"),
+        ("PREPARE p AS SELECT pg_advisory_lock(5)", "BEGIN; EXECUTE p; SELECT 1/0"),
+        ("PREPARE p AS SELECT pg_advisory_lock(5), 1 / a FROM generate_series(0, 0) a", "EXECUTE p"),
+        (
+            "PREPARE p AS SELECT pg_advisory_lock(5), 1 / a FROM generate_series(0, 0) a",
+            "BEGIN; EXECUTE p; COMMIT",
+        ),
+        ("SELECT 1", "SELECT pg_advisory_lock(5), 1 / a FROM generate_series(0, 0) a"),
+        ("SELECT 1", "BEGIN; SELECT pg_advisory_lock(5), 1 / a FROM generate_series(0, 0) a"),
+        ("SELECT 1", "BEGIN; SELECT pg_advisory_lock(5); SELECT 1/0"),
+        ("SELECT 1", "DO $$ BEGIN PERFORM pg_advisory_lock(5); RAISE 'no'; END $$"),
+    ] {
+        let mut a = proxy.raw(&db);
+        a.query(prepare);
+        a.query(take);
+        for _ in 0..5 {
+            assert_eq!(
+                value(&b, "SELECT pg_try_advisory_lock(5)").await,
+                "f",
+                "{take}: another has the lock, too"
+            );
+        }
+        drop(a);
+        eventually(&format!("{prepare}; {take}: the lock is free"), || db.psql(locks) == "0");
+    }
+    // The same by the extended protocol, without a name and as the statement that it is.
+    let run = |statement: &str| [bind("", statement, &[]), execute("", 0), sync()].concat();
+    for take in [[parse("", "EXECUTE p"), run("")].concat(), run("p")] {
+        let mut a = proxy.raw(&db);
+        a.query("PREPARE p AS SELECT pg_advisory_lock(5)");
+        a.send(take);
+        a.until_ready(1);
+        assert_eq!(value(&b, "SELECT pg_try_advisory_lock(5)").await, "f");
+        drop(a);
+        eventually("the lock is free", || db.psql(locks) == "0");
+    }
+}
+
 #[tokio::test]
 async fn sequence_values_are_a_sessions_own() {
     let (db, proxy) = bed(1);

@@ -20,7 +20,9 @@ struct Bed {
 impl Bed {
     fn new() -> Bed {
         let db = Db::new();
-        let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 4".into(), ..Default::default() });
+        // Whose end comes while it still sends does not hear why: the log tells.
+        let extra = "[log]\nlevel = \"debug\"\n".into();
+        let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 4".into(), extra, ..Default::default() });
         // What the first statements cost is not the matter.
         for _ in 0..3 {
             let mut raw = proxy.raw(&db);

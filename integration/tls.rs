@@ -241,3 +241,74 @@ async fn backends_are_held_to_sslmode() {
     }
     cluster.primary().stop(turnpike::app::cluster::StopMode::Immediate).expect("it stops");
 }
+
+/// A server of PostgreSQL 17 or newer, as far as TLS goes: the handshake comes first, with ALPN, and no SSLRequest. What
+/// is inside is passed on to a real one. Tells where it listens.
+async fn direct_server(certificates: &Certificates, server: u16) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    let file = |name: &str| certificates.path(name);
+    let certificate =
+        rustls::pki_types::CertificateDer::from_pem_file(file("server.crt")).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(file("server.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they belong together");
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut tls = acceptor.accept(client).await?;
+                if tls.get_ref().1.alpn_protocol() == Some(b"postgresql") {
+                    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+                    tokio::io::copy_bidirectional(&mut tls, &mut server).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn backends_may_speak_tls_from_the_first_byte() {
+    let db = Db::new();
+    let certificates = Certificates::new("nobody");
+    let server = db.cluster().primary().port;
+    let direct = direct_server(&certificates, server).await;
+    let ca = certificates.path("ca.crt");
+    let start = |port: u16, is_direct: bool| {
+        let options = ProxyOptions { pool: "wait_timeout = \"2s\"".into(), ..Default::default() };
+        Proxy::edited(&db, &options, |config| {
+            config
+                .replace("host = \"127.0.0.1\"", "host = \"localhost\"")
+                .replace(&format!("port = {server}\n"), &format!("port = {port}\n"))
+                .replace(
+                    "sslmode = \"disable\"",
+                    &format!("sslmode = \"verify-full\"\nsslrootcert = {ca:?}\nssl_direct = {is_direct}"),
+                )
+        })
+    };
+    let proxy = start(direct, true);
+    let client = pg(&proxy.url(&db)).await;
+    assert_eq!(value(&client, "SELECT 'direct'").await, "direct");
+    let (ok, text) = crate::admin::psql(&proxy.admin_url(&db), &["SHOW SERVERS"]);
+    assert!(ok && text.contains("TLS"), "{text}");
+    // Who asks first whether there is TLS is not understood there, and the other way round.
+    for (port, is_direct) in [(direct, false), (server, true)] {
+        let proxy = start(port, is_direct);
+        let refused = crate::harness::try_pg(&proxy.url(&db)).await;
+        let failed = match refused {
+            Ok(client) => client.simple_query("SELECT 1").await.is_err(),
+            Err(_) => true,
+        };
+        assert!(failed, "port {port}, direct {is_direct}");
+    }
+}

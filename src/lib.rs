@@ -1,7 +1,7 @@
 //! Turnpike: a Postgres-wire proxy and query router.
 //!
 //! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
-//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`] and [`fence`], then [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`observe`], then
+//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`], [`fence`] and [`tenant`], then [`cache`], [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`mirror`] and [`observe`], then
 //! [`admin`], then [`app`], which wires them, then [`cli`].
 
 pub mod core;
@@ -12,7 +12,9 @@ pub mod wire;
 
 pub mod catalog;
 pub mod fence;
+pub mod tenant;
 
+pub mod cache;
 pub mod pool;
 pub mod route;
 
@@ -22,6 +24,7 @@ pub mod plan;
 pub mod session;
 
 pub mod discover;
+pub mod mirror;
 pub mod observe;
 
 pub mod admin;

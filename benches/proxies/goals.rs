@@ -33,7 +33,8 @@ impl Goal {
         Goal::new(goal, if failed { Some(failed_text()) } else { row.and_then(judge) })
     }
 
-    fn new(goal: String, measured: Option<(String, bool)>) -> Self {
+    /// A goal, and what was found, where it was looked for.
+    pub fn new(goal: String, measured: Option<(String, bool)>) -> Self {
         let (measured, met) =
             measured.map_or(("not measured".to_owned(), None), |(text, met)| (text, Some(met)));
         Goal { goal, measured, met }

@@ -22,6 +22,7 @@ mod pgpool;
 mod plan;
 mod process;
 mod results;
+mod sizes;
 mod table;
 mod targets;
 

@@ -170,6 +170,22 @@ async fn weighed(
     Ok((report, after.zip(before).map(|(after, before)| after.saturating_sub(before))))
 }
 
+/// Runs a script of one's own with so many clients for `slot`; tells how often it ran in a second.
+pub async fn script(
+    text: &str,
+    clients: u32,
+    target: &Target,
+    slot: Duration,
+    bed: &Bed,
+) -> Result<f64, Failure> {
+    let path = bed.dir().join("script.sql");
+    fs::write(&path, text)?;
+    let mut command = pgbench(bed, target.door.port);
+    let (clients, seconds) = (clients.to_string(), slot.as_secs().to_string());
+    command.args(["-n", "-c", &clients, "-T", &seconds, "-f"]).arg(path);
+    number_after(&report_of(command, slot + PATIENCE).await?, "tps = ")
+}
+
 /// Makes the tables.
 pub async fn fill(bed: &Bed, scale: u32) -> Result<(), Failure> {
     let mut command = pgbench(bed, bed.port());

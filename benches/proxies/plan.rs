@@ -16,7 +16,7 @@ use crate::process::raise_open_files;
 use crate::results::{Results, Row, Sample};
 use crate::table;
 use crate::targets::{Kind, Target};
-use crate::{Failure, crowd};
+use crate::{Failure, crowd, sizes};
 
 /// Clients that the crowd is compared with.
 pub const FEW: usize = 64;
@@ -38,9 +38,11 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     if replicated_loads().iter().any(|load| args.wants(&replicated_name(load))) {
         replicated(args, &mut results, &mut versions).await?;
     }
-    let goals = goals::judge(&results);
+    let sizes = if sizes::is_wanted(args) { sizes::run(args).await? } else { Vec::new() };
+    let mut goals = goals::judge(&results);
+    goals.extend(sizes.iter().map(sizes::SizesRow::goal));
     table::goals(&goals);
-    let path = save(&Report { settings: args.into(), versions, results, goals })?;
+    let path = save(&Report { settings: args.into(), versions, results, sizes, goals })?;
     println!("\n{} written; {} s in all", path.display(), started.elapsed().as_secs());
     Ok(())
 }
@@ -126,7 +128,8 @@ fn estimate(args: &Args) -> String {
         + loads * targets.len() as f64 * rounds * (slot + 0.4)
         + replicated * args.replicated().len() as f64 * rounds * (slot + 0.4)
         + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
-        + idle * pooling * (3.0 + args.idle as f64 / 600.0);
+        + idle * pooling * (3.0 + args.idle as f64 / 600.0)
+        + sizes::estimate(args);
     let names: Vec<&str> = targets.iter().map(|kind| kind.name()).collect();
     format!(
         "{}: {rounds} rounds of {slot} s per row and target, in turns; about {:.1} minutes",
@@ -288,6 +291,7 @@ struct Report {
     versions: Versions,
     #[serde(flatten)]
     results: Results,
+    sizes: Vec<sizes::SizesRow>,
     goals: Vec<Goal>,
 }
 

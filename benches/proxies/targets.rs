@@ -111,10 +111,22 @@ impl Target {
             Kind::Direct => None,
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
-            Kind::Turnpike | Kind::Unsplit | Kind::Split => Some(turnpike(kind, bed, port, tls)?),
+            Kind::Turnpike | Kind::Unsplit | Kind::Split => {
+                Some(turnpike(kind, bed, port, tls, &pool_size(kind, bed))?)
+            }
             Kind::Pgpool => Some(pgpool::start(bed, port)?),
         };
         let mut target = Target { kind, door, process, prepares, version };
+        target.wait_ready().await?;
+        Ok(target)
+    }
+
+    /// One of ours with such a pool.
+    pub async fn sized(bed: &Bed, pool: &str) -> Result<Self, Failure> {
+        let (kind, port) = (Kind::Turnpike, free_port());
+        let process = Some(turnpike(kind, bed, port, false, pool)?);
+        let (door, version) = (Door { port, tls: None }, version(kind, bed));
+        let mut target = Target { kind, door, process, prepares: true, version };
         target.wait_ready().await?;
         Ok(target)
     }
@@ -211,12 +223,15 @@ fn backends(kind: Kind, bed: &Bed) -> String {
     }
 }
 
-fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool) -> Result<Process, Failure> {
-    let (backends, http) = (backends(kind, bed), free_port());
-    // As many server connections in all, whatever is behind: that processes of several servers push each other out of
-    // the caches of one machine is not what splitting costs.
+/// As many server connections in all, whatever is behind: that processes of several servers push each other out of the
+/// caches of one machine is not what splitting costs.
+fn pool_size(kind: Kind, bed: &Bed) -> String {
     let readers = if kind == Kind::Split { bed.replicas().len().max(1) as u32 } else { 1 };
-    let size = POOL / readers;
+    format!("size = {}", POOL / readers)
+}
+
+fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool, pool: &str) -> Result<Process, Failure> {
+    let (backends, http) = (backends(kind, bed), free_port());
     let mut config = format!(
         r#"[general]
 listen = ["127.0.0.1:{port}"]
@@ -230,7 +245,7 @@ connections = false
 disconnections = false
 
 [pool]
-size = {size}
+{pool}
 
 {backends}
 [[user]]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::mirrors;
 use super::operate;
 use super::show;
 use super::table::{Cell, Table, Type};
@@ -82,7 +83,7 @@ pub fn look(shared: &Shared, caller: &Caller, statement: &str) -> Result<Answer,
     match first.to_ascii_lowercase().as_str() {
         "show" => show(shared, &words),
         "help" => Ok(rows(show::help(), "SHOW")),
-        "select" | "with" | "values" | "table" => Ok(foreign(caller, statement, &tokens, shared)),
+        "select" | "with" | "values" | "table" => foreign(caller, statement, &tokens, shared),
         "set" => Ok(Answer::Done("SET")),
         "reset" => Ok(Answer::Done("RESET")),
         "begin" => Ok(Answer::Transaction(true, "BEGIN")),
@@ -105,6 +106,9 @@ fn unknown(word: &str) -> Error {
 
 fn show(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
     let name = words.get(1).map(|w| w.to_ascii_lowercase()).unwrap_or_else(|| "help".to_string());
+    if let ("mirror", Some(mirror)) = (name.as_str(), words.get(2).filter(|word| **word != ";")) {
+        return Ok(rows(mirrors::shapes(shared, Some(mirror.trim_matches(['"', '\'']))), "SHOW"));
+    }
     if let Some(command) = show::COMMANDS.iter().find(|c| c.names.contains(&name.as_str())) {
         return Ok(rows((command.run)(shared), "SHOW"));
     }
@@ -130,8 +134,16 @@ fn text<'a>(statement: &'a str, token: &Token) -> &'a str {
 
 /// A statement meant for Postgres' catalogs. There are none here: the columns are those of its select list, the rows
 /// none; without FROM there is one row, with what can be known.
-fn foreign(caller: &Caller, statement: &str, tokens: &[Token], shared: &Shared) -> Answer {
+///
+/// # Errors
+/// 0A000 for what would have to be computed.
+fn foreign(caller: &Caller, statement: &str, tokens: &[Token], shared: &Shared) -> Result<Answer, Error> {
     let list = SelectList::of(statement, tokens);
+    if !list.from && list.items.iter().any(|item| item.computed) {
+        return Err(Error::statement(SqlState::FEATURE_NOT_SUPPORTED, "nothing is computed here")
+            .detail("This is the admin database: there is no server behind it.")
+            .hint("SHOW HELP lists the commands."));
+    }
     let columns = list.items.iter().map(|item| (item.name.clone(), Type::Text)).collect();
     let mut table = Table { columns, rows: Vec::new() };
     if !list.from {
@@ -139,7 +151,7 @@ fn foreign(caller: &Caller, statement: &str, tokens: &[Token], shared: &Shared) 
         table.rows.push(list.items.iter().map(|item| scalar(&item.expression, caller, database)).collect());
     }
     let tag = format!("SELECT {}", table.rows.len());
-    Answer::Rows(table, tag)
+    Ok(Answer::Rows(table, tag))
 }
 
 /// The value of an expression that drivers ask for.
@@ -164,6 +176,8 @@ fn scalar(expression: &str, caller: &Caller, database: &str) -> Cell {
 struct Item {
     name: String,
     expression: String,
+    /// It has an operator that is no sign of a number.
+    computed: bool,
 }
 
 struct SelectList {
@@ -213,6 +227,7 @@ fn named(statement: &str, tokens: &[Token]) -> Item {
     Item {
         name: name.unwrap_or("?column?").to_string(),
         expression: expression.iter().map(|t| text(statement, t)).collect(),
+        computed: expression.iter().skip(1).any(|t| t.kind == Kind::Operator),
     }
 }
 

@@ -4,12 +4,18 @@
 //! answer. PgBouncer's names for commands and columns are kept where it has them, so that its exporters keep working.
 
 pub mod backends;
+mod cache;
 pub mod command;
+mod flush;
+mod limits;
+mod metrics;
+mod mirrors;
 pub mod operate;
 pub mod plans;
 pub mod routes;
 pub mod session;
 pub mod show;
 pub mod table;
+mod tenants;
 
 pub use session::serve;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{Answer, Caller};
+use super::{flush, mirrors};
 use crate::core::error::{Error, SqlState};
+use crate::mirror::record;
 use crate::pool::pool::Pool;
 use crate::session::entry::Verdict;
 use crate::session::shared::Shared;
@@ -16,11 +18,13 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("RESUME [db]", "lend again"),
     ("RECONNECT [db]", "replace server connections as they come back"),
     ("REFRESH CATALOG [db]", "read again what databases contain; answers when that is done"),
+    ("FLUSH CACHE [TABLE name | SHAPE fingerprint]", "forget results that are kept"),
     ("WAIT_CLOSE [db]", "wait until those that RECONNECT replaces are closed"),
     ("KILL db", "end all clients of a database, and pause it"),
     ("KILL_CLIENT id", "end one client"),
     ("DISABLE db", "let no new client in to a database"),
     ("ENABLE db", "let them in again"),
+    ("RECORD START name", "record traffic to files, as [record] allows; RECORD STOP ends it"),
     ("DRAIN", "let nobody in; each client ends when it is in no transaction"),
     ("SHUTDOWN", "drain, then end"),
     ("SHUTDOWN WAIT_FOR_CLIENTS", "let nobody in, and end when all have gone by themselves"),
@@ -57,11 +61,13 @@ pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Resul
             Ok(Answer::Done("RECONNECT"))
         }
         "REFRESH" => refresh(shared, &words[1..]).await,
+        "FLUSH" => flush::run(shared, &words[1..]),
         "WAIT_CLOSE" => {
             let pools = shared.pools.of(known(shared, object)?);
             until(|| pools.iter().all(|pool| pool.is_renewed())).await;
             Ok(Answer::Done("WAIT_CLOSE"))
         }
+        "RECORD" => record(shared, &words[1..]).await,
         "KILL" => kill(shared, needed(known(shared, object)?)?),
         "KILL_CLIENT" => kill_client(shared, needed(object)?),
         "DISABLE" | "ENABLE" => {
@@ -147,6 +153,22 @@ async fn refresh(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
     Err(Error::statement(SqlState::CANNOT_CONNECT, "not every catalog could be read")
         .detail(failed)
         .hint("Until it can, everything counts as a write there."))
+}
+
+async fn record(shared: &Arc<Shared>, words: &[&str]) -> Result<Answer, Error> {
+    match words.first().map(|w| w.to_ascii_uppercase()).as_deref() {
+        Some("START") => {
+            let name = words.get(1..).unwrap_or_default().concat();
+            record::start(shared, name.trim_matches(['"', '\'']))?;
+            Ok(Answer::Done("RECORD"))
+        }
+        Some("STOP") if words.len() == 1 => {
+            let tap = record::stop(shared).await?;
+            Ok(Answer::Rows(mirrors::recorded(&tap), "RECORD".to_string()))
+        }
+        _ => Err(Error::statement(SqlState::SYNTAX_ERROR, "RECORD knows only START with a name, and STOP")
+            .hint("SHOW HELP lists the commands.")),
+    }
 }
 
 async fn pause(shared: &Shared, database: Option<&str>) -> Result<Answer, Error> {

@@ -1,11 +1,12 @@
 //! What SHOW shows, command by command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::table::{Cell, Table};
-use super::{backends, plans, routes};
+use super::{backends, cache, limits, metrics, mirrors, plans, routes, tenants};
+use crate::config::Size;
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
 use crate::pool::mode_name;
@@ -26,6 +27,11 @@ pub const COMMANDS: &[Command] = &[
     Command { names: &["clients"], help: "clients, what they do, and why they keep a server", run: clients },
     Command { names: &["servers"], help: "server connections and who has them", run: servers },
     Command { names: &["pools"], help: "pools: who is served, who waits", run: pools },
+    Command {
+        names: &["limits"],
+        help: "backends with adaptive pools: how much at once, and why",
+        run: limits::limits,
+    },
     Command { names: &["databases"], help: "databases and where they are", run: databases },
     Command {
         names: &["backends"],
@@ -41,6 +47,28 @@ pub const COMMANDS: &[Command] = &[
         names: &["routes"],
         help: "[[route]] rules, and the reads that they have decided about",
         run: routes::routes,
+    },
+    Command { names: &["cache"], help: "results that are kept, and why others are not", run: cache::cache },
+    Command { names: &["metrics"], help: "custom metrics: how their queries go", run: metrics::metrics },
+    Command {
+        names: &["mirrors"],
+        help: "[[mirror]]: what became of the traffic, in what answers differ",
+        run: mirrors::mirrors,
+    },
+    Command {
+        names: &["mirror"],
+        help: "the same by shape, of all mirrors or the one that is named",
+        run: |shared| mirrors::shapes(shared, None),
+    },
+    Command {
+        names: &["recording"],
+        help: "the recording that there is, or the last one",
+        run: mirrors::recording,
+    },
+    Command {
+        names: &["tenants"],
+        help: "tenants: what they may have, have, and have done",
+        run: tenants::tenants,
     },
     Command { names: &["users"], help: "users of the configuration", run: users },
     Command { names: &["stats"], help: "totals and averages per database", run: stats },
@@ -96,7 +124,7 @@ fn time(at: SystemTime) -> String {
 fn clients(shared: &Shared) -> Table {
     let mut table = Table::new(
         "type user database replication state addr port:n local_addr local_port:n connect_time request_time \
-         wait:n wait_us:n close_needed:n ptr link remote_pid:n tls application_name prepared_statements:n id:n pins",
+         wait:n wait_us:n close_needed:n ptr link remote_pid:n tls application_name prepared_statements:n id:n pins tenant",
     );
     let mut rows = shared.client_rows();
     rows.sort_by_key(|c| c.id);
@@ -125,6 +153,7 @@ fn clients(shared: &Shared) -> Table {
             c.prepared_statements.into(),
             c.id.into(),
             c.pins.join(", ").into(),
+            c.tenant.into(),
         ]);
     }
     table
@@ -138,7 +167,11 @@ fn servers(shared: &Shared) -> Table {
     );
     let mut rows = shared.pools.server_rows();
     rows.sort_by_key(|s| s.id);
+    // As the client that has it calls itself.
+    let names: HashMap<u64, String> =
+        shared.client_rows().into_iter().map(|c| (c.id, c.application_name)).collect();
     for s in rows {
+        let name = s.link.and_then(|id| names.get(&id)).cloned().unwrap_or_default();
         table.rows.push(vec![
             "S".into(),
             s.user.into(),
@@ -158,7 +191,7 @@ fn servers(shared: &Shared) -> Table {
             s.link.map_or(String::new(), |id| format!("c{id}")).into(),
             s.remote_pid.into(),
             s.tls.into(),
-            s.application_name.into(),
+            name.into(),
             s.prepared_statements.into(),
             s.id.into(),
             s.backend.into(),
@@ -180,7 +213,7 @@ fn pools(shared: &Shared) -> Table {
     let mut table = Table::new(
         "database user cl_active:n cl_waiting:n cl_active_cancel_req:n cl_waiting_cancel_req:n sv_active:n \
          sv_active_cancel:n sv_being_canceled:n sv_idle:n sv_used:n sv_tested:n sv_login:n maxwait:n maxwait_us:n \
-         pool_mode backend pool_size:n",
+         pool_mode backend pool_size:n max_size:n tenant",
     );
     for (p, _) in sorted_pools(shared) {
         table.rows.push(vec![
@@ -202,6 +235,8 @@ fn pools(shared: &Shared) -> Table {
             p.mode.into(),
             p.backend.into(),
             p.size.into(),
+            p.max_size.into(),
+            p.tenant.into(),
         ]);
     }
     table
@@ -227,7 +262,7 @@ fn databases(shared: &Shared) -> Table {
             target.port().into(),
             d.dbname.as_deref().unwrap_or(&d.name).into(),
             d.user.as_deref().map(Cell::from).unwrap_or(Cell::Null),
-            d.pool.size.into(),
+            d.pool.most().into(),
             d.pool.min.into(),
             d.pool.reserve.into(),
             mode_name(d.pool.mode).into(),
@@ -253,7 +288,7 @@ fn users(shared: &Shared) -> Table {
         let current: u64 = pools.iter().filter(|(p, _)| p.user == u.name).map(|(p, _)| connections(p)).sum();
         table.rows.push(vec![
             u.name.as_str().into(),
-            u.pool_size.into(),
+            u.pool_size.and_then(Size::fixed).into(),
             u.pool_mode.map(mode_name).into(),
             u.max_connections.into(),
             current.into(),
@@ -266,17 +301,17 @@ type Read = fn(&Traffic) -> u64;
 
 /// The counters of SHOW STATS, in PgBouncer's order.
 const COUNTERS: &[(&str, Read)] = &[
-    ("server_assignment_count", |t| t.xacts.get()),
-    ("xact_count", |t| t.xacts.get()),
-    ("query_count", |t| t.queries.get()),
-    ("received", |t| t.received.get()),
-    ("sent", |t| t.sent.get()),
-    ("xact_time", |t| t.xact_time_us.get()),
-    ("query_time", |t| t.query_time_us.get()),
+    ("server_assignment_count", |t| t.sum(|w| &w.xacts)),
+    ("xact_count", |t| t.sum(|w| &w.xacts)),
+    ("query_count", |t| t.sum(|w| &w.queries)),
+    ("received", |t| t.sum(|w| &w.received)),
+    ("sent", |t| t.sum(|w| &w.sent)),
+    ("xact_time", |t| t.sum(|w| &w.xact_time_us)),
+    ("query_time", |t| t.sum(|w| &w.query_time_us)),
     ("wait_time", |t| t.wait_time_us.get()),
-    ("client_parse_count", |t| t.client_parses.get()),
-    ("server_parse_count", |t| t.server_parses.get()),
-    ("bind_count", |t| t.binds.get()),
+    ("client_parse_count", |t| t.sum(|w| &w.client_parses)),
+    ("server_parse_count", |t| t.sum(|w| &w.server_parses)),
+    ("bind_count", |t| t.sum(|w| &w.binds)),
 ];
 
 fn sums(shared: &Shared) -> BTreeMap<String, Vec<u64>> {

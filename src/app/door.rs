@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::sockets::{Role, Socket};
 use crate::observe::http;
+use crate::observe::metrics::Told;
 use crate::session::listen::{self, AdminVisit, Listener};
 use crate::session::shared::Shared;
 
@@ -36,12 +37,14 @@ impl Door {
         admins: mpsc::Sender<AdminVisit>,
     ) -> io::Result<Door> {
         let mut door = Door { shared, sockets, admins, clients: JoinSet::new(), http: Vec::new() };
+        // Whoever scrapes, by whatever socket, hears of the same shapes and tenants.
+        let told = Arc::<Told>::default();
         for socket in door.sockets.iter().filter(|socket| socket.role == Role::Http) {
             let Listener::Tcp(listener) = socket.listener()? else { continue };
-            let (over, told) = oneshot::channel();
+            let (over, end) = oneshot::channel();
             let shared = door.shared.clone();
             // Answers also while we drain: that is when someone asks whether we are ready.
-            let served = http::serve(listener, shared, async move { drop(told.await) });
+            let served = http::serve(listener, shared, told.clone(), async move { drop(end.await) });
             door.http.push((over, tokio::spawn(served)));
         }
         door.accept()?;

@@ -9,8 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::discover;
+use crate::mirror;
+use crate::observe::custom;
 use crate::plan::Planner;
 use crate::pool::Pools;
 use crate::session::gate::Gate;
@@ -63,12 +66,15 @@ pub async fn run(
         async move { shared.pools.sweep().await }
     });
     shared.clusters.reload(&shared.config.load(), &shared.pools);
+    shared.shadows.reload(&shared.config.load(), shared.planner.store.serial());
     let prober = tokio::spawn({
         let shared = shared.clone();
         async move { shared.clusters.run(&shared.pools).await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
     let finder = tokio::spawn(discover::run(shared.clone()));
+    let metrics = tokio::spawn(custom::run(shared.clone()));
+    let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
     let shutdown = async move {
@@ -83,7 +89,11 @@ pub async fn run(
     prober.abort();
     watcher.abort();
     finder.abort();
+    metrics.abort();
+    drop(mirrors);
+    mirror::record::finish(&shared).await;
     host.abort();
+    shared.pools.keep_hours();
     shared.pools.close_idle();
     Ok(())
 }
@@ -112,8 +122,9 @@ async fn start(
     let sockets = sockets::open(&config, inherited, handed.unwrap_or_default()).await?;
     let shared = Shared::new(
         Pools::new(&config)?,
-        Planner::new(&config.plan, &config.rules)?,
+        Planner::new(&config.plan, &config.rules, &config.mirrored(), &config.caches)?,
         Gate::new(&config)?,
+        (config.general.cache_memory > 0).then(|| Cache::new(config.general.cache_memory)).transpose()?,
         config,
     );
     let before = match offer {

@@ -113,6 +113,20 @@ impl Function {
     }
 }
 
+/// Whether code may define objects that others see: it has a word of those that do, other than for temporary tables.
+pub fn may_define(code: &str) -> bool {
+    const WORDS: [&str; 8] = ["create", "alter", "drop", "grant", "revoke", "rename", "comment", "reassign"];
+    let words = code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
+    words.iter().enumerate().any(|(i, word)| {
+        let is = |n: usize, other: &str| words.get(n).is_some_and(|w| w.eq_ignore_ascii_case(other));
+        let temporary = ["temp", "temporary", "local"].iter().any(|other| is(i + 1, other));
+        // ON COMMIT DROP
+        let at_end = i > 0 && is(i - 1, "commit");
+        !temporary && !at_end && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
+    })
+}
+
 /// An operator whose function is not immutable.
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
@@ -194,6 +208,22 @@ mod tests {
         check(1, 0, true, 0, &[1, 2, 3, 4, 5]);
         check(2, 1, true, 0, &[1, 2, 3, 4, 5]);
         check(1, 0, false, 2, &[1, 3]);
+    }
+
+    #[test]
+    fn what_defines() {
+        for code in
+            ["EXECUTE format('ALTER TABLE %I ...', x)", "begin\ncreate table t (); end", "Drop View v"]
+        {
+            assert!(may_define(code), "{code}");
+        }
+        for code in [
+            "CREATE TEMP TABLE t (a int) ON COMMIT DROP",
+            "UPDATE t SET dropped = true, created_at = now()",
+            "INSERT INTO creates VALUES (1)",
+        ] {
+            assert!(!may_define(code), "{code}");
+        }
     }
 
     #[test]

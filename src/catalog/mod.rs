@@ -22,6 +22,7 @@ pub use relation::Relation;
 pub use resolve::{Candidates, Resolved};
 
 use crate::core::clock::Instant;
+use function::FunctionKind;
 
 /// Postgres' number for an object; 0 for none.
 pub type Oid = u32;
@@ -209,6 +210,7 @@ pub struct Catalog {
     functions_by_name: HashMap<Arc<str>, Range<usize>>,
     types: HashMap<Oid, usize>,
     types_by_name: HashMap<Arc<str>, Range<usize>>,
+    defines: bool,
 }
 
 /// Where each run of equal names is in a sorted list.
@@ -220,6 +222,19 @@ fn runs<T>(sorted: &[T], name: impl Fn(&T) -> &Arc<str>) -> HashMap<Arc<str>, Ra
         run.first().map(|first| (name(first).clone(), range))
     });
     runs.collect()
+}
+
+/// Whether code says so that is not the system's own: temporary objects are nobody else's.
+fn defines(contents: &Contents) -> bool {
+    const OWN: [&str; 2] = ["pg_catalog", "information_schema"];
+    let own = |oid: Oid| contents.schemas.iter().any(|s| s.oid == oid && OWN.contains(&&*s.name));
+    let plain =
+        |f: &&Function| !matches!(&*f.language, "c" | "internal") && f.kind != FunctionKind::Aggregate;
+    contents
+        .functions
+        .iter()
+        .filter(plain)
+        .any(|f| f.body.as_deref().is_none_or(function::may_define) && !own(f.schema))
 }
 
 impl Catalog {
@@ -248,8 +263,15 @@ impl Catalog {
             functions_by_name: runs(functions, |f| &f.name),
             types: types.iter().enumerate().map(|(i, t)| (t.oid, i)).collect(),
             types_by_name: runs(types, |t| &t.name),
+            defines: defines(&contents),
             contents,
         }
+    }
+
+    /// Whether some function in it may define objects otherwise: whoever calls functions, also by triggers, may do so.
+    /// Functions in C are taken not to.
+    pub fn defines(&self) -> bool {
+        self.defines
     }
 
     /// When reading it began.

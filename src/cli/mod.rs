@@ -13,7 +13,10 @@ use crate::config::{Config, Plan};
 mod check;
 mod demo;
 mod health;
+mod place;
 mod plan;
+mod record;
+mod replay;
 mod run;
 
 #[derive(Parser)]
@@ -51,6 +54,10 @@ enum Command {
         #[arg(short, long)]
         config: Option<PathBuf>,
     },
+    /// Have a running proxy record its traffic.
+    Record(record::Args),
+    /// Play recorded traffic to a server, and say in what its answers differ.
+    Replay(replay::Args),
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -72,6 +79,8 @@ pub fn main() -> ExitCode {
                 None => plan::run(&Plan::default(), &sql, json),
             }
         }
+        Command::Record(args) => record::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Run { config } => with(&config, |read| run::run(&config, read)),
     }
 }

@@ -18,7 +18,7 @@ pub fn run(config: &Plan, sql: &str, json: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let planner = match Planner::new(config, &[]) {
+    let planner = match Planner::new(config, &[], &[], &[]) {
         Ok(planner) => planner,
         Err(e) => {
             eprintln!("turnpike: {e}");

@@ -26,6 +26,7 @@ use crate::route::locality::Place;
 
 pub mod ask;
 pub mod choose;
+pub mod decided;
 pub mod election;
 pub mod member;
 mod observe;
@@ -37,6 +38,7 @@ mod state;
 mod wait;
 
 pub use choose::{Need, Refusal};
+pub use decided::Decision;
 pub use election::State;
 pub use member::{Member, Use};
 pub use registry::Clusters;
@@ -85,6 +87,8 @@ pub struct Cluster {
     pub promotions: Counter,
     /// Times that two primaries could not be told apart.
     pub conflicts: Counter,
+    /// Where statements were sent.
+    pub decided: decided::Decided,
 }
 
 impl Cluster {
@@ -106,6 +110,7 @@ impl Cluster {
             changed,
             promotions: Counter::default(),
             conflicts: Counter::default(),
+            decided: decided::Decided::default(),
         };
         cluster.change(config, pools);
         Arc::new(cluster)

@@ -15,7 +15,7 @@ use super::{Cluster, Member, State, probe};
 use crate::config::Config;
 use crate::pool::Pools;
 
-/// Every cluster that a database of the configuration is on.
+/// Every cluster that a database or a tenant of the configuration is on, or that traffic is mirrored to.
 #[derive(Debug, Default)]
 pub struct Clusters {
     clusters: ArcSwap<Vec<Arc<Cluster>>>,
@@ -62,16 +62,21 @@ async fn keep(clusters: &[Arc<Cluster>], dir: Option<PathBuf>, kept: &mut HashMa
     }
 }
 
+/// Whether a tenant is on it.
+fn has_tenants(config: &Config, cluster: &crate::config::Cluster) -> bool {
+    config.tenants.listed.iter().any(|t| t.cluster.as_ref() == Some(&cluster.name))
+}
+
 impl Clusters {
     /// Puts a configuration into use, after the pools have ([`Pools::reload`]). Clusters and members that stay keep what
     /// is known of them.
     pub fn reload(&self, config: &Config, pools: &Pools) {
         self.state_dir.lock().clone_from(&config.general.state_dir);
         let before = self.clusters.load_full();
-        let used = config
-            .clusters
-            .iter()
-            .filter(|c| config.databases.iter().any(|d| d.cluster.as_ref() == Some(&c.name)));
+        let used = config.clusters.iter().filter(|c| {
+            let has_databases = config.databases.iter().any(|d| d.cluster.as_ref() == Some(&c.name));
+            has_databases || config.mirrors_to(&c.name) || has_tenants(config, c)
+        });
         let clusters = used.map(|section| {
             let Some(known) = before.iter().find(|c| c.name() == section.name) else {
                 return Cluster::new(config, section, pools, self.changed.clone());

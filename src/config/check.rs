@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::cache;
 use super::cluster;
+use super::metric;
+use super::mirror;
 use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
 use super::route;
-use super::words::{FORMATS, MODES, ROLES, SSL_MODES, nearest};
+use super::tenant;
+use super::words::{FORMATS, MODES, ROLES, SIZES, SSL_MODES, WRITERS, nearest};
 use super::{
     Admin, Auth, AuthQuery, Backend, ClientTls, Cluster, Config, Database, General, Log, OwnPatience,
-    Patience, Plan, PoolMode, PoolSettings, Role, SslMode,
+    Patience, Plan, PoolMode, PoolSettings, Role, Size, SslMode, Writers,
 };
 use crate::core::limits;
 
@@ -27,7 +31,7 @@ pub(super) const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Most connections of anything: more than any machine has descriptors for.
-const MANY: u32 = 1_000_000;
+pub(super) const MANY: u32 = 1_000_000;
 
 /// Reads and checks the file.
 ///
@@ -82,11 +86,18 @@ fn read(source: &Source<'_>) -> Option<Config> {
             source.report(0, name, "is missing: there must be at least one");
         }
     }
-    let cluster_sections = sections.list("cluster");
-    unique(source, &cluster_sections);
+    let lists = ["cluster", "metric", "tenant"].map(|name| sections.list(name));
+    lists.iter().for_each(|list| unique(source, list));
+    let [cluster_sections, metric_sections, tenant_sections] = lists;
     let clusters = cluster::clusters(&cluster_sections, &backends, &users);
     let rules = route::rules(&sections.list("route"), &backends, &clusters);
     let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
+    let caches = cache::rules(&sections.list("cache"), &general, &databases);
+    let metrics = metric::metrics(&metric_sections, &databases, &users);
+    let known =
+        mirror::Known { backends: &backends, clusters: &clusters, databases: &databases, users: &users };
+    let (mirrors, record) = mirror::rehearsals(source, &sections, known);
+    let tenants = tenant::tenants(&sections.table("tenants"), &tenant_sections, &backends, &clusters);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);
@@ -105,8 +116,13 @@ fn read(source: &Source<'_>) -> Option<Config> {
         backends,
         clusters,
         rules,
+        caches,
         databases,
         users,
+        metrics,
+        mirrors,
+        record,
+        tenants,
     })
 }
 
@@ -202,6 +218,7 @@ fn general(section: &Section<'_>) -> General {
             .unwrap_or(limits::MAX_MESSAGE),
         max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
         max_memory: section.size("max_memory", 0..=usize::MAX >> 1).unwrap_or(0),
+        cache_memory: section.size("cache_memory", 0..=usize::MAX >> 1).unwrap_or(0) as u64,
         zone: section.text("zone"),
         region: section.text("region"),
     }
@@ -328,11 +345,14 @@ fn parameters(sql: &str) -> Vec<String> {
 
 const DEFAULT_POOL: PoolSettings = PoolSettings {
     mode: PoolMode::Transaction,
-    size: 20,
+    size: Size::Fixed(20),
+    max_size: 50,
     min: 0,
     reserve: 0,
     reserve_after: Duration::from_secs(5),
     wait_timeout: Duration::from_secs(60),
+    max_waiting: 0,
+    max_waiting_age: Duration::ZERO,
     connect_timeout: Duration::from_secs(10),
     lifetime: Duration::from_secs(3600),
     idle_timeout: Duration::from_secs(600),
@@ -350,11 +370,14 @@ const DEFAULT_POOL: PoolSettings = PoolSettings {
 fn pool(section: &Section<'_>, base: &PoolSettings) -> PoolSettings {
     let pool = PoolSettings {
         mode: section.word("mode", MODES).unwrap_or(base.mode),
-        size: section.number("size", 1..=MANY).unwrap_or(base.size),
+        size: size(section, "size").unwrap_or(base.size),
+        max_size: section.number("max_size", 1..=MANY).unwrap_or(base.max_size),
         min: section.number("min", 0..=MANY).unwrap_or(base.min),
         reserve: section.number("reserve", 0..=MANY).unwrap_or(base.reserve),
         reserve_after: section.duration("reserve_after", ANY_TIME).unwrap_or(base.reserve_after),
         wait_timeout: section.duration("wait_timeout", SOME_TIME).unwrap_or(base.wait_timeout),
+        max_waiting: section.number("max_waiting", 0..=MANY).unwrap_or(base.max_waiting),
+        max_waiting_age: section.duration("max_waiting_age", ANY_TIME).unwrap_or(base.max_waiting_age),
         connect_timeout: section.duration("connect_timeout", SOME_TIME).unwrap_or(base.connect_timeout),
         lifetime: section.duration("lifetime", SOME_TIME).unwrap_or(base.lifetime),
         idle_timeout: section.duration("idle_timeout", SOME_TIME).unwrap_or(base.idle_timeout),
@@ -362,11 +385,25 @@ fn pool(section: &Section<'_>, base: &PoolSettings) -> PoolSettings {
         max_prepared: section.number("max_prepared", 0..=1_000_000).unwrap_or(base.max_prepared),
         patience: patience(section, &base.patience),
     };
-    let own = ["min", "size"].into_iter().find(|key| section.has(key));
-    if let Some(key) = own.filter(|_| pool.min > pool.size) {
-        section.report(key, format!("min ({}) is more than size ({})", pool.min, pool.size));
+    let most = if pool.size == Size::Adaptive { "max_size" } else { "size" };
+    let own = ["min", most, "size"].into_iter().find(|key| section.has(key));
+    if let Some(key) = own.filter(|_| pool.min > pool.most()) {
+        section.report(key, format!("min ({}) is more than {most} ({})", pool.min, pool.most()));
     }
     pool
+}
+
+/// A number of connections, or the word for what finds it out.
+pub(super) fn size(section: &Section<'_>, key: &str) -> Option<Size> {
+    if !section.is_text(key) {
+        return section.number(key, 1..=MANY).map(Size::Fixed);
+    }
+    let text = section.text(key)?;
+    let size = SIZES.iter().find(|(word, _)| *word == text).map(|(_, size)| *size);
+    if size.is_none() {
+        section.report(key, format!("{text:?} is neither a whole number nor \"adaptive\""));
+    }
+    size
 }
 
 fn patience(section: &Section<'_>, base: &Patience) -> Patience {
@@ -442,6 +479,7 @@ fn databases(
             dbname: section.text("dbname"),
             user,
             catalog_user: people::catalog_user(section, users),
+            writers: section.word("writers", WRITERS).unwrap_or(Writers::Anyone),
             max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
             max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
             pool: pool(section, defaults),

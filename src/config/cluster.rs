@@ -236,11 +236,15 @@ pub(super) fn place<'c>(section: &Section<'_>, backends: &[Backend], clusters: &
         }
         (false, true) => {}
     }
-    let first = cluster.and_then(|c| {
-        let meant = c.backends.iter().find(|i| backends.get(**i).is_some_and(|b| b.role == Role::Primary));
-        meant.or(c.backends.first()).copied()
-    });
+    let first = cluster.map(|c| first(c, backends));
     Place { backend: backend.or(first).unwrap_or_default(), cluster }
+}
+
+/// The member to use until it is known which is the primary.
+pub(super) fn first(cluster: &Cluster, backends: &[Backend]) -> usize {
+    let is_meant = |i: &&usize| backends.get(**i).is_some_and(|b| b.role == Role::Primary);
+    let meant = cluster.backends.iter().find(is_meant);
+    meant.or(cluster.backends.first()).copied().unwrap_or_default()
 }
 
 /// Reads what a cluster or a database says of where statements may go; what it does not say is as in `base`.

@@ -81,8 +81,14 @@ pub const SECTIONS: &[Spec] = &[
     Spec::many("backend", BACKEND, &[]),
     Spec::many("cluster", CLUSTER, &[ROUTING]),
     Spec::many("route", ROUTE, &[]),
+    Spec::many("cache", CACHE, &[]),
     Spec::many("database", DATABASE, &[POOL, ROUTING]),
     Spec::many("user", USER, &[]),
+    Spec::many("metric", METRIC, &[]),
+    Spec::many("mirror", MIRROR, &[]),
+    Spec::one("record", RECORD),
+    Spec::one("tenants", TENANTS),
+    Spec::many("tenant", TENANT, &[]),
     Spec::many("hba", HBA, &[]),
 ];
 
@@ -100,6 +106,7 @@ const GENERAL: &[Key] = &[
     live("max_message_size", "1073741822B"),
     live("max_client_prepared", "10000"),
     live("max_memory", "0"),
+    fixed("cache_memory", "0"),
     live("zone", ""),
     live("region", ""),
 ];
@@ -137,10 +144,13 @@ const AUTH: &[Key] = &[
 const POOL: &[Key] = &[
     live("mode", "transaction"),
     live("size", "20"),
+    live("max_size", "50"),
     live("min", "0"),
     live("reserve", "0"),
     live("reserve_after", "5s"),
     live("wait_timeout", "1min"),
+    live("max_waiting", "0"),
+    live("max_waiting_age", "0s"),
     live("connect_timeout", "10s"),
     live("lifetime", "1h"),
     live("idle_timeout", "10min"),
@@ -213,6 +223,22 @@ const ROUTE: &[Key] = &[
     live("fallback_to_primary", ""),
 ];
 
+/// Who and what a rule is about, then what it says.
+const CACHE: &[Key] = &[
+    live("user", ""),
+    live("database", ""),
+    live("table", ""),
+    live("fingerprint", ""),
+    live("asked", "false"),
+    live("mode", ""),
+    live("ttl", ""),
+    live("stale_while_revalidate", "0s"),
+    live("max_rows", "10000"),
+    live("max_bytes", "1MiB"),
+    live("levels", "l1"),
+    live("auto", "false"),
+];
+
 const DATABASE: &[Key] = &[
     live("name", ""),
     live("backend", ""),
@@ -220,6 +246,7 @@ const DATABASE: &[Key] = &[
     live("dbname", ""),
     live("user", ""),
     live("catalog_user", ""),
+    live("writers", "anyone"),
     live("max_connections", "0"),
     live("max_clients", "0"),
 ];
@@ -238,6 +265,93 @@ const USER: &[Key] = &[
     live("client_idle_timeout", ""),
     live("idle_transaction_timeout", ""),
     live("transaction_timeout", ""),
+];
+
+const METRIC: &[Key] = &[
+    live("name", ""),
+    live("help", ""),
+    live("type", "gauge"),
+    live("database", ""),
+    live("user", ""),
+    live("query", ""),
+    live("labels", ""),
+    live("interval", "1min"),
+    live("timeout", "5s"),
+    live("on", "replica"),
+    live("max_series", "1000"),
+];
+
+/// Who and what it is about, as a rule; then how and where to.
+const MIRROR: &[Key] = &[
+    live("name", ""),
+    live("user", ""),
+    live("database", ""),
+    live("application_name", ""),
+    live("table", ""),
+    live("fingerprint", ""),
+    live("class", ""),
+    live("mode", "reads"),
+    live("share", "100%"),
+    live("backend", ""),
+    live("cluster", ""),
+    live("dbname", ""),
+    live("login", ""),
+    live("connections", "4"),
+    live("max_queued", "10000"),
+    live("max_queued_bytes", "16MiB"),
+    live("timeout", "10s"),
+    live("connect_timeout", "5s"),
+];
+
+const RECORD: &[Key] = &[
+    live("dir", ""),
+    live("key_file", ""),
+    live("literals", "false"),
+    live("user", ""),
+    live("database", ""),
+    live("application_name", ""),
+    live("share", "100%"),
+    live("max_size", "256MiB"),
+    live("max_files", "4"),
+    live("max_queued_bytes", "16MiB"),
+];
+
+const TENANTS: &[Key] = &[
+    live("by", ""),
+    live("claimed_by", ""),
+    live("rate_wait", "1s"),
+    live("weight", "100"),
+    live("guaranteed", "0"),
+    live("max", "0"),
+    live("max_waiting", "0"),
+    live("priority", "interactive"),
+    live("statements_per_second", "0"),
+    live("statements_burst", ""),
+    live("rows_per_second", "0"),
+    live("rows_burst", ""),
+];
+
+/// What it does not say of what it may have is as in `[tenants]`.
+const TENANT: &[Key] = &[
+    live("name", ""),
+    live("user", ""),
+    live("database", ""),
+    live("application_name", ""),
+    live("sni", ""),
+    live("claimed_by", ""),
+    live("weight", ""),
+    live("guaranteed", ""),
+    live("max", ""),
+    live("max_waiting", ""),
+    live("priority", ""),
+    live("statements_per_second", ""),
+    live("statements_burst", ""),
+    live("rows_per_second", ""),
+    live("rows_burst", ""),
+    live("pool", "shared"),
+    live("pool_size", ""),
+    live("backend", ""),
+    live("cluster", ""),
 ];
 
 const HBA: &[Key] =

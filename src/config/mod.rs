@@ -5,23 +5,32 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod cache;
 pub mod check;
 mod cluster;
 pub mod discovery;
 pub mod hba;
 pub mod keys;
+mod metric;
+mod mirror;
 mod people;
 pub mod problem;
 pub mod raw;
 mod route;
 mod secret;
 pub mod show;
+pub mod tenant;
 #[cfg(test)]
 mod tests;
 pub mod units;
 pub mod words;
 
+pub use cache::{CacheAsk, CacheMode, CacheRule};
 pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
+pub use metric::{Metric, MetricKind, MetricPlace, is_label};
+pub use mirror::{Mirror, MirrorMode, MirrorTarget, Record, Share};
+pub use tenant::{Priority, Tenants};
+
 pub use route::{CLASSES, Directions, Pattern, ROUTES, Route, Rule, SAYABLE, Unsayable, Way};
 
 /// A checked configuration.
@@ -49,10 +58,20 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// `[[route]]`, in order.
     pub rules: Vec<Rule>,
+    /// `[[cache]]`, in order.
+    pub caches: Vec<CacheRule>,
     /// `[[database]]`, wildcards last.
     pub databases: Vec<Database>,
     /// `[[user]]`
     pub users: Vec<User>,
+    /// `[[metric]]`
+    pub metrics: Vec<Metric>,
+    /// `[[mirror]]`
+    pub mirrors: Vec<Mirror>,
+    /// `[record]`; `None` where nothing may be recorded.
+    pub record: Option<Record>,
+    /// `[tenants]` and `[[tenant]]`
+    pub tenants: Tenants,
 }
 
 /// `[general]`
@@ -84,6 +103,8 @@ pub struct General {
     pub max_client_prepared: usize,
     /// Most bytes of relay buffers in all before nobody more may come in; 0 is no bound.
     pub max_memory: usize,
+    /// Most bytes of results that are kept; 0 keeps none, and no account of what is written.
+    pub cache_memory: u64,
     /// The availability zone that this process runs in, if it is said.
     pub zone: Option<String>,
     /// The region that this process runs in, if it is said.
@@ -292,13 +313,34 @@ pub enum PoolMode {
     Transaction,
 }
 
+/// How many server connections a pool may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// That many.
+    Fixed(u32),
+    /// What is found out to get most done, up to [`PoolSettings::max_size`].
+    Adaptive,
+}
+
+impl Size {
+    /// The number, where it is one.
+    pub fn fixed(self) -> Option<u32> {
+        match self {
+            Size::Fixed(n) => Some(n),
+            Size::Adaptive => None,
+        }
+    }
+}
+
 /// Pool settings; `[pool]` gives the defaults, `[[database]]` and `[[user]]` override.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolSettings {
     /// When a server connection goes back.
     pub mode: PoolMode,
     /// Most server connections per (backend, database, user).
-    pub size: u32,
+    pub size: Size,
+    /// What that is at most where it is adaptive.
+    pub max_size: u32,
     /// Fewest kept open once the pool is used.
     pub min: u32,
     /// More that may be opened when a client has waited `reserve_after`.
@@ -307,6 +349,10 @@ pub struct PoolSettings {
     pub reserve_after: Duration,
     /// Longest wait for a server connection, then 53300.
     pub wait_timeout: Duration,
+    /// Most clients that wait for one; 0 is no bound.
+    pub max_waiting: u32,
+    /// Longest wait of anybody before those who have time are sent away; zero is no bound.
+    pub max_waiting_age: Duration,
     /// Longest time to open a server connection.
     pub connect_timeout: Duration,
     /// Age after which an idle server connection is closed.
@@ -319,6 +365,16 @@ pub struct PoolSettings {
     pub max_prepared: usize,
     /// Longest times that clients may take.
     pub patience: Patience,
+}
+
+impl PoolSettings {
+    /// Most server connections that there may ever be, but for the reserve.
+    pub fn most(&self) -> u32 {
+        match self.size {
+            Size::Fixed(size) => size,
+            Size::Adaptive => self.max_size,
+        }
+    }
 }
 
 /// Longest times that a client may take; zero is no bound.
@@ -347,6 +403,15 @@ pub struct OwnPatience {
     pub transaction: Option<Duration>,
 }
 
+/// Who writes to a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// Whoever can.
+    Anyone,
+    /// Nobody but this process' clients.
+    Proxy,
+}
+
 /// One database that clients may ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
@@ -365,12 +430,25 @@ pub struct Database {
     pub user: Option<String>,
     /// The `[[user]]` that reads its catalog, before `[plan]`'s.
     pub catalog_user: Option<String>,
+    /// Who writes to it.
+    pub writers: Writers,
     /// Most server connections for this database over all users; 0 is no bound.
     pub max_connections: u32,
     /// Most clients of this database; 0 is no bound.
     pub max_clients: u32,
     /// Pool settings after defaults.
     pub pool: PoolSettings,
+}
+
+/// Where a database is, for those who ask for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'c> {
+    /// See [`Database::backend`].
+    pub backend: usize,
+    /// See [`Database::cluster`].
+    pub cluster: Option<&'c str>,
+    /// See [`Database::routing`].
+    pub routing: &'c Routing,
 }
 
 /// What is known of a user's password.
@@ -421,7 +499,7 @@ pub struct User {
     /// Most server connections of this user over all databases; 0 is no bound.
     pub max_connections: u32,
     /// Pool size for this user's pools, overriding the database's.
-    pub pool_size: Option<u32>,
+    pub pool_size: Option<Size>,
     /// Pool mode for this user's pools, overriding the database's.
     pub pool_mode: Option<PoolMode>,
     /// Most clients of this user; 0 is no bound.
@@ -456,7 +534,7 @@ impl Config {
         if let Some(user) = self.user(user) {
             settings.size = user.pool_size.unwrap_or(settings.size);
             settings.mode = user.pool_mode.unwrap_or(settings.mode);
-            settings.min = settings.min.min(settings.size);
+            settings.min = settings.min.min(settings.most());
             let (own, patience) = (&user.patience, &mut settings.patience);
             patience.query = own.query.unwrap_or(patience.query);
             patience.idle = own.idle.unwrap_or(patience.idle);
@@ -464,6 +542,19 @@ impl Config {
             patience.transaction = own.transaction.unwrap_or(patience.transaction);
         }
         settings
+    }
+
+    /// Where a database is; for a tenant, where its `[[tenant]]` says that it is, if it says so.
+    pub fn home<'c>(&'c self, database: &'c Database, tenant: Option<&str>) -> Home<'c> {
+        let moved = tenant.and_then(|name| self.tenants.of(name)).filter(|t| t.has_place());
+        let Some((backend, cluster)) = moved.and_then(|t| Some((t.backend?, t.cluster.as_deref()))) else {
+            let Database { backend, cluster, routing, .. } = database;
+            return Home { backend: *backend, cluster: cluster.as_deref(), routing };
+        };
+        // What a database says of reads holds where it has a cluster of its own to say it of.
+        let of_cluster = cluster.and_then(|name| self.cluster(name)).map(|c| &c.routing);
+        let routing = of_cluster.filter(|_| database.cluster.is_none()).unwrap_or(&database.routing);
+        Home { backend, cluster, routing }
     }
 
     /// The `[[cluster]]` of that name.

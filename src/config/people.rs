@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::check::{own_patience, unique, unknown};
+use super::check::{own_patience, size, unique, unknown};
 use super::raw::{Fault, Section, Source};
 use super::secret::secret;
 use super::words::{HBA_TYPES, METHODS, MODES};
@@ -21,7 +21,7 @@ fn user(section: &Section<'_>) -> User {
         name: section.required("name"),
         secret: secret(section),
         max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
-        pool_size: section.number("pool_size", 1..=MANY),
+        pool_size: size(section, "pool_size"),
         pool_mode: section.word("pool_mode", MODES),
         max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
         patience: own_patience(section),

@@ -226,6 +226,11 @@ impl Section<'_> {
         self.value(key).is_some()
     }
 
+    /// Whether the key is there and a text.
+    pub fn is_text(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
     /// Where the key's value stands, or the section if it is absent.
     pub fn at(&self, key: &str) -> At {
         self.value(key).map_or(self.at, |v| v.span().start)

@@ -249,6 +249,16 @@ pub const CLASSES: &[&str] = &[
     "unknown",
 ];
 
+/// Names as the file has them.
+pub(super) fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The same of shapes.
+pub(super) fn prints(fingerprints: &[u128]) -> String {
+    list(&fingerprints.iter().map(|f| format!("{f:032x}")).collect::<Vec<_>>())
+}
+
 /// One `[[route]]`: it matches where all of its conditions hold; one without names holds always.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -273,16 +283,12 @@ pub struct Rule {
 impl Rule {
     /// What it is about, key by key, as the file would have it.
     pub fn conditions(&self) -> Vec<(&'static str, String)> {
-        fn list<T: ToString>(items: &[T]) -> String {
-            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
-        let prints: Vec<String> = self.fingerprints.iter().map(|f| format!("{f:032x}")).collect();
         [
             ("user", list(&self.users)),
             ("database", list(&self.databases)),
             ("application_name", list(&self.applications)),
             ("table", list(&self.tables)),
-            ("fingerprint", list(&prints)),
+            ("fingerprint", prints(&self.fingerprints)),
             ("class", list(&self.classes)),
         ]
         .into_iter()
@@ -321,25 +327,29 @@ pub(super) fn rules(sections: &[Section<'_>], backends: &[Backend], clusters: &[
 }
 
 fn rule(section: &Section<'_>, backends: &[Backend], clusters: &[Cluster]) -> Rule {
+    let says = directions(section, backends, clusters);
+    if !SAYABLE.iter().chain(&["split"]).any(|key| section.has(key)) {
+        section.report("route", "is missing: a rule says something of where statements go");
+    }
+    Rule { line: section.line(), says, ..conditions(section) }
+}
+
+/// Who and what a section is about, in the keys of a `[[route]]`.
+pub(super) fn conditions(section: &Section<'_>) -> Rule {
     let patterns = |key| section.parsed(key, |text| Ok(Pattern::new(text))).unwrap_or_default();
     for key in ["user", "database", "application_name", "table", "fingerprint", "class"] {
         if section.count(key) == Some(0) {
             section.report(key, "must not be empty");
         }
     }
-    let says = directions(section, backends, clusters);
-    if !SAYABLE.iter().chain(&["split"]).any(|key| section.has(key)) {
-        section.report("route", "is missing: a rule says something of where statements go");
-    }
     Rule {
-        line: section.line(),
         users: patterns("user"),
         databases: patterns("database"),
         applications: patterns("application_name"),
         tables: patterns("table"),
         fingerprints: section.parsed("fingerprint", fingerprint).unwrap_or_default(),
         classes: section.parsed("class", class).unwrap_or_default(),
-        says,
+        ..Rule::default()
     }
 }
 
@@ -379,7 +389,7 @@ fn route(section: &Section<'_>, name: &str, backends: &[Backend], clusters: &[Cl
     Route::Backend(name.into())
 }
 
-fn fingerprint(text: &str) -> Result<u128, Fault> {
+pub(super) fn fingerprint(text: &str) -> Result<u128, Fault> {
     let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let parsed = u128::from_str_radix(text, 16).ok().filter(|_| digits);
     parsed.ok_or_else(|| {

@@ -3,12 +3,17 @@
 use std::path::Path;
 
 use super::keys;
+use super::mirror::{RECORDED_FILES, RECORDED_SIZE, RECORDED_WAITING};
+use super::tenant::{OwnShare, Tenant, TenantWay};
 use super::units::{show_duration, show_size};
 use super::words::{
-    CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, MODES, ROLES, SSL_MODES, STRATEGIES,
-    TRANSACTIONS, word,
+    CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, METRIC_KINDS, METRIC_PLACES, MIRROR_MODES,
+    MODES, PRIORITIES, ROLES, SIZES, SSL_MODES, STRATEGIES, TENANT_WAYS, TRANSACTIONS, WRITERS, word,
 };
-use super::{Backend, Cluster, Config, Database, HbaRule, PoolSettings, Routing, Secret, User};
+use super::{
+    Backend, Cluster, Config, Database, HbaRule, Metric, Mirror, MirrorTarget, PoolSettings, Routing, Rule,
+    Secret, Share, Size, User,
+};
 
 /// One row of SHOW CONFIG.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +40,17 @@ impl Config {
             let parts: Vec<_> = parts.map(|(key, value)| format!("{key}={value}")).collect();
             rows.push(format!("route.{}", i + 1), parts.join(" "), "", true);
         }
+        for (i, rule) in self.caches.iter().enumerate() {
+            let parts = rule.said().into_iter().map(|(key, value)| format!("{key}={value}"));
+            rows.push(format!("cache.{}", i + 1), parts.collect::<Vec<_>>().join(" "), "", true);
+        }
         self.databases.iter().for_each(|database| self.show_database(database, &mut rows));
         self.users.iter().for_each(|user| show_user(user, &mut rows));
+        self.metrics.iter().for_each(|metric| show_metric(metric, &mut rows));
+        self.mirrors.iter().for_each(|mirror| show_mirror(mirror, &mut rows));
+        self.show_record(&mut rows);
+        self.show_tenants(&mut rows);
+        self.tenants.listed.iter().for_each(|tenant| self.show_tenant(tenant, &mut rows));
         for (i, rule) in self.hba.iter().enumerate() {
             rows.push(format!("hba.{}", i + 1), show_rule(rule), "", true);
         }
@@ -58,6 +72,7 @@ impl Config {
         rows.add("general", "max_message_size", show_size(general.max_message_size as u64));
         rows.add("general", "max_client_prepared", general.max_client_prepared);
         rows.add("general", "max_memory", show_size(general.max_memory as u64));
+        rows.add("general", "cache_memory", show_size(general.cache_memory));
         rows.add("general", "zone", general.zone.as_deref().unwrap_or(""));
         rows.add("general", "region", general.region.as_deref().unwrap_or(""));
         let tls = self.tls.as_ref();
@@ -86,6 +101,21 @@ impl Config {
         rows.add("auth", "max_failures_per_minute", self.auth.max_failures_per_minute);
     }
 
+    fn show_record(&self, rows: &mut Rows) {
+        let record = self.record.as_ref();
+        rows.add("record", "dir", path(record.map(|r| r.dir.as_path())));
+        rows.add("record", "key_file", path(record.map(|r| r.key_file.as_path())));
+        rows.add("record", "literals", record.is_some_and(|r| r.literals));
+        for key in ["user", "database", "application_name"] {
+            rows.add("record", key, record.map(|r| condition(&r.about, key)).unwrap_or_default());
+        }
+        let sizes = record.map_or((RECORDED_SIZE, RECORDED_WAITING), |r| (r.max_size, r.max_queued_bytes));
+        rows.add("record", "share", record.map_or(Share::ALL, |r| r.share));
+        rows.add("record", "max_size", show_size(sizes.0 as u64));
+        rows.add("record", "max_files", record.map_or(RECORDED_FILES, |r| r.max_files));
+        rows.add("record", "max_queued_bytes", show_size(sizes.1 as u64));
+    }
+
     fn show_database(&self, database: &Database, rows: &mut Rows) {
         let section = ("database", database.name.as_str());
         let backend = self.backends.get(database.backend).filter(|_| database.cluster.is_none());
@@ -94,6 +124,7 @@ impl Config {
         rows.of(section, "dbname", database.dbname.as_deref().unwrap_or(""));
         rows.of(section, "user", database.user.as_deref().unwrap_or(""));
         rows.of(section, "catalog_user", database.catalog_user.as_deref().unwrap_or(""));
+        rows.of(section, "writers", word(WRITERS, &database.writers));
         rows.of(section, "max_connections", database.max_connections);
         rows.of(section, "max_clients", database.max_clients);
         show_pool(section, &database.pool, rows);
@@ -118,6 +149,64 @@ impl Config {
         rows.of(section, "patroni_ca", path(discovery.patroni_ca.as_deref()));
         show_routing(section, &cluster.routing, rows);
     }
+}
+
+/// The condition of that key.
+fn condition(rule: &Rule, key: &str) -> String {
+    rule.conditions().into_iter().find(|(name, _)| *name == key).map(|(_, value)| value).unwrap_or_default()
+}
+
+impl Config {
+    fn show_tenants(&self, rows: &mut Rows) {
+        let tenants = &self.tenants;
+        let ways: Vec<_> = tenants.by.iter().map(|way: &TenantWay| word(TENANT_WAYS, way)).collect();
+        rows.add("tenants", "by", joined(&ways));
+        rows.add("tenants", "claimed_by", joined(&tenants.claimed_by));
+        rows.add("tenants", "rate_wait", show_duration(tenants.rate_wait));
+        let share = &tenants.share;
+        rows.add("tenants", "weight", share.weight);
+        rows.add("tenants", "guaranteed", share.guaranteed);
+        rows.add("tenants", "max", share.max);
+        rows.add("tenants", "max_waiting", share.max_waiting);
+        rows.add("tenants", "priority", word(PRIORITIES, &share.priority));
+        let burst = |rate: super::tenant::Rate| (rate.per_second > 0).then_some(rate.burst);
+        rows.add("tenants", "statements_per_second", share.statements.per_second);
+        rows.add("tenants", "statements_burst", number(burst(share.statements)));
+        rows.add("tenants", "rows_per_second", share.rows.per_second);
+        rows.add("tenants", "rows_burst", number(burst(share.rows)));
+    }
+
+    fn show_tenant(&self, tenant: &Tenant, rows: &mut Rows) {
+        let name = tenant.name.to_string();
+        let section = ("tenant", name.as_str());
+        rows.of(section, "user", joined(&tenant.users));
+        rows.of(section, "database", joined(&tenant.databases));
+        rows.of(section, "application_name", joined(&tenant.applications));
+        rows.of(section, "sni", joined(&tenant.hosts));
+        rows.of(section, "claimed_by", joined(tenant.claimed_by.as_deref().unwrap_or_default()));
+        let OwnShare { weight, guaranteed, max, max_waiting, priority, statements, rows: per_rows } =
+            tenant.own.clone();
+        rows.of(section, "weight", number(weight));
+        rows.of(section, "guaranteed", number(guaranteed));
+        rows.of(section, "max", number(max));
+        rows.of(section, "max_waiting", number(max_waiting));
+        rows.of(section, "priority", priority.map_or("", |p| word(PRIORITIES, &p)));
+        rows.of(section, "statements_per_second", number(statements.0));
+        rows.of(section, "statements_burst", number(statements.1));
+        rows.of(section, "rows_per_second", number(per_rows.0));
+        rows.of(section, "rows_burst", number(per_rows.1));
+        rows.of(section, "pool", word(super::tenant::OWN_POOL, &tenant.own_pool));
+        rows.of(section, "pool_size", number(tenant.pool_size));
+        let backend = tenant.backend.filter(|_| tenant.cluster.is_none());
+        let backend = backend.and_then(|i| self.backends.get(i));
+        rows.of(section, "backend", backend.map_or("", |b| b.name.as_str()));
+        rows.of(section, "cluster", tenant.cluster.as_deref().unwrap_or(""));
+    }
+}
+
+/// A number, if there is one.
+fn number(n: Option<u32>) -> String {
+    n.map(|n| n.to_string()).unwrap_or_default()
 }
 
 struct Rows(Vec<Setting>);
@@ -171,11 +260,14 @@ fn show_routing(section: (&str, &str), routing: &Routing, rows: &mut Rows) {
 
 fn show_pool(section: (&str, &str), pool: &PoolSettings, rows: &mut Rows) {
     rows.of(section, "mode", word(MODES, &pool.mode));
-    rows.of(section, "size", pool.size);
+    rows.of(section, "size", show_size_of(pool.size));
+    rows.of(section, "max_size", pool.max_size);
     rows.of(section, "min", pool.min);
     rows.of(section, "reserve", pool.reserve);
     rows.of(section, "reserve_after", show_duration(pool.reserve_after));
     rows.of(section, "wait_timeout", show_duration(pool.wait_timeout));
+    rows.of(section, "max_waiting", pool.max_waiting);
+    rows.of(section, "max_waiting_age", show_duration(pool.max_waiting_age));
     rows.of(section, "connect_timeout", show_duration(pool.connect_timeout));
     rows.of(section, "lifetime", show_duration(pool.lifetime));
     rows.of(section, "idle_timeout", show_duration(pool.idle_timeout));
@@ -198,7 +290,7 @@ fn show_user(user: &User, rows: &mut Rows) {
     };
     rows.push(format!("user.{}.secret", user.name), kind.to_string(), "none", true);
     rows.of(section, "max_connections", user.max_connections);
-    rows.of(section, "pool_size", user.pool_size.map(|n| n.to_string()).unwrap_or_default());
+    rows.of(section, "pool_size", user.pool_size.map(show_size_of).unwrap_or_default());
     rows.of(section, "pool_mode", user.pool_mode.map_or("", |mode| word(MODES, &mode)));
     rows.of(section, "max_clients", user.max_clients);
     let own = |bound: Option<std::time::Duration>| bound.map(show_duration).unwrap_or_default();
@@ -206,6 +298,42 @@ fn show_user(user: &User, rows: &mut Rows) {
     rows.of(section, "client_idle_timeout", own(user.patience.idle));
     rows.of(section, "idle_transaction_timeout", own(user.patience.idle_transaction));
     rows.of(section, "transaction_timeout", own(user.patience.transaction));
+}
+
+fn show_metric(metric: &Metric, rows: &mut Rows) {
+    let section = ("metric", metric.name.as_str());
+    rows.of(section, "help", &metric.help);
+    rows.of(section, "type", word(METRIC_KINDS, &metric.kind));
+    rows.of(section, "database", &metric.database);
+    rows.of(section, "user", &metric.user);
+    rows.of(section, "query", &metric.query);
+    rows.of(section, "labels", joined(metric.labels.as_deref().unwrap_or_default()));
+    rows.of(section, "interval", show_duration(metric.interval));
+    rows.of(section, "timeout", show_duration(metric.timeout));
+    rows.of(section, "on", word(METRIC_PLACES, &metric.on));
+    rows.of(section, "max_series", metric.max_series);
+}
+
+fn show_mirror(mirror: &Mirror, rows: &mut Rows) {
+    let section = ("mirror", mirror.name.as_str());
+    for key in ["user", "database", "application_name", "table", "fingerprint", "class"] {
+        rows.of(section, key, condition(&mirror.about, key));
+    }
+    let (backend, cluster) = match &mirror.target {
+        MirrorTarget::Backend(name) => (name.as_str(), ""),
+        MirrorTarget::Cluster(name) => ("", name.as_str()),
+    };
+    rows.of(section, "mode", word(MIRROR_MODES, &mirror.mode));
+    rows.of(section, "share", mirror.share);
+    rows.of(section, "backend", backend);
+    rows.of(section, "cluster", cluster);
+    rows.of(section, "dbname", &mirror.dbname);
+    rows.of(section, "login", &mirror.login);
+    rows.of(section, "connections", mirror.connections);
+    rows.of(section, "max_queued", mirror.max_queued);
+    rows.of(section, "max_queued_bytes", show_size(mirror.max_queued_bytes as u64));
+    rows.of(section, "timeout", show_duration(mirror.timeout));
+    rows.of(section, "connect_timeout", show_duration(mirror.connect_timeout));
 }
 
 fn show_rule(rule: &HbaRule) -> String {
@@ -217,6 +345,14 @@ fn show_rule(rule: &HbaRule) -> String {
     ];
     let parts = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
     format!("{} {}", parts.join(" "), word(METHODS, &rule.method))
+}
+
+/// A pool's size as the file would have it.
+fn show_size_of(size: Size) -> String {
+    match size {
+        Size::Fixed(n) => n.to_string(),
+        Size::Adaptive => word(SIZES, &size).to_string(),
+    }
 }
 
 fn joined(items: &[impl ToString]) -> String {

@@ -43,14 +43,119 @@ const CASES: &[(&str, &str)] = &[
         "7:16: database.catalog_user: [[user]] \"u\" has no password to log in with (set its password_env or password_file; a SCRAM verifier proves nothing to a backend)",
     ),
     ("catalog_user = 'u'\n[[user]]\nname = 'u'\npassword = 'hunter2'", ""),
+    // Results that are kept.
+    ("[[cache]]\nmode = 'off'", ""),
+    (
+        "[[cache]]",
+        "7:1: cache.mode: has no effect without general.cache_memory\n\
+         7:1: cache.mode: exact needs every write of database \"d\" to pass through this process, which nothing says (say writers = \"proxy\" in its [[database]] where that is so, or mode = \"bounded\" with a ttl)",
+    ),
+    ("writers = 'proxy'\n[general]\ncache_memory = '1MiB'\n[[cache]]\ndatabase = 'd'", ""),
+    ("[general]\ncache_memory = '1MiB'\n[[cache]]\ndatabase = 'e*'", ""),
+    (
+        "[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'bounded'\nttl = '30s'\nstale_while_revalidate = '1min'",
+        "",
+    ),
+    (
+        "[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'bounded'\nlevels = ['l1', 'l2']\nauto = true",
+        "9:1: cache.ttl: is missing: bounded means at most so old\n\
+         11:17: cache.levels: l2, Redis, is not built yet (l1 is this process' memory)\n\
+         12:8: cache.auto: choosing shapes by their benefit is not built yet (name tables or fingerprints; SHOW PLANS has what shapes cost)",
+    ),
+    (
+        "[[cache]]\nmode = 'strict'",
+        "8:8: cache.mode: strict, which holds for several processes, is not built yet (exact holds for one)",
+    ),
+    (
+        "writers = 'proxy'\n[general]\ncache_memory = 1\ntakeover_socket = 't'\n[[cache]]\nmode = 'exact'\nstale_while_revalidate = 5",
+        "12:8: cache.mode: exact cannot be with general.takeover_socket: of two processes, neither sees what the other's clients write (use mode = \"bounded\" with a ttl, or restart without takeover)\n\
+         13:26: cache.stale_while_revalidate: has no effect where mode is exact: nothing stale is served",
+    ),
+    // Metrics.
+    (
+        "[[user]]\nname = 'u'\n[[metric]]\nname = 'a-b'\ninterval = '10ms'\non = 'replicas'",
+        "9:1: metric.database: is missing\n9:1: metric.help: is missing\n9:1: metric.query: is missing\n\
+         10:8: metric.name: \"a-b\" is no name of a metric (letters, digits and _, such as audit_events_per_minute)\n\
+         11:12: metric.interval: must be from 1s to 1d\n\
+         12:6: metric.on: \"replicas\" is not one of replica, primary (did you mean replica?)",
+    ),
+    (
+        "[[user]]\nname = 'u'\n[[mirror]]\nname = 'm'\nmode = 'sessions'\ntable = 't'\nshare = '0%'\nbackend = 'c'\nlogin = 'v'",
+        "9:1: mirror.dbname: is missing: more databases than one are mirrored (name one in database, or the one there in dbname)\n\
+         12:9: mirror.table: says something of statements, and sessions are mirrored whole (use user, database and application_name, or mode = \"reads\")\n\
+         13:9: mirror.share: \"0%\" is not a share such as \"10%\" or \"0.5%\"\n\
+         14:11: mirror.backend: there is no [[backend]] \"c\"\n\
+         15:9: mirror.login: there is no [[user]] \"v\"",
+    ),
+    (
+        "writers = 'proxy'\n[[user]]\nname = 'u'\n[[mirror]]\nname = 'm'\nmode = 'sessions'\ndatabase = 'd'\nbackend = 'b'\nlogin = 'u'",
+        "12:8: mirror.mode: would write to database \"d\" past its clients ([[database]] \"d\" says writers = \"proxy\")",
+    ),
+    (
+        "[[mirror]]\nname = 'm'\ndatabase = 'd'\ncluster = 'x'\nbackend = 'b'\nlogin = 'v'",
+        "10:11: mirror.cluster: backend is already given: there is one target\n\
+         10:11: mirror.cluster: there is no [[cluster]] \"x\"\n12:9: mirror.login: there is no [[user]] \"v\"",
+    ),
+    (
+        "[record]\nliterals = true\ndir = '.'",
+        "7:1: record.key_file: is missing: recordings have a place, and are encrypted",
+    ),
+    (
+        "[[metric]]\nname = 'turnpike_x'\nhelp = 'h'\ndatabase = 'd'\nquery = 'q'",
+        "7:1: metric.user: is missing: a metric is asked as a [[user]]\n\
+         8:8: metric.name: \"turnpike_x\" is taken (names of Turnpike, processes and Prometheus are not for others)",
+    ),
+    (
+        "[[user]]\nname = 'u'\n[[metric]]\nname = 'a'\nhelp = 'h'\ndatabase = 'd'\nuser = 'u'\nquery = 'q'\n\
+         type = 'counter'\nlabels = ['x', 'job']\n[[metric]]\nname = 'a'\nhelp = 'h'\ndatabase = 'e'\nuser = 'v'\n\
+         query = 'q'\ninterval = 1\nlabels = []\ntimeout = 2",
+        "10:8: metric.name: the name of a counter, and of nothing else, ends with _total\n\
+         16:16: metric.labels: \"job\" is no name of a label\n\
+         18:8: metric.name: \"a\" is already defined on line 10\n\
+         20:12: metric.database: there is no [[database]] \"e\"\n\
+         21:8: metric.user: there is no [[user]] \"v\"\n\
+         25:11: metric.timeout: is longer than interval: a run must end before the next begins",
+    ),
+    // Tenants.
+    ("[tenants]\nby = 'user'\n[[tenant]]\nname = 'a'\nguaranteed = 2\nmax = 2\nbackend = 'b'", ""),
+    ("[[tenant]]\nname = 'a'\nuser = ['a', 'a_*']\npool = 'own'\npool_size = 3", ""),
+    (
+        "[tenants]\nby = ['usr', 'set']",
+        "7:1: tenants.claimed_by: is missing: by has something in it that clients say of themselves (list the users whose word counts, or \"*\" for all)\n\
+         8:7: tenants.by: \"usr\" is not one of set, startup, user, database, application_name, sni (did you mean user?)",
+    ),
+    (
+        "[[tenant]]\nname = 'a'\n[[tenant]]\nname = 'a'\nsni = 'x'",
+        "8:8: tenant.name: nobody is this tenant: tenants.by is empty (say who belongs to it (user, database), or what names tenants (tenants.by))\n\
+         9:1: tenant.claimed_by: is missing: application_name and sni are what clients say of themselves (list the users whose word counts, or \"*\" for all)\n\
+         10:8: tenant.name: \"a\" is already defined on line 8",
+    ),
+    (
+        "[tenants]\nby = 'user'\nmax = 5\n[[tenant]]\nname = 'a*'\nuser = 'x'\nguaranteed = 6\nclaimed_by = 'u'\n\
+         rows_burst = 3\npool_size = 3",
+        "11:8: tenant.name: is the beginning of a name: who belongs to it is said of a whole name only\n\
+         13:14: tenant.guaranteed: guaranteed (6) is more than max (5)\n\
+         14:14: tenant.claimed_by: has no effect: nothing that clients say of themselves names a tenant (see tenants.by)\n\
+         15:14: tenant.rows_burst: has no effect without rows_per_second\n\
+         16:13: tenant.pool_size: has no effect on a shared pool (set pool = \"own\")",
+    ),
+    (
+        "[tenants]\nby = 'user'\n[[tenant]]\nname = 'a'\nbackend = 'c'\nguaranteed = 3\npool = 'shared'\n\
+         [[tenant]]\nname = 'b'\ncluster = 'x'\n[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 2",
+        "12:14: tenant.guaranteed: with those before it 3 connections are guaranteed, and backend \"c\" takes 2 (see backend.max_connections)\n\
+         13:8: tenant.pool: a tenant that is elsewhere than its database has a pool of its own\n\
+         16:11: tenant.cluster: there is no [[cluster]] \"x\"",
+    ),
     // Types, numbers, units.
     (
         "[pool]\nsize = 'x'\nmin = true",
-        "8:8: pool.size: must be a whole number, not a string\n9:7: pool.min: must be a whole number, not a boolean",
+        "8:8: pool.size: \"x\" is neither a whole number nor \"adaptive\"\n9:7: pool.min: must be a whole number, not a boolean",
     ),
     ("[pool]\nsize = 0", "8:8: pool.size: must be from 1 to 1000000"),
     ("[pool]\nsize = -1", "8:8: pool.size: must be from 1 to 1000000"),
     ("[pool]\nsize = 99999999999999999999", "8:8: pool.size: must be from 1 to 1000000"),
+    ("[pool]\nsize = 'adaptive'\nmax_size = 9\nmin = 9\n[[user]]\nname = 'u'\npool_size = 'adaptive'", ""),
+    ("[pool]\nsize = 'adaptive'\nmin = 51", "9:7: pool.min: min (51) is more than max_size (50)"),
     ("[pool]\nmin = 21", "8:7: pool.min: min (21) is more than size (20)"),
     (
         "[pool]\nlifetime = '5m'",
@@ -328,7 +433,10 @@ fn values() {
     assert_eq!(names, ["d", "a", "*"]);
     let pools: Vec<_> = config.databases.iter().map(|d| (d.pool.size, d.pool.min, d.pool.mode)).collect();
     use PoolMode::*;
-    assert_eq!(pools, [(7, 2, Transaction), (9, 2, Session), (9, 2, Transaction)]);
+    assert_eq!(
+        pools,
+        [(Size::Fixed(7), 2, Transaction), (Size::Fixed(9), 2, Session), (Size::Fixed(9), 2, Transaction)]
+    );
     assert_eq!(config.databases[0].pool.lifetime, Duration::from_secs(7200));
     assert_eq!(config.hba[0].databases, ["d", "e"]);
     assert_eq!(config.hba[1].addresses.iter().map(|c| c.bits).collect::<Vec<_>>(), [128, 8]);
@@ -372,9 +480,9 @@ fn a_user_comes_before_the_database() {
         let pool = config.pool_settings(&config.databases[0], user);
         (pool.size, pool.min, pool.mode)
     };
-    assert_eq!(pool("u"), (2, 2, PoolMode::Session));
-    assert_eq!(pool("v"), (7, 3, PoolMode::Transaction));
-    assert_eq!(pool("unlisted"), (7, 3, PoolMode::Transaction));
+    assert_eq!(pool("u"), (Size::Fixed(2), 2, PoolMode::Session));
+    assert_eq!(pool("v"), (Size::Fixed(7), 3, PoolMode::Transaction));
+    assert_eq!(pool("unlisted"), (Size::Fixed(7), 3, PoolMode::Transaction));
 }
 
 #[test]

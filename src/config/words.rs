@@ -1,7 +1,11 @@
 //! The words that stand for a choice in the file: read by `check`, written by `show`.
 
 use super::discovery::Source;
-use super::{Balancing, Consistency, HbaMethod, HbaType, PoolMode, Role, SslMode, Transactions};
+use super::tenant::{Priority, TenantWay};
+use super::{
+    Balancing, CacheMode, Consistency, HbaMethod, HbaType, MetricKind, MetricPlace, MirrorMode, PoolMode,
+    Role, Size, SslMode, Transactions, Writers,
+};
 
 /// A choice: its words, and what each means.
 pub type Words<T> = &'static [(&'static str, T)];
@@ -11,6 +15,9 @@ pub const FORMATS: Words<bool> = &[("text", false), ("json", true)];
 
 /// `[pool] mode`.
 pub const MODES: Words<PoolMode> = &[("session", PoolMode::Session), ("transaction", PoolMode::Transaction)];
+
+/// `[pool] size`, where it is no number.
+pub const SIZES: Words<Size> = &[("adaptive", Size::Adaptive)];
 
 /// `[[backend]] sslmode`.
 pub const SSL_MODES: Words<SslMode> = &[
@@ -49,6 +56,37 @@ pub const CONSISTENCIES: Words<Consistency> = &[
 /// `[[cluster]] transactions`.
 pub const TRANSACTIONS: Words<Transactions> =
     &[("primary", Transactions::Primary), ("optimistic", Transactions::Optimistic)];
+
+/// `[[database]] writers`.
+pub const WRITERS: Words<Writers> = &[("anyone", Writers::Anyone), ("proxy", Writers::Proxy)];
+
+/// `[[cache]] mode`.
+pub const CACHE_MODES: Words<CacheMode> =
+    &[("exact", CacheMode::Exact), ("bounded", CacheMode::Bounded), ("off", CacheMode::Off)];
+
+/// `[[metric]] type`.
+pub const METRIC_KINDS: Words<MetricKind> = &[("gauge", MetricKind::Gauge), ("counter", MetricKind::Counter)];
+
+/// `[[metric]] on`.
+pub const METRIC_PLACES: Words<MetricPlace> =
+    &[("replica", MetricPlace::Replica), ("primary", MetricPlace::Primary)];
+
+/// `[[mirror]] mode`.
+pub const MIRROR_MODES: Words<MirrorMode> =
+    &[("reads", MirrorMode::Reads), ("sessions", MirrorMode::Sessions)];
+
+/// `[tenants] by`.
+pub const TENANT_WAYS: Words<TenantWay> = &[
+    ("set", TenantWay::Set),
+    ("startup", TenantWay::Startup),
+    ("user", TenantWay::User),
+    ("database", TenantWay::Database),
+    ("application_name", TenantWay::ApplicationName),
+    ("sni", TenantWay::Sni),
+];
+
+/// `[tenants] priority`, `SET turnpike.priority`.
+pub const PRIORITIES: Words<Priority> = &[("interactive", Priority::Interactive), ("batch", Priority::Batch)];
 
 /// `[[hba]] type`.
 pub const HBA_TYPES: Words<HbaType> = &[

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 /// A moment, in microseconds of the system's monotonic clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
 
 impl Instant {
@@ -16,6 +16,12 @@ impl Instant {
         // This clock exists wherever Postgres runs; should it not, time stands still and nothing times out.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |t| (t.tv_sec(), t.tv_nsec()));
         Instant(now.0.unsigned_abs() * 1_000_000 + now.1.unsigned_abs() / 1_000)
+    }
+
+    /// Seconds since some fixed moment.
+    #[inline]
+    pub fn seconds(self) -> u64 {
+        self.0 / 1_000_000
     }
 
     /// Microseconds from `earlier` to this moment; 0 where it is later.

@@ -42,8 +42,23 @@ pub const MAX_PASSED: usize = 253;
 pub const MAX_PASSED_CANCELS: usize = 64;
 /// Most `[[route]]` rules: which of them match is one word of bits.
 pub const MAX_RULES: usize = u64::BITS as usize;
+/// Most shapes of statements with metrics of their own; the others share one more.
+pub const MAX_SHAPE_SERIES: usize = 40;
+/// Most tenants that are told apart; those beyond share one more.
+pub const MAX_TENANTS: usize = 1 << 16;
+/// Most tenants with metrics of their own; the others share one more.
+pub const MAX_TENANT_SERIES: usize = 50;
+/// Longest value of a label of a custom metric, in bytes; longer ones are cut.
+pub const MAX_LABEL: usize = 256;
 /// Most backends of one cluster: choosing among them allocates nothing.
 pub const MAX_MEMBERS: usize = 32;
+
+/// Most mirrors, so that which of them want a statement is one word of bits.
+pub const MAX_MIRRORS: usize = 16;
+/// Shapes that a mirror keeps apart; the others are counted together.
+pub const MAX_MIRRORED_SHAPES: usize = 1000;
+/// Largest part of a session's traffic, up to one answer, that is mirrored, in bytes.
+pub const MAX_MIRRORED: usize = 1 << 20;
 
 const _: () = assert!(MAX_KEPT_STATEMENT <= MAX_DECODED);
 const _: () = assert!(MIN_HIGH_WATER > MAX_CANCEL_KEY + FRAME_HEADER + 8);

@@ -1,6 +1,11 @@
 //! Floor 0: what everything else stands on: errors, bounds, counters, events. Imports nothing of ours.
 
+pub mod board;
+pub mod budget;
 pub mod clock;
+pub mod durations;
 pub mod error;
 pub mod limits;
 pub mod stats;
+pub mod tally;
+pub mod work;

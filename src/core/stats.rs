@@ -2,12 +2,16 @@
 //!
 //! Counting is relaxed atomics on memory that the counting task usually owns alone; nothing here is read on the path.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+
+use super::work;
 
 /// A counter that only grows.
 #[derive(Debug, Default)]
@@ -17,6 +21,98 @@ impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Parts of a [`Striped`] counter.
+const STRIPES: usize = 16;
+
+/// A counter that every worker adds to with every statement: each to a part of its own, so that none waits for another's
+/// cache line.
+#[derive(Debug, Default)]
+pub struct Striped([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(Counter);
+
+thread_local! {
+    static STRIPE: usize = {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Relaxed) as usize % STRIPES
+    };
+}
+
+/// Which part of what is counted in parts is this thread's.
+#[inline]
+pub fn stripe() -> usize {
+    STRIPE.with(|part| *part)
+}
+
+impl Striped {
+    /// Adds one.
+    #[inline]
+    pub fn count(&self) {
+        self.0[stripe()].0.add(1);
+    }
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|part| part.0.get()).sum()
+    }
+}
+
+/// Workers that count apart; what further ones count, they count together.
+const APART: usize = 16;
+/// Of a thread that has no seat yet.
+const NO_SEAT: usize = usize::MAX;
+
+thread_local! {
+    static SEAT: Cell<usize> = const { Cell::new(NO_SEAT) };
+}
+
+/// Which part is this thread's: a seat is one thread's alone for good, but for the last.
+#[inline]
+fn seat() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    if SEAT.get() == NO_SEAT {
+        SEAT.set(NEXT.fetch_add(1, Relaxed).min(APART));
+    }
+    SEAT.get()
+}
+
+/// What every worker keeps for itself, made when it first has something to keep: none waits for another's cache lines.
+#[derive(Debug, Default)]
+pub struct Each<T>([OnceLock<Box<T>>; APART + 1]);
+
+impl<T: Default> Each<T> {
+    /// This worker's part.
+    #[inline]
+    pub fn own(&self) -> &T {
+        self.0[seat()].get_or_init(Box::default)
+    }
+    /// All parts.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(|part| part.get().map(|part| &**part))
+    }
+}
+
+/// A counter in a worker's own part ([`Each::own`]), to which nobody else adds: adding takes no lock on the bus.
+#[derive(Debug, Default)]
+pub struct Lone(AtomicU64);
+
+impl Lone {
+    /// Adds `n`.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        if SEAT.get() < APART {
+            self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        } else {
+            self.0.fetch_add(n, Relaxed);
+        }
     }
     /// The value now.
     pub fn get(&self) -> u64 {
@@ -36,6 +132,10 @@ impl Gauge {
     /// Takes `n` away.
     pub fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Relaxed);
+    }
+    /// Makes it `n`.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
     /// The value now.
     pub fn get(&self) -> u64 {
@@ -69,6 +169,10 @@ impl Latency {
         // It resizes itself, and the ceiling is below what it can hold.
         let _ = self.0.lock().record(us.clamp(1, LATENCY_CEILING_US));
     }
+    /// Whatever `look` makes of it. Nothing is recorded meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Histogram<u64>) -> T) -> T {
+        look(&self.0.lock())
+    }
     /// A copy to compute quantiles from.
     pub fn snapshot(&self) -> Histogram<u64> {
         self.0.lock().clone()
@@ -78,40 +182,69 @@ impl Latency {
 /// What one pool has done since it was made.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// Transactions ended.
-    pub xacts: Counter,
-    /// Statements ended (one per CommandComplete-bearing round, as PgBouncer counts queries).
-    pub queries: Counter,
-    /// Bytes received from clients.
-    pub received: Counter,
-    /// Bytes sent to clients.
-    pub sent: Counter,
-    /// Microseconds that servers were on loan.
-    pub xact_time_us: Counter,
-    /// Microseconds spent on statements.
-    pub query_time_us: Counter,
+    /// What every statement adds to.
+    pub work: Each<Work>,
     /// Microseconds that clients waited for a server.
     pub wait_time_us: Counter,
     /// Clients that had to wait.
     pub waits: Counter,
+    /// Clients that were not to wait for a server, or no longer.
+    pub shed: Counter,
     /// Error responses passed to clients.
     pub errors: Counter,
-    /// Parse messages from clients.
-    pub client_parses: Counter,
-    /// Parse messages sent to servers.
-    pub server_parses: Counter,
-    /// Bind messages sent to servers.
-    pub binds: Counter,
     /// Server connections opened.
     pub server_connects: Counter,
     /// Server connections that could not be opened.
     pub server_connect_failures: Counter,
     /// Server connections closed, whatever the cause.
     pub server_closes: Counter,
-    /// Time from a statement's first byte to its ReadyForQuery.
-    pub query_latency: Latency,
     /// Time from wanting a server connection to having it, of those who waited.
     pub wait_latency: Latency,
+    /// What its servers have got done, where its size is adaptive.
+    pub got_done: work::Work,
+}
+
+/// What one worker has done for a pool.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Work {
+    /// Transactions ended.
+    pub xacts: Lone,
+    /// Statements ended (one per CommandComplete-bearing round, as PgBouncer counts queries).
+    pub queries: Lone,
+    /// Bytes received from clients.
+    pub received: Lone,
+    /// Bytes sent to clients.
+    pub sent: Lone,
+    /// Microseconds that servers were on loan.
+    pub xact_time_us: Lone,
+    /// Microseconds spent on statements.
+    pub query_time_us: Lone,
+    /// Parse messages from clients.
+    pub client_parses: Lone,
+    /// Parse messages sent to servers.
+    pub server_parses: Lone,
+    /// Bind messages sent to servers.
+    pub binds: Lone,
+    /// Time from a statement's first byte to its ReadyForQuery.
+    pub query_latency: Latency,
+}
+
+impl Traffic {
+    /// What all workers have of something.
+    pub fn sum(&self, of: impl Fn(&Work) -> &Lone) -> u64 {
+        self.work.all().map(|work| of(work).get()).sum()
+    }
+    /// A copy of what all have recorded of statements, to compute quantiles from.
+    pub fn query_latency(&self) -> Histogram<u64> {
+        let mut parts = self.work.all().map(|work| work.query_latency.snapshot());
+        let mut sum = parts.next().unwrap_or_else(|| Latency::default().snapshot());
+        for part in parts {
+            // They have one form, and grow as they must.
+            let _ = sum.add(part);
+        }
+        sum
+    }
 }
 
 /// One client, as `SHOW CLIENTS` tells of it.
@@ -127,6 +260,8 @@ pub struct ClientRow {
     pub user: String,
     /// As the client's session would report it.
     pub application_name: String,
+    /// Whose work it does, where that is known.
+    pub tenant: Option<String>,
     /// Where it comes from; `None` for a Unix socket.
     pub addr: Option<SocketAddr>,
     /// The address that it connected to; `None` for a Unix socket.
@@ -180,8 +315,6 @@ pub struct ServerRow {
     pub prepared_statements: usize,
     /// TLS version and cipher, or empty.
     pub tls: String,
-    /// `application_name` set on it.
-    pub application_name: String,
     /// About the least time of late from a statement to its answer; zero where nothing is known.
     pub round_trip: Duration,
     /// Errors that speak against the server or the connection.
@@ -199,6 +332,8 @@ pub struct PoolRow {
     pub user: String,
     /// Backend's name in the configuration.
     pub backend: String,
+    /// The tenant whose connections these are, where they are nobody else's.
+    pub tenant: Option<String>,
     /// Clients with a server on loan.
     pub cl_active: u64,
     /// Clients waiting for one.
@@ -217,10 +352,29 @@ pub struct PoolRow {
     pub maxwait: Duration,
     /// `session` or `transaction`.
     pub mode: &'static str,
-    /// Most server connections allowed.
+    /// Most server connections allowed now.
     pub size: u32,
+    /// Most that there may ever be: more, where the size is adaptive.
+    pub max_size: u32,
     /// Fewest kept.
     pub min: u32,
     /// Extra allowed when clients have waited too long.
     pub reserve: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_by_counting_apart() {
+        let (each, threads, times) = (Each::<Lone>::default(), 3 * APART, 10_000);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..times).for_each(|_| each.own().add(1)));
+            }
+        });
+        assert_eq!(each.all().map(Lone::get).sum::<u64>(), threads as u64 * times);
+        assert!(each.all().count() <= APART + 1);
+    }
 }

@@ -95,6 +95,14 @@ impl Clock {
         self.samples.lock().kept.first().copied()
     }
 
+    /// When the newest sample was taken whose number is no greater: who has passed that number has all that was
+    /// acknowledged before then.
+    pub fn taken(&self, number: Number) -> Option<Instant> {
+        let samples = self.samples.lock();
+        let n = samples.kept.partition_point(|sample| sample.number <= number);
+        Some(samples.kept.get(n.checked_sub(1)?)?.at)
+    }
+
     /// The newest sample that lies before a position or at it, and whether it is the newest of all.
     pub fn before(&self, lsn: Lsn) -> Option<(Sample, bool)> {
         let samples = self.samples.lock();

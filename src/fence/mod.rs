@@ -7,7 +7,8 @@
 //! position it has replayed, says what the replica may serve: what is fenced by less.
 //!
 //! [`Clock`] counts the samples and keeps the last of them; [`Passed`] is how far a replica is; [`Fences`] and [`Own`]
-//! are the fences of a database's tables and of one session. [`lsn`] reads positions.
+//! are the fences of a database's tables and of one session. [`lsn`] reads positions. [`versions`] tells whether
+//! anything has been written at all since a result was read.
 //!
 //! This works as long as replicas replay what the primary has written, and nothing else: whoever keeps a [`Passed`] sees
 //! to that (timelines), and calls [`Clock::rebase`] when another server has become the primary.
@@ -16,6 +17,7 @@ mod clock;
 pub mod lsn;
 mod own;
 mod tables;
+pub mod versions;
 
 pub use clock::{Clock, Passed, Sample};
 pub use lsn::{Geometry, Lsn};

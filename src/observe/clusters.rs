@@ -1,8 +1,8 @@
 //! Metrics of clusters: by cluster and backend, and so as many as the configuration names.
 
-use super::metrics::{Family, Kind, Labels, Value};
+use super::metrics::{Family, Kind, Labels, Value, label};
 use crate::cluster::{Cluster, MemberRow, State};
-use crate::route::outcome::Failure;
+use crate::route::{Failure, Standing};
 use crate::session::shared::Shared;
 
 type Read = fn(&MemberRow) -> f64;
@@ -17,6 +17,9 @@ const GAUGES: &[(&str, &str, Read)] = &[
     }),
     ("turnpike_backend_lag_seconds", "How far behind the primary it is.", |m| m.lag.as_secs_f64()),
     ("turnpike_backend_lag_bytes", "The same in bytes of WAL.", |m| m.lag_bytes as f64),
+    ("turnpike_backend_ejected", "1 while it is kept away from for its failures.", |m| {
+        f64::from(u8::from(m.health.standing == Standing::Ejected))
+    }),
     ("turnpike_backend_score", "How well it is, 0 to 100.", |m| f64::from(m.health.score.total)),
     ("turnpike_backend_share", "What of its share of reads it should have, 0 to 1.", |m| {
         f64::from(m.health.permille) / 1000.0
@@ -31,11 +34,12 @@ const GAUGES: &[(&str, &str, Read)] = &[
 pub fn families(shared: &Shared) -> Vec<Family> {
     let clusters = shared.clusters.all();
     let rows: Vec<MemberRow> = clusters.iter().flat_map(|c| c.member_rows()).collect();
-    let labels =
-        |m: &MemberRow| -> Labels { vec![("cluster", m.cluster.clone()), ("backend", m.backend.clone())] };
-    let of_members = |name, kind, help, read: &dyn Fn(&MemberRow) -> f64| {
+    let labels = |m: &MemberRow| -> Labels {
+        vec![label("cluster", m.cluster.as_str()), label("backend", m.backend.as_str())]
+    };
+    let of_members = |name: &'static str, kind, help: &'static str, read: &dyn Fn(&MemberRow) -> f64| {
         let samples = rows.iter().map(|m| (labels(m), Value::Number(read(m)))).collect();
-        Family { name, kind, help, samples }
+        Family::of(name, kind, help, samples)
     };
     let mut families: Vec<Family> =
         GAUGES.iter().map(|(name, help, read)| of_members(name, Kind::Gauge, help, read)).collect();
@@ -43,11 +47,19 @@ pub fn families(shared: &Shared) -> Vec<Family> {
     families.push(of_members("turnpike_backend_ejections_total", Kind::Counter, help, &|m| {
         m.health.ejections as f64
     }));
+    families.push(of_members(
+        "turnpike_backend_answers_total",
+        Kind::Counter,
+        "Uses of it that were answered.",
+        &|m| m.health.answered as f64,
+    ));
     families.push(failures(&rows, labels));
-    let of_clusters = |name, kind, help, read: fn(&Cluster) -> f64| {
-        let sample =
-            |c: &std::sync::Arc<Cluster>| (vec![("cluster", c.name().to_string())], Value::Number(read(c)));
-        Family { name, kind, help, samples: clusters.iter().map(sample).collect() }
+    families.push(states(&rows, labels));
+    families.push(lost(&rows, labels));
+    families.push(decisions(&clusters));
+    let of_clusters = |name: &'static str, kind, help: &'static str, read: fn(&Cluster) -> f64| {
+        let sample = |c: &std::sync::Arc<Cluster>| (vec![label("cluster", c.name())], Value::Number(read(c)));
+        Family::of(name, kind, help, clusters.iter().map(sample).collect())
     };
     let help = "1 if there is a primary.";
     families.push(of_clusters("turnpike_cluster_has_primary", Kind::Gauge, help, |c| {
@@ -70,9 +82,59 @@ fn failures(rows: &[MemberRow], labels: impl Fn(&MemberRow) -> Labels) -> Family
         let labels = &labels;
         Failure::ALL.iter().zip(m.health.failed).map(move |(kind, n)| {
             let mut labels = labels(m);
-            labels.push(("kind", kind.label().to_string()));
+            labels.push(label("kind", kind.label()));
             (labels, Value::Number(n as f64))
         })
     });
-    Family { name: "turnpike_backend_failures_total", kind: Kind::Counter, help, samples: samples.collect() }
+    Family::of("turnpike_backend_failures_total", Kind::Counter, help, samples.collect())
+}
+
+/// One series for each state that there is: which one a server is in, over time.
+fn states(rows: &[MemberRow], labels: impl Fn(&MemberRow) -> Labels) -> Family {
+    let help = "1 for the state that it is in.";
+    let samples = rows.iter().flat_map(|m| {
+        let labels = &labels;
+        State::ALL.iter().map(move |state| {
+            let mut labels = labels(m);
+            labels.push(label("state", state.label()));
+            (labels, Value::Number(f64::from(u8::from(m.state == *state))))
+        })
+    });
+    Family::of("turnpike_backend_state", Kind::Gauge, help, samples.collect())
+}
+
+/// What its score has lost, part by part.
+fn lost(rows: &[MemberRow], labels: impl Fn(&MemberRow) -> Labels) -> Family {
+    let help = "Points of 100 that its score has lost, by what for.";
+    let samples = rows.iter().flat_map(|m| {
+        let (labels, score) = (&labels, m.health.score);
+        let parts = [
+            ("latency", score.latency),
+            ("errors", score.errors),
+            ("connects", score.connects),
+            ("probe", score.probe),
+            ("lag", score.lag),
+            ("saturation", score.saturation),
+            ("storage", score.storage),
+        ];
+        parts.into_iter().map(move |(part, points)| {
+            let mut labels = labels(m);
+            labels.push(label("part", part));
+            (labels, Value::Number(f64::from(points)))
+        })
+    });
+    Family::of("turnpike_backend_score_lost", Kind::Gauge, help, samples.collect())
+}
+
+/// Where statements were sent.
+fn decisions(clusters: &[std::sync::Arc<Cluster>]) -> Family {
+    let help = "Statements and batches that needed a server, by where they were sent and why.";
+    let samples = clusters.iter().flat_map(|c| {
+        c.decided.rows().map(|(decision, n)| {
+            let (to, reason) = decision.labels();
+            let labels = vec![label("cluster", c.name()), label("to", to), label("reason", reason)];
+            (labels, Value::Number(n as f64))
+        })
+    });
+    Family::of("turnpike_routed_total", Kind::Counter, help, samples.collect())
 }

@@ -34,6 +34,11 @@ fn open_files() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
 
+fn max_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+}
+
 /// The families of the process itself.
 pub fn families(started: SystemTime) -> Vec<Family> {
     let since = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -46,6 +51,7 @@ pub fn families(started: SystemTime) -> Vec<Family> {
             "Processor time, user and system.",
             cpu().as_secs_f64(),
         ),
+        one("process_max_fds", Kind::Gauge, "Most open file descriptors allowed.", max_files() as f64),
         one("process_open_fds", Kind::Gauge, "Open file descriptors.", open_files() as f64),
         one("process_start_time_seconds", Kind::Gauge, "Start of the process, since the epoch.", since),
     ]

@@ -2,18 +2,11 @@
 
 use std::fmt::Write;
 
-use hdrhistogram::Histogram;
-
+use super::buckets::{BOUNDS_US, Buckets};
 use super::metrics::{Family, Kind, Labels, Value};
 
 /// The content type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Upper bounds of histogram buckets, in microseconds: 100 us to a minute.
-const BUCKETS_US: &[u64] = &[
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
-];
 
 /// Writes out all families that have samples.
 pub fn render(families: &[Family]) -> String {
@@ -24,48 +17,51 @@ pub fn render(families: &[Family]) -> String {
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        let name = family.name;
+        let name = &family.name;
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
+        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", one_line(&family.help));
         for (labels, value) in &family.samples {
             match value {
                 Value::Number(value) => line(&mut out, name, "", labels, None, *value),
-                Value::Micros(histogram) => buckets(&mut out, name, labels, histogram),
+                Value::Durations(durations) => buckets(&mut out, name, labels, durations),
             }
         }
     }
     out
 }
 
-fn buckets(out: &mut String, name: &str, labels: &Labels, histogram: &Histogram<u64>) {
-    let mut values = histogram.iter_recorded().peekable();
-    let (mut below, mut sum) = (0u64, 0.0);
-    for &bound in BUCKETS_US {
-        while let Some(v) = values.next_if(|v| v.value_iterated_to() <= bound) {
-            below += v.count_at_value();
-            sum += v.count_at_value() as f64 * v.value_iterated_to() as f64;
-        }
-        let le = (bound as f64 / 1e6).to_string();
+fn buckets(out: &mut String, name: &str, labels: &Labels, buckets: &Buckets) {
+    let mut below = 0u64;
+    for (bound, count) in BOUNDS_US.iter().zip(&buckets.counts) {
+        below += count;
+        let le = (*bound as f64 / 1e6).to_string();
         line(out, name, "_bucket", labels, Some(&le), below as f64);
     }
-    for v in values {
-        sum += v.count_at_value() as f64 * v.value_iterated_to() as f64;
-    }
-    line(out, name, "_bucket", labels, Some("+Inf"), histogram.len() as f64);
-    line(out, name, "_sum", labels, None, sum / 1e6);
-    line(out, name, "_count", labels, None, histogram.len() as f64);
+    let all = buckets.count() as f64;
+    line(out, name, "_bucket", labels, Some("+Inf"), all);
+    line(out, name, "_sum", labels, None, buckets.sum);
+    line(out, name, "_count", labels, None, all);
 }
 
 fn line(out: &mut String, name: &str, suffix: &str, labels: &Labels, le: Option<&str>, value: f64) {
     let _ = write!(out, "{name}{suffix}");
-    let all = labels.iter().map(|(n, v)| (*n, v.as_str())).chain(le.map(|le| ("le", le)));
+    let all = labels.iter().map(|(n, v)| (n.as_ref(), v.as_str())).chain(le.map(|le| ("le", le)));
     for (i, (label, text)) in all.enumerate() {
         let _ = write!(out, "{}{label}=\"{}\"", if i == 0 { '{' } else { ',' }, escape(text));
     }
     if !labels.is_empty() || le.is_some() {
         out.push('}');
     }
-    let _ = writeln!(out, " {value}");
+    // Rust's own words for what is no number are others.
+    let _ = match value {
+        v if v.is_infinite() => writeln!(out, " {}Inf", if v > 0.0 { '+' } else { '-' }),
+        v => writeln!(out, " {v}"),
+    };
+}
+
+/// HELP has no quotes to escape.
+fn one_line(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
 }
 
 fn escape(text: &str) -> String {
@@ -77,6 +73,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::{HashMap, HashSet};
 
+    use hdrhistogram::Histogram;
+    use proptest::prelude::*;
+
+    use super::super::metrics::label;
     use super::*;
 
     /// Reads the format back, strictly: every sample belongs to a declared family, none comes twice.
@@ -114,8 +114,8 @@ mod tests {
         for us in [50, 90, 900, 70_000, 100_000_000] {
             histogram.record(us).unwrap();
         }
-        let samples = vec![(Vec::new(), Value::Micros(Box::new(histogram)))];
-        let family = Family { name: "d_seconds", kind: Kind::Histogram, help: "Help.", samples };
+        let samples = vec![(Vec::new(), Value::Durations(Box::new(Buckets::of(&histogram))))];
+        let family = Family::of("d_seconds", Kind::Histogram, "Help.", samples);
         let samples = read(&render(&[family]));
         let at = |le: &str| samples[&format!("d_seconds_bucket{{le=\"{le}\"}}")];
         assert_eq!(
@@ -124,6 +124,47 @@ mod tests {
         );
         assert_eq!(samples["d_seconds_count"], 5.0);
         assert!((samples["d_seconds_sum"] - 100.07).abs() < 1.0);
+    }
+
+    /// The value of the one label of a line, as Prometheus reads it.
+    fn unescaped(line: &str) -> String {
+        let mut out = String::new();
+        let mut chars = line.split_once("{l=\"").unwrap().1.chars();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => match chars.next().unwrap() {
+                    'n' => out.push('\n'),
+                    c @ ('"' | '\\') => out.push(c),
+                    c => panic!("there is no such escape: {c}"),
+                },
+                c => out.push(c),
+            }
+        }
+        assert_eq!(chars.as_str(), "} 1");
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn labels_come_back_as_they_were(bytes in proptest::collection::vec(
+            prop_oneof![Just(b'"'), Just(b'\\'), Just(b'\n'), Just(b'n'), Just(b'}'), any::<u8>()], 0..40
+        )) {
+            let value = String::from_utf8_lossy(&bytes).into_owned();
+            let samples = vec![(vec![label("l", value.as_str())], Value::Number(1.0))];
+            let text = render(&[Family::of("m", Kind::Gauge, value.clone(), samples)]);
+            let lines: Vec<&str> = text.split_terminator('\n').collect();
+            prop_assert_eq!(lines.len(), 3, "{:?}", text);
+            prop_assert_eq!(unescaped(lines[2]), value);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number() {
+        let family = |v| render(&[Family::new("m", Kind::Gauge, "Help.").with(&[], v)]);
+        for (value, want) in [(f64::NAN, "m NaN"), (f64::INFINITY, "m +Inf"), (f64::NEG_INFINITY, "m -Inf")] {
+            assert_eq!(family(value).lines().last(), Some(want));
+        }
     }
 
     #[test]

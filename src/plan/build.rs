@@ -2,10 +2,12 @@
 
 use super::class::{self, Knowledge};
 use super::rules::{About, Rules};
-use super::{Names, Plan, Reading, Tie, explain, hint};
+use super::store::Scope;
+use super::{Names, Plan, Reading, Tie, explain, hint, kept, sameness};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
+use crate::sql::facts::{Effect, Facts};
 use crate::sql::fingerprint::fingerprint;
 use crate::sql::parse::Gap;
 use crate::sql::shape::Shape;
@@ -18,8 +20,8 @@ pub struct Under<'a> {
     pub known: Knowledge<'a>,
     /// The rules that it may match.
     pub rules: &'a Rules,
-    /// Generation of the database's objects.
-    pub generation: u64,
+    /// What the text is read under.
+    pub scope: Scope,
     /// How the text is read.
     pub reading: Reading,
     /// Which database it is for.
@@ -60,17 +62,27 @@ fn speaks(normal: &[u8]) -> bool {
     normal.len() <= LONGEST && names.iter().any(|name| normal.windows(name.len()).any(|w| w == *name))
 }
 
+/// What each statement means, as far as its bytes can be told apart.
+fn meant(text: &[u8], shape: &Shape, reading: Reading) -> Vec<Facts> {
+    let mut statements = facts(text, shape);
+    if reading.is_ambiguous && !text.is_ascii() {
+        statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
+    }
+    statements.iter_mut().for_each(|facts| facts.shrink());
+    statements.shrink_to_fit();
+    statements
+}
+
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
     let explains = explain::wanted(text, shape);
     // That is answered with another plan, and never sent as it is.
-    let mut statements = if explains.is_some() { Vec::new() } else { facts(text, shape) };
-    if under.reading.is_ambiguous && !text.is_ascii() {
-        statements.iter_mut().for_each(|s| s.gap = Some(Gap::Encoding));
-    }
+    let statements = if explains.is_some() { Vec::new() } else { meant(text, shape, under.reading) };
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let class::Judgement { class, reasons, touches, mut tie } = class::judge(&statements, under.known);
+    let class::Judgement { class, mut reasons, touches, mut tie, varies, fleeting, asks_settings } =
+        class::judge(&statements, under.known);
+    reasons.shrink_to_fit();
     if transaction::stays(shape) {
         tie = Tie::Bound;
     }
@@ -82,8 +94,23 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         touches: &touches,
         catalog: under.known.catalog,
     };
+    let kept = kept::About {
+        text,
+        normal: &shape.normal,
+        fingerprint,
+        class,
+        reasons: &reasons,
+        touches: &touches,
+        fleeting,
+        asks_settings,
+        asks: hint::asks_cache(text, shape),
+        is_query: explains.is_none() && matches!(statements.as_slice(), [one] if one.effect == Effect::Read),
+    };
     Plan {
-        rules: under.rules.of_statement(about),
+        cache: kept::decide(kept, under.rules, under.known.catalog),
+        rules: under.rules.routes.of_statement(&about),
+        mirrors: under.rules.mirrors.of_statement(&about),
+        sameness: sameness::of(shape, &statements, class, varies),
         serial: under.rules.serial,
         speaks: speaks(&shape.normal),
         asks: hint::directions(text, shape),
@@ -99,9 +126,11 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         touches,
         tie,
         control: Control::of(shape),
-        generation: under.generation,
+        place: under.scope.place,
+        generation: under.scope.generation,
         built: began,
         build_us: Instant::now().micros_since(began),
-        uses: Default::default(),
+        parts: Default::default(),
+        of_primary: Default::default(),
     }
 }

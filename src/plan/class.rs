@@ -1,10 +1,12 @@
 //! Who may serve a statement, and why: any server only where nothing is left to doubt. What views, policies and SQL
 //! functions hide is looked into as if the statement said it.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::functions::{self, Known};
-use super::touch::{Growing, Touches};
+use super::touch::{Growing, Reach, Touches};
+use super::written;
 use super::{Class, Reason, Tie};
 use crate::catalog::function::{Function, FunctionKind};
 use crate::catalog::relation::{Command, Persistence, Relation, RelationKind};
@@ -65,6 +67,14 @@ pub(super) struct Case<'a> {
     pub(super) silent: bool,
     /// It may tell when its transaction began.
     tells_time: bool,
+    /// What it returns differs from run to run.
+    varies: bool,
+    /// Why results must not be kept, if they must not, as far as that is not said by the class.
+    pub(super) fleeting: Option<String>,
+    /// It calls functions that are not the system's own.
+    calls: bool,
+    /// It asks for settings by their names.
+    pub(super) asks_settings: bool,
     /// Relations and functions that have been looked into.
     seen: HashSet<Oid>,
     depth: usize,
@@ -81,6 +91,12 @@ pub struct Judgement {
     pub touches: Touches,
     /// What they mean to a transaction on a replica.
     pub tie: Tie,
+    /// What they return differs from run to run, as far as is known.
+    pub varies: bool,
+    /// Why results must not be kept, where the rest does not say so.
+    pub fleeting: Option<String>,
+    /// They ask for settings by their names.
+    pub asks_settings: bool,
 }
 
 /// Judges what a string of statements does.
@@ -106,8 +122,12 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
         (Class::Primary, [one]) if is_cursor_that_reads(one, known) => Tie::Bound,
         (Class::Primary, _) => Tie::Primary,
     };
-    let touches = Touches { reads: case.reads.end(), writes: case.writes.end() };
-    Judgement { class, reasons: case.reasons, touches, tie }
+    let (reads, writes) = (case.reads.end(), case.writes.end());
+    let functions = writes == Reach::Anything && known.catalog.is_some_and(Catalog::defines);
+    let defines = statements.iter().map(|one| written::defines(one, functions)).max().unwrap_or_default();
+    let touches = Touches { reads, writes, defines, calls: case.calls };
+    let Case { reasons, fleeting, asks_settings, varies, .. } = case;
+    Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings }
 }
 
 /// Whether it declares a cursor that ends with its transaction, for nothing but reading.
@@ -130,26 +150,30 @@ impl<'a> Case<'a> {
             writes: Growing::default(),
             silent: false,
             tells_time: false,
+            varies: false,
+            fleeting: None,
+            calls: false,
+            asks_settings: false,
             seen: HashSet::new(),
             depth: 0,
         }
     }
 
-    fn against(&mut self, text: impl Into<String>) {
+    fn against(&mut self, text: impl Into<Cow<'static, str>>) {
         self.note(true, text.into());
     }
 
     /// Something that may do anything.
-    fn unknown(&mut self, text: impl Into<String>) {
+    fn unknown(&mut self, text: impl Into<Cow<'static, str>>) {
         self.writes.add_anything();
         self.against(text);
     }
 
-    fn noted(&mut self, text: impl Into<String>) {
+    fn noted(&mut self, text: impl Into<Cow<'static, str>>) {
         self.note(false, text.into());
     }
 
-    fn note(&mut self, against: bool, text: String) {
+    fn note(&mut self, against: bool, text: Cow<'static, str>) {
         let reason = Reason { against, text };
         if !self.silent && self.reasons.len() < MOST && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
@@ -183,6 +207,7 @@ impl<'a> Case<'a> {
         facts.calls.iter().for_each(|call| self.call(catalog, call));
         facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
         self.operators(catalog, facts);
+        self.operators_kept(catalog, facts);
     }
 
     fn path(&self) -> Option<&'a SearchPath> {
@@ -191,10 +216,15 @@ impl<'a> Case<'a> {
 
     fn call(&mut self, catalog: &'a Catalog, call: &Call) {
         let name = &call.name;
-        self.tells_time |= functions::tells_time(&name.name);
+        self.varies |= functions::varies(&name.name);
+        if functions::tells_time(&name.name) {
+            self.tells_time = true;
+            self.fleeting(|| format!("{name} tells the time"));
+        }
         match self.known.marks.of(name) {
             Some(true) => {
                 self.tells_time = true;
+                self.fleeting(|| format!("what {name} depends on is not known"));
                 return self.noted(format!("the configuration says that {name} only reads"));
             }
             Some(false) => return self.unknown(format!("the configuration says that {name} may write")),
@@ -207,6 +237,8 @@ impl<'a> Case<'a> {
             let candidates = catalog.functions(path, name.schema.as_deref(), &name.name, count);
             if candidates.cast == Some(Volatility::Volatile) {
                 self.unknown(format!("{name} may be a volatile cast"));
+            } else if candidates.cast == Some(Volatility::Stable) {
+                self.fleeting(|| format!("{name} may be a cast that tells the time"));
             }
             for function in candidates.functions {
                 if !found.iter().any(|f| f.oid == function.oid) {
@@ -253,11 +285,13 @@ impl<'a> Case<'a> {
     fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
         let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
         let in_c = matches!(&*function.language, "c" | "internal");
+        self.calls |= !built_in;
         match functions::known(&function.name) {
             Some(Known::Primary) if built_in => {
                 return self.against(format!("{name} belongs to the primary"));
             }
             Some(Known::Read) if built_in || in_c => {
+                self.fleeting(|| format!("{name} differs from call to call"));
                 return self.noted(format!("{name} differs from call to call anyway"));
             }
             _ => {}
@@ -273,6 +307,9 @@ impl<'a> Case<'a> {
         if !self.seen.insert(function.oid) {
             return;
         }
+        let code = function.body.as_deref().filter(|_| !built_in && &*function.language != "sql");
+        self.varies |= code.is_some_and(functions::mentions_what_varies);
+        self.calls_kept(name, function, built_in);
         let is_plain =
             matches!(&*function.language, "sql") || built_in && !functions::reads_anything(&function.name);
         if function.volatility == Volatility::Stable && !is_plain {
@@ -318,6 +355,9 @@ impl<'a> Case<'a> {
         let system = catalog.schema("pg_catalog").is_some_and(|s| s.oid == relation.schema);
         if system && functions::is_of_server(&relation.name) {
             return self.against(format!("{name} speaks of the server that is asked"));
+        }
+        if system {
+            self.fleeting(|| format!("{name} is the system's own"));
         }
         if relation.incomplete && !system {
             return self.unknown(format!("not all of {name} could be read"));
@@ -370,6 +410,7 @@ impl<'a> Case<'a> {
         let before = self.reasons.len();
         let mut shape = Shape::default();
         shape.read(text.as_bytes(), true);
+        self.says_kept(text.as_bytes(), &shape.normal, what);
         for facts in facts(text.as_bytes(), &shape) {
             if facts.effect == Effect::Read {
                 self.query(&facts);
@@ -378,7 +419,7 @@ impl<'a> Case<'a> {
             }
         }
         for reason in &mut self.reasons[before..] {
-            reason.text = format!("{what}: {}", reason.text);
+            reason.text = format!("{what}: {}", reason.text).into();
         }
         self.depth -= 1;
     }

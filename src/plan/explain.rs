@@ -27,12 +27,17 @@ pub struct Place {
     pub pool: String,
     /// The backend and its address.
     pub backend: String,
+    /// Whose work it is, by what that is known, how soon it is wanted, and what that one has; nothing where there are no
+    /// tenants.
+    pub tenant: String,
     /// Of a cluster, every server: its name, what it is and how well, and why it was or was not taken.
     pub servers: Vec<(String, String)>,
     /// The `[[route]]` that it goes by, if one matches.
     pub rule: String,
     /// What holds for it besides, with who says so.
     pub directions: String,
+    /// What the cache has for it, or why nothing; empty where results are not kept at all.
+    pub cache: String,
     /// Why the client keeps its connection.
     pub pins: Vec<&'static str>,
     /// Whether a transaction is open.
@@ -131,9 +136,11 @@ fn report(plan: &Plan, place: &Place, spent: Option<Spent>) -> Value {
     let mut report = json!({
         "Route": place.backend,
         "Pool": place.pool,
+        "Tenant": place.tenant,
         "Servers": place.servers.iter().map(|(name, text)| json!({ "Name": name, "State": text })).collect::<Vec<_>>(),
         "Rule": place.rule,
         "Directions": place.directions,
+        "Cache": place.cache,
         "Class": plan.class.label(),
         "Reasons": plan.reasons.iter().map(|r| r.text.clone()).collect::<Vec<_>>(),
         "Fingerprint": format!("{:032x}", plan.fingerprint),
@@ -143,7 +150,7 @@ fn report(plan: &Plan, place: &Place, spent: Option<Spent>) -> Value {
         "Pins": place.pins,
         "In Transaction": place.in_transaction,
         "Plan Age": Instant::now().since(plan.built).as_secs(),
-        "Plan Calls": plan.uses.calls.get(),
+        "Plan Calls": plan.parts.total().calls,
         "Planning Time": plan.build_us as f64 / 1000.0,
     });
     if let Some(spent) = spent {
@@ -174,6 +181,7 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
             lines.push(format!("{}{label}: {text}", " ".repeat(indent)));
         }
     };
+    say(2, "Tenant", place.tenant.clone());
     let class = if plan.class == Class::Read {
         "read (any server that has the data may serve it)"
     } else {
@@ -182,10 +190,11 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
     say(2, "Class", class.into());
     plan.reasons
         .iter()
-        .for_each(|reason| say(4, if reason.against { "Because" } else { "Noted" }, reason.text.clone()));
+        .for_each(|reason| say(4, if reason.against { "Because" } else { "Noted" }, reason.text.to_string()));
     say(2, "Rule", place.rule.clone());
     say(2, "Directions", place.directions.clone());
     place.servers.iter().for_each(|(name, text)| say(2, &format!("Server {name}"), text.clone()));
+    say(2, "Cache", place.cache.clone());
     say(2, "Fingerprint", format!("{:032x}", plan.fingerprint));
     say(2, "Shape", plan.shown(500));
     plan.statements.iter().for_each(|facts| statement_lines(facts, &mut say));
@@ -196,7 +205,7 @@ pub fn rows(plan: &Plan, place: &Place, spent: Option<Spent>, as_json: bool) -> 
     say(
         2,
         "Plan",
-        format!("built {} s ago in {} us, {} calls", age.as_secs(), plan.build_us, plan.uses.calls.get()),
+        format!("built {} s ago in {} us, {} calls", age.as_secs(), plan.build_us, plan.parts.total().calls),
     );
     if let Some(s) = spent {
         let ms = |us: u64| format!("{:.3} ms", us as f64 / 1000.0);

@@ -1,6 +1,8 @@
 //! What is known of the system's own functions beyond what the catalog says: those that do more than their volatility
 //! tells, and those that do less.
 
+use crate::sql::lex::{Kind, Lexer};
+
 /// Volatile functions that any server may run: what they return differs from call to call anyway.
 const READS: &[&str] = &[
     "clock_timestamp",
@@ -63,6 +65,77 @@ pub fn tells_time(name: &str) -> bool {
         "transaction_timestamp",
     ];
     NAMES.contains(&name)
+}
+
+/// Whether what a function, or a key word, returns differs from run to run on the same data: by chance, by time, or by
+/// who asks where.
+pub fn varies(name: &str) -> bool {
+    const OF_SESSION: &[&str] =
+        &["current_catalog", "current_database", "current_role", "current_user", "session_user", "user"];
+    let sleeps = name.starts_with("pg_sleep");
+    tells_time(name) || READS.contains(&name) && !sleeps || OF_SESSION.contains(&name)
+}
+
+/// Whether code mentions one of those.
+pub fn mentions_what_varies(code: &str) -> bool {
+    let mut words = Lexer::new(code.as_bytes(), true).filter(|token| token.kind == Kind::Word);
+    words.any(|token| code.get(token.start..token.end).is_some_and(|word| varies(&word.to_ascii_lowercase())))
+}
+
+/// Stable functions whose results depend on nothing but their arguments and on settings, who the session is, and what
+/// there is in the database: a result that was read with them may be kept under those. Functions that may turn any text
+/// into a time are not among them.
+const STEADY: &[&str] = &[
+    "array_agg",
+    "array_cat",
+    "array_to_json",
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "current_database",
+    "current_schema",
+    "current_setting",
+    "current_user",
+    "date_part",
+    "date_trunc",
+    "date_bin",
+    "extract",
+    "format",
+    "format_type",
+    "generate_series",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "make_timestamptz",
+    "phraseto_tsquery",
+    "pg_typeof",
+    "plainto_tsquery",
+    "quote_literal",
+    "quote_nullable",
+    "row_to_json",
+    "session_user",
+    "string_agg",
+    "timezone",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_timestamp",
+    "to_tsquery",
+    "to_tsvector",
+    "ts_headline",
+    "websearch_to_tsquery",
+];
+
+/// Whether results that a stable built-in function was used for may be kept.
+pub fn is_steady(name: &str) -> bool {
+    STEADY.contains(&name)
 }
 
 /// What functions begin with that are not volatile and speak of the server that runs them: its statistics, its WAL.

@@ -3,18 +3,21 @@
 //! [`build`] is the one ordered recipe, [`class`] its judgement of who may serve a statement, [`store`] keeps what was
 //! built, [`explain`] says it to people.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, SearchPath};
-use crate::config::{self, Directions, Route, Rule};
+use crate::config::{self, CacheRule, Directions, Route, Rule};
 use crate::core::clock::Instant;
-use crate::core::stats::{Counter, Latency};
+use crate::core::stats::Counter;
 use crate::sql::effect::Traces;
 use crate::sql::facts::Facts;
+use crate::sql::lex::{self, Lexer};
 use crate::sql::parse::Gap;
 use crate::sql::shape::Shape;
 use crate::sql::transaction::Control;
@@ -24,9 +27,13 @@ pub mod class;
 pub mod explain;
 pub mod functions;
 pub mod hint;
+pub mod kept;
 pub mod rules;
+pub mod sameness;
 pub mod store;
 pub mod touch;
+pub mod uses;
+mod usual;
 mod written;
 
 /// What keeping a plan takes beside it, in bytes.
@@ -69,11 +76,11 @@ pub enum Tie {
 pub struct Reason {
     /// Whether it keeps the statement on the primary.
     pub against: bool,
-    /// In words.
-    pub text: String,
+    /// In words; the same for most plans.
+    pub text: Cow<'static, str>,
 }
 
-/// What was decided about a shape. Plain data but for its counters; immutable once built.
+/// What was decided about a shape. Plain data but for what it counts; immutable once built.
 #[derive(Debug)]
 pub struct Plan {
     /// The normal form that it is for.
@@ -98,24 +105,34 @@ pub struct Plan {
     pub speaks: bool,
     /// The `[[route]]` rules that it matches.
     pub rules: rules::RuleSet,
+    /// The `[[mirror]]`s that it matches, and then `[record]`.
+    pub mirrors: rules::RuleSet,
+    /// What its runs have in common.
+    pub sameness: sameness::Sameness,
     /// The configuration's rules under which it was built ([`rules::Rules::serial`]).
     pub serial: u64,
     /// What its statements read and may write.
     pub touches: touch::Touches,
     /// What they mean to a transaction on a replica.
     pub tie: Tie,
+    /// Whether its results may be kept, and whether somebody wants that.
+    pub cache: kept::CacheRule,
     /// What it does to the transaction, if that is all it does.
     pub control: Option<Control>,
     /// EXPLAIN (ROUTE) of something: that is answered with the plan of what is explained.
     pub explains: Option<explain::Wanted>,
+    /// What its text was read under ([`store::Scope::place`]).
+    pub place: u64,
     /// Generation of the objects under which it was built.
     pub generation: u64,
     /// When it was built.
     pub built: Instant,
     /// How long that took, in microseconds.
     pub build_us: u64,
-    /// What its statements have done.
-    pub uses: Uses,
+    /// What its statements have done, by worker.
+    pub parts: uses::Parts,
+    /// A replica has refused it as a write.
+    pub of_primary: AtomicBool,
 }
 
 /// The database that a plan is for, and where that is: for people.
@@ -138,36 +155,7 @@ pub struct Home {
     pub path: Option<SearchPath>,
 }
 
-/// What the statements of a shape have done. Most shapes are used a few times, and there may be very many of them: only
-/// those that are used more have a histogram.
-#[derive(Debug, Default)]
-pub struct Uses {
-    /// Statements answered.
-    pub calls: Counter,
-    /// Of those, with an error.
-    pub errors: Counter,
-    /// Rows that their tags spoke of.
-    pub rows: Counter,
-    /// From a statement's first byte to its ReadyForQuery, in microseconds.
-    pub time_us: Counter,
-    longest_us: AtomicU64,
-    of_primary: AtomicBool,
-    latency: OnceLock<Box<Latency>>,
-}
-
-/// Calls after which a shape gets a histogram.
-const OFTEN: u64 = 16;
-
-impl Uses {
-    /// Notes how long one took, in microseconds.
-    pub fn took(&self, us: u64) {
-        self.time_us.add(us);
-        self.longest_us.fetch_max(us, Relaxed);
-        if self.calls.get() >= OFTEN {
-            self.latency.get_or_init(Default::default).record_us(us);
-        }
-    }
-
+impl Plan {
     /// A replica has refused it as a write: whatever its text says, it is one.
     pub fn belongs_to_primary(&self) {
         self.of_primary.store(true, Relaxed);
@@ -179,15 +167,6 @@ impl Uses {
         self.of_primary.load(Relaxed)
     }
 
-    /// Mean and 99th percentile, in microseconds; the longest of a few.
-    pub fn times_us(&self) -> (u64, u64) {
-        let mean = self.time_us.get().checked_div(self.calls.get()).unwrap_or_default();
-        let longest = self.longest_us.load(Relaxed);
-        (mean, self.latency.get().map_or(longest, |latency| latency.snapshot().value_at_quantile(0.99)))
-    }
-}
-
-impl Plan {
     /// Whether a comment asks for the primary.
     #[inline]
     pub fn wants_primary(&self) -> bool {
@@ -233,10 +212,55 @@ impl Plan {
         }
         out
     }
+
+    /// The same without any literal. The normal form keeps some where they say what a statement means, passwords among
+    /// them: whoever reads metrics, or what others have asked, is to see none.
+    pub fn masked(&self, most: usize) -> String {
+        let shown = self.shown(most.saturating_mul(4));
+        let mut out = String::new();
+        let mut before = 0;
+        for token in Lexer::new(shown.as_bytes(), true) {
+            let gap = shown.get(before..token.start).is_some_and(|gap| !gap.is_empty());
+            before = token.end;
+            out.push_str(if gap && !out.is_empty() { " " } else { "" });
+            match token.kind {
+                lex::Kind::String | lex::Kind::Number => out.push('?'),
+                _ => out.push_str(shown.get(token.start..token.end).unwrap_or_default()),
+            }
+        }
+        match out.char_indices().nth(most) {
+            Some((at, _)) => format!("{}\u{2026}", &out[..at]),
+            None => out,
+        }
+    }
+}
+
+/// A worker's hold on a plan: workers share the plan, and nothing that running it changes.
+#[derive(Debug)]
+pub struct Hold {
+    plan: Arc<Plan>,
+    /// What the plan's statements have done, as far as this worker has run them.
+    pub uses: Arc<uses::Uses>,
+}
+
+impl Hold {
+    /// One for this worker.
+    pub fn new(plan: Arc<Plan>) -> Held {
+        let uses = plan.parts.own();
+        Arc::new(Hold { plan, uses })
+    }
+}
+
+impl Deref for Hold {
+    type Target = Plan;
+    #[inline]
+    fn deref(&self) -> &Plan {
+        &self.plan
+    }
 }
 
 /// A plan that is held by whoever runs it.
-pub type Held = Arc<Plan>;
+pub type Held = Arc<Hold>;
 
 /// How a session's texts are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,8 +291,13 @@ impl Planner {
     ///
     /// # Errors
     /// The system gives no random key.
-    pub fn new(plan: &config::Plan, rules: &[Rule]) -> Result<Planner, String> {
-        let rules = rules::Rules::new(plan, rules);
+    pub fn new(
+        plan: &config::Plan,
+        rules: &[Rule],
+        mirrors: &[Rule],
+        caches: &[CacheRule],
+    ) -> Result<Planner, String> {
+        let rules = rules::Rules::new(plan, rules, mirrors, caches);
         let store =
             store::Store::new(plan.max_memory, rules.serial).map_err(|e| format!("no random key: {e}"))?;
         Ok(Planner {
@@ -280,11 +309,11 @@ impl Planner {
     }
 
     /// Puts a new configuration into use.
-    pub fn reload(&self, plan: &config::Plan, rules: &[Rule]) {
-        if self.rules.load().says(plan, rules) {
+    pub fn reload(&self, plan: &config::Plan, rules: &[Rule], mirrors: &[Rule], caches: &[CacheRule]) {
+        if self.rules.load().says(plan, rules, mirrors, caches) {
             return;
         }
-        let rules = rules::Rules::new(plan, rules);
+        let rules = rules::Rules::new(plan, rules, mirrors, caches);
         let serial = rules.serial;
         // In this order: whoever sees the new serial finds the new rules.
         self.rules.store(Arc::new(rules));
@@ -323,8 +352,8 @@ impl Planner {
             catalog: home.catalog.as_deref(),
             path: home.path.as_ref(),
         };
-        let (generation, names) = (scope.generation, home.names.clone());
-        build::build(text, shape, build::Under { known, rules: &rules, generation, reading, names })
+        let names = home.names.clone();
+        build::build(text, shape, build::Under { known, rules: &rules, scope, reading, names })
     }
 
     /// Notes that a statement has been run that was not understood.

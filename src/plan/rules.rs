@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Class;
 use super::class::Marks;
 use super::touch::{Reach, Touches};
+use crate::cache::policy::Policy;
 use crate::catalog::Catalog;
-use crate::config::{self, Directions, Pattern, Rule, Way};
+use crate::config::{self, CacheRule, Directions, Pattern, Rule, Way};
 use crate::core::stats::Counter;
 use crate::sql::facts::{Effect, Facts};
 
@@ -23,9 +24,20 @@ pub struct Rules {
     pub serial: u64,
     /// Functions that the configuration speaks of.
     pub marks: Marks,
-    rules: Vec<Rule>,
-    /// Reads that each of them has decided about.
+    /// Whose results may be kept.
+    pub cache: Policy,
+    /// The `[[route]]`s.
+    pub routes: Conditions,
+    /// What the `[[mirror]]`s are about, and then `[record]`.
+    pub mirrors: Conditions,
+    /// Reads that each `[[route]]` has decided about.
     reads: Vec<Counter>,
+}
+
+/// What some rules are about.
+#[derive(Debug)]
+pub struct Conditions {
+    rules: Vec<Rule>,
     tables: Tables,
     fingerprints: Condition<u128>,
     classes: Condition<&'static str>,
@@ -100,40 +112,14 @@ fn next_serial() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 
-impl Rules {
-    /// Those of a configuration. Rules that can never match are told of in the log.
-    pub fn new(plan: &config::Plan, rules: &[Rule]) -> Rules {
-        for (i, rule) in rules.iter().enumerate() {
-            if let Some(by) = covered(rules, i) {
-                let line = rule.line;
-                tracing::warn!(
-                    line,
-                    "[[route]] {} never matches: [[route]] {} does before it",
-                    i + 1,
-                    by + 1
-                );
-            }
+impl Conditions {
+    fn new(rules: Vec<Rule>) -> Conditions {
+        Conditions {
+            tables: Tables::new(&rules),
+            fingerprints: Condition::new(&rules, |rule| &rule.fingerprints),
+            classes: Condition::new(&rules, |rule| &rule.classes),
+            rules,
         }
-        Rules {
-            serial: next_serial(),
-            marks: Marks::new(plan),
-            reads: rules.iter().map(|_| Counter::default()).collect(),
-            tables: Tables::new(rules),
-            fingerprints: Condition::new(rules, |rule| &rule.fingerprints),
-            classes: Condition::new(rules, |rule| &rule.classes),
-            rules: rules.to_vec(),
-        }
-    }
-
-    /// Whether another configuration says the same.
-    pub fn says(&self, plan: &config::Plan, rules: &[Rule]) -> bool {
-        self.marks == Marks::new(plan) && self.rules == rules
-    }
-
-    /// Whether there are none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
     }
 
     /// The rules whose say in who is asking is met.
@@ -151,7 +137,7 @@ impl Rules {
     }
 
     /// The rules whose say in what is asked is met.
-    pub(super) fn of_statement(&self, about: About<'_>) -> RuleSet {
+    pub(super) fn of_statement(&self, about: &About<'_>) -> RuleSet {
         if self.rules.is_empty() {
             return 0;
         }
@@ -160,7 +146,7 @@ impl Rules {
         let labels = effects.map(Effect::label).chain([label]);
         let classes = labels.fold(self.classes.free, |set, label| set | self.classes.of(&label));
         let fingerprints = self.fingerprints.free | self.fingerprints.of(&about.fingerprint);
-        (self.tables.patterns.free | self.of_tables(&about)) & fingerprints & classes
+        (self.tables.patterns.free | self.of_tables(about)) & fingerprints & classes
     }
 
     fn of_tables(&self, about: &About<'_>) -> RuleSet {
@@ -186,6 +172,43 @@ impl Rules {
     pub fn of_any_statement(&self) -> RuleSet {
         self.tables.patterns.free & self.fingerprints.free & self.classes.free
     }
+}
+
+impl Rules {
+    /// Those of a configuration. Rules that can never match are told of in the log.
+    pub fn new(plan: &config::Plan, rules: &[Rule], mirrors: &[Rule], caches: &[CacheRule]) -> Rules {
+        for (i, rule) in rules.iter().enumerate() {
+            if let Some(by) = covered(rules, i) {
+                let line = rule.line;
+                tracing::warn!(
+                    line,
+                    "[[route]] {} never matches: [[route]] {} does before it",
+                    i + 1,
+                    by + 1
+                );
+            }
+        }
+        Rules {
+            serial: next_serial(),
+            marks: Marks::new(plan),
+            cache: Policy::new(caches),
+            reads: rules.iter().map(|_| Counter::default()).collect(),
+            routes: Conditions::new(rules.to_vec()),
+            mirrors: Conditions::new(mirrors.to_vec()),
+        }
+    }
+
+    /// Whether another configuration says the same.
+    pub fn says(&self, plan: &config::Plan, rules: &[Rule], mirrors: &[Rule], caches: &[CacheRule]) -> bool {
+        let same = self.marks == Marks::new(plan) && self.cache.rules() == caches;
+        same && self.routes.rules == rules && self.mirrors.rules == mirrors
+    }
+
+    /// Whether there is no `[[route]]`.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.routes.rules.is_empty()
+    }
 
     /// The rules of a set, by their places.
     pub fn places(set: RuleSet) -> impl Iterator<Item = usize> {
@@ -202,7 +225,7 @@ impl Rules {
     /// What a rule says.
     #[inline]
     pub fn directions(&self, rule: usize) -> Option<&Directions> {
-        self.rules.get(rule).map(|rule| &rule.says)
+        self.routes.rules.get(rule).map(|rule| &rule.says)
     }
 
     /// Counts reads that a rule has decided about.
@@ -223,13 +246,13 @@ impl Rules {
 
     /// Every rule, the reads that it has decided about, and the one that leaves nothing to it.
     pub fn rows(&self) -> impl Iterator<Item = (&Rule, u64, Option<usize>)> {
-        let counted = self.rules.iter().zip(&self.reads).enumerate();
-        counted.map(|(i, (rule, reads))| (rule, reads.get(), covered(&self.rules, i)))
+        let counted = self.routes.rules.iter().zip(&self.reads).enumerate();
+        counted.map(|(i, (rule, reads))| (rule, reads.get(), covered(&self.routes.rules, i)))
     }
 
     /// A rule's name for people.
     pub fn name(&self, rule: usize) -> String {
-        let line = self.rules.get(rule).map_or(0, |rule| rule.line);
+        let line = self.routes.rules.get(rule).map_or(0, |rule| rule.line);
         format!("[[route]] {} (line {line})", rule + 1)
     }
 }
@@ -262,14 +285,14 @@ mod tests {
     }
 
     fn rules(rules: Vec<Rule>) -> Rules {
-        Rules::new(&config::Plan::default(), &rules)
+        Rules::new(&config::Plan::default(), &rules, &[], &[])
     }
 
     fn of(rules: &Rules, sql: &str, class: Class) -> RuleSet {
         let mut shape = Shape::default();
         shape.read(sql.as_bytes(), true);
         let (statements, touches) = (facts(sql.as_bytes(), &shape), Touches::default());
-        rules.of_statement(About {
+        rules.routes.of_statement(&About {
             statements: &statements,
             class,
             fingerprint: 7,
@@ -339,8 +362,8 @@ mod tests {
             ..Rule::default()
         };
         let made = rules(vec![rule.clone()]);
-        assert!(made.says(&config::Plan::default(), std::slice::from_ref(&rule)));
-        assert!(!made.says(&config::Plan::default(), &[]));
+        assert!(made.says(&config::Plan::default(), std::slice::from_ref(&rule), &[], &[]));
+        assert!(!made.says(&config::Plan::default(), &[], &[], &[]));
         assert!(made.serial != rules(vec![rule]).serial);
     }
 
@@ -365,7 +388,7 @@ mod tests {
                 && any(&r.tables, &table) && (r.classes.is_empty() || r.classes.contains(&"read")));
             let rules = rules(all);
             let statement = of(&rules, &format!("SELECT 1 FROM {table}"), Class::Read);
-            prop_assert_eq!(Rules::first(rules.of_session(&user, "d", &application), statement), want);
+            prop_assert_eq!(Rules::first(rules.routes.of_session(&user, "d", &application), statement), want);
         }
     }
 }

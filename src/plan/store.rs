@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use moka::sync::Cache;
 
-use super::{Held, Plan};
-use crate::core::stats::Counter;
+use super::{Held, Hold, Plan};
+use crate::core::stats::{Counter, Striped};
 use crate::sql::fingerprint;
 use crate::sql::shape::Shape;
 use crate::sql::twin::Model;
@@ -35,9 +35,11 @@ pub struct Store {
     /// Of the rules that plans are made under ([`super::rules::Rules::serial`]).
     serial: AtomicU64,
     key: (u64, u64),
-    plans: Cache<u128, Held>,
+    plans: Cache<u128, Arc<Plan>>,
     /// Plans that had to be built.
     pub built: Counter,
+    /// Times that a plan was looked for.
+    pub lookups: Striped,
 }
 
 thread_local! {
@@ -167,8 +169,12 @@ impl Store {
         Ok(Store {
             serial: AtomicU64::new(serial),
             key: (getrandom::u64()?, getrandom::u64()?),
-            plans: Cache::builder().max_capacity(max_memory).weigher(|_, plan: &Held| plan.weight()).build(),
+            plans: Cache::builder()
+                .max_capacity(max_memory)
+                .weigher(|_, plan: &Arc<Plan>| plan.weight())
+                .build(),
             built: Counter::default(),
+            lookups: Striped::default(),
         })
     }
 
@@ -190,6 +196,7 @@ impl Store {
         scope: Scope,
         build: impl FnOnce(&Shape) -> Plan,
     ) -> Held {
+        self.lookups.count();
         LOCAL.with_borrow_mut(|local| {
             local.begin(self.serial());
             if let Some(plan) = local.texts.find(text, conforming, scope, local.serial) {
@@ -205,11 +212,11 @@ impl Store {
     fn plan_of_shape(&self, local: &mut Local, scope: Scope, build: impl FnOnce(&Shape) -> Plan) -> Held {
         let hash = self.hash(&local.shape, scope);
         let serial = local.serial;
-        let fits = |plan: &Held| fits(plan, &local.shape, scope, serial);
+        let fits = |plan: &Plan| fits(plan, &local.shape, scope, serial);
         if let Some(plan) = local.plans.get(&hash).filter(|plan| fits(plan)) {
             return plan.clone();
         }
-        let plan = match self.plans.get(&hash).filter(fits) {
+        let plan = match self.plans.get(&hash).filter(|plan| fits(plan)) {
             Some(plan) => plan,
             None => {
                 self.built.add(1);
@@ -218,6 +225,7 @@ impl Store {
                 plan
             }
         };
+        let plan = Hold::new(plan);
         if local.plans.len() >= AT_HAND {
             local.plans.clear();
         }
@@ -232,7 +240,8 @@ impl Store {
             local.begin(serial);
             local.shape.read(text, conforming);
             let hash = self.hash(&local.shape, scope);
-            let plan = local.plans.get(&hash).cloned().or_else(|| self.plans.get(&hash));
+            let plan = local.plans.get(&hash).cloned();
+            let plan = plan.or_else(|| self.plans.get(&hash).map(Hold::new));
             plan.filter(|plan| fits(plan, &local.shape, scope, serial))
         })
     }
@@ -245,17 +254,18 @@ impl Store {
         scope: Scope,
         build: impl FnOnce(&Shape) -> Plan,
     ) -> Held {
+        self.lookups.count();
         let mut shape = Shape::default();
         shape.read(text, conforming);
         let hash = self.hash(&shape, scope);
         let serial = self.serial();
-        let fits = |plan: &Held| fits(plan, &shape, scope, serial);
-        self.plans.get(&hash).filter(fits).unwrap_or_else(|| {
+        let known = self.plans.get(&hash).filter(|plan| fits(plan, &shape, scope, serial));
+        Hold::new(known.unwrap_or_else(|| {
             self.built.add(1);
             let plan = Arc::new(build(&shape));
             self.plans.insert(hash, plan.clone());
             plan
-        })
+        }))
     }
 
     fn hash(&self, shape: &Shape, scope: Scope) -> u128 {
@@ -263,7 +273,7 @@ impl Store {
     }
 
     /// Every plan that is kept.
-    pub fn all(&self) -> Vec<Held> {
+    pub fn all(&self) -> Vec<Arc<Plan>> {
         self.plans.iter().map(|(_, plan)| plan).collect()
     }
 
@@ -289,6 +299,6 @@ impl Store {
 
 /// Whether a plan is of this shape and of now.
 #[inline]
-fn fits(plan: &Held, shape: &Shape, scope: Scope, serial: u64) -> bool {
+fn fits(plan: &Plan, shape: &Shape, scope: Scope, serial: u64) -> bool {
     *plan.normal == *shape.normal && plan.generation == scope.generation && plan.serial == serial
 }

@@ -27,6 +27,18 @@ impl Reach {
     }
 }
 
+/// Whether what there is in the database is another than before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Defines {
+    /// It is not.
+    #[default]
+    Nothing,
+    /// It may be: functions do that, or code, or something that is not understood.
+    Perhaps,
+    /// It is.
+    Objects,
+}
+
 /// What a plan's statements touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touches {
@@ -35,6 +47,18 @@ pub struct Touches {
     pub reads: Reach,
     /// Where rows may stand that they write: also by triggers, foreign keys, views and functions.
     pub writes: Reach,
+    /// What they may define otherwise.
+    pub defines: Defines,
+    /// They call functions that are not the system's own: what those do may be another thing a moment later.
+    pub calls: bool,
+}
+
+impl Touches {
+    /// Whether nothing is written or defined.
+    #[inline]
+    pub fn is_nothing_but_reading(&self) -> bool {
+        self.writes.is_nothing() && self.defines == Defines::Nothing
+    }
 }
 
 /// Tables above which all that is said is "any".

@@ -2,9 +2,25 @@
 //! defaults and policies. What cannot be followed may write anything.
 
 use super::class::Case;
+use super::touch::Defines;
 use crate::catalog::relation::{Relation, RelationKind};
 use crate::catalog::{Catalog, Resolved};
 use crate::sql::facts::{Effect, Facts};
+
+/// Whether a statement changes what there is, given whether functions that it may call do.
+pub(super) fn defines(facts: &Facts, functions: bool) -> Defines {
+    match facts.effect {
+        Effect::Ddl => Defines::Objects,
+        Effect::Transaction if !facts.verb.contains("PREPARED") => Defines::Nothing,
+        Effect::Session | Effect::Utility if facts.gap.is_none() => Defines::Nothing,
+        Effect::Read | Effect::Write | Effect::CopyIn | Effect::CopyOut | Effect::Cursor
+            if facts.gap.is_none() && !functions =>
+        {
+            Defines::Nothing
+        }
+        _ => Defines::Perhaps,
+    }
+}
 
 impl<'a> Case<'a> {
     /// Notes what a statement that is no plain read may write.

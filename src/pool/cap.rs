@@ -12,6 +12,8 @@ pub struct Cap {
     used: AtomicU32,
     /// Pools that want a connection and may not open one.
     starving: AtomicU32,
+    /// Places that tenants are owed who have less than is guaranteed: nobody else takes them.
+    promised: AtomicU32,
 }
 
 impl Cap {
@@ -22,11 +24,17 @@ impl Cap {
             limit: AtomicU32::new(limit),
             used: AtomicU32::new(0),
             starving: AtomicU32::new(0),
+            promised: AtomicU32::new(0),
         })
     }
 
     fn limit(&self) -> u32 {
         self.limit.load(Relaxed)
+    }
+
+    /// The bound, if there is one.
+    pub fn bound(&self) -> Option<u32> {
+        Some(self.limit()).filter(|limit| *limit > 0)
     }
 
     /// Changes the bound; connections beyond it end as they come back.
@@ -36,19 +44,22 @@ impl Cap {
 
     /// Whether a connection may be opened, as far as it can be said without taking the place.
     pub fn has_room(&self) -> bool {
-        self.limit() == 0 || self.used.load(Relaxed) < self.limit()
+        self.limit() == 0 || self.used.load(Relaxed) + self.promised.load(Relaxed) < self.limit()
     }
 
-    /// Takes a place; false where there is none.
-    pub fn acquire(&self) -> bool {
+    /// Takes a place; false where there is none. Whoever is `owed` one goes before others.
+    pub fn acquire(&self, owed: bool) -> bool {
         let limit = self.limit();
         if limit == 0 {
             self.used.fetch_add(1, AcqRel);
             return true;
         }
-        let took = self.used.fetch_update(AcqRel, Acquire, |used| (used < limit).then_some(used + 1));
+        let kept = if owed { 0 } else { self.promised.load(Relaxed) };
+        let more = |used: u32| (used.saturating_add(kept) < limit).then_some(used + 1);
+        let took = self.used.fetch_update(AcqRel, Acquire, more);
         if took.is_err() {
             self.starving.fetch_add(1, Relaxed);
+            self.promised.fetch_add(u32::from(owed), Relaxed);
         }
         took.is_ok()
     }
@@ -70,8 +81,14 @@ impl Cap {
         limit != 0 && self.is_wanted() && self.used.load(Relaxed) >= limit
     }
 
+    /// Whether that is a pool in which somebody has less than is guaranteed.
+    pub fn is_promised(&self) -> bool {
+        self.promised.load(Relaxed) > 0 && self.is_contended()
+    }
+
     /// Whoever still wants a connection says so again.
     pub fn forget_starving(&self) {
         self.starving.store(0, Relaxed);
+        self.promised.store(0, Relaxed);
     }
 }

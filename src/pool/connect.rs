@@ -29,6 +29,7 @@ use crate::wire::{frame, password, reply, startup};
 #[derive(Debug)]
 pub struct Target {
     name: String,
+    mark: u32,
     wire: ArcSwap<Wire>,
     /// Its bound on connections.
     pub cap: Arc<Cap>,
@@ -75,6 +76,11 @@ impl Change {
 /// Different sets of defaults kept per backend: one per role or database that has some of its own.
 const MAX_DEFAULTS: usize = 64;
 
+/// A number for the name of a backend, and none for two that there are: FNV-1a, never zero.
+pub fn mark(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash: u32, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193)) | 1
+}
+
 impl Target {
     /// From the configuration.
     ///
@@ -85,7 +91,8 @@ impl Target {
         let wire = ArcSwap::from_pointee(Wire::new(config)?);
         let generation = AtomicU64::new(0);
         let (defaults, terms, names) = (Mutex::default(), Terms::default(), Names::default());
-        Ok(Target { name: config.name.clone(), wire, cap, defaults, generation, terms, names })
+        let mark = mark(&config.name);
+        Ok(Target { name: config.name.clone(), mark, wire, cap, defaults, generation, terms, names })
     }
 
     /// Puts a new configuration into use; true where connections opened before are not what it asks for.
@@ -130,6 +137,12 @@ impl Target {
     /// Name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What stands for its name where many things are counted by backend.
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        self.mark
     }
 
     /// Host, address or socket directory.

@@ -46,7 +46,9 @@ impl Pools {
     /// The pool of the same database and user on another backend.
     fn beside(&self, pool: &Arc<Pool>, target: &Arc<Target>) -> Arc<Pool> {
         let purpose = &pool.purpose;
-        let key: Key = (purpose.database.clone(), purpose.user.clone(), target.name().to_string());
+        let own = purpose.tenant.as_deref().unwrap_or_default();
+        let key: Key =
+            (purpose.database.clone(), purpose.user.clone(), target.name().to_string(), own.to_string());
         let mut pools = self.pools.lock();
         if let Some(known) = pools.get(&key).filter(|known| Arc::ptr_eq(&known.target, target)) {
             return known.clone();

@@ -4,18 +4,20 @@
 //! [`settings`], [`statement`] and [`welcome`] are what servers and sessions must agree on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Database, PoolSettings};
+use crate::config::{Config, Database, PoolSettings, Size};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::stats::{PoolRow, ServerRow, Traffic};
+use crate::tenant::registry::Tenants;
 
+pub mod adaptive;
 pub mod bounds;
 pub mod cancel;
 pub mod cap;
@@ -23,6 +25,7 @@ pub mod connect;
 mod curiosity;
 pub mod defaults;
 pub mod driver;
+pub mod fate;
 mod home;
 pub mod hub;
 mod identity;
@@ -31,13 +34,16 @@ mod operate;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod purpose;
+pub mod queue;
 mod replace;
 pub mod reset;
 mod rows;
+mod sized;
 pub use rows::mode_name;
 pub mod schema;
 pub mod server;
 pub mod settings;
+mod shed;
 pub mod statement;
 pub mod suspects;
 pub mod term;
@@ -55,8 +61,8 @@ use schema::Schema;
 /// A backend or cluster, and a database on it: what pools of different users and names have in common.
 type Place = (String, String);
 
-/// A database and a user, as clients name them, and a backend.
-type Key = (String, String, String);
+/// A database and a user, as clients name them, a backend, and the tenant whose own pool it is, or nothing.
+type Key = (String, String, String, String);
 
 /// All pools of the process.
 #[derive(Debug)]
@@ -69,10 +75,15 @@ pub struct Pools {
     paused: Mutex<HashSet<Option<String>>>,
     disabled: Mutex<HashSet<String>>,
     pools: Mutex<BTreeMap<Key, Arc<Pool>>>,
+    /// Those that the configuration does not ask for any more, for as long as a session uses them.
+    former: Mutex<Vec<Weak<Pool>>>,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
     hubs: Mutex<HashMap<Place, Arc<hub::Hub>>>,
     schemas: Mutex<HashMap<Place, Arc<Schema>>>,
+    limits: Mutex<adaptive::Limits>,
     kick: Arc<Notify>,
+    /// Whose work sessions do.
+    pub tenants: Tenants,
 }
 
 /// How often waiters and idle connections are looked after, when nothing calls for it sooner.
@@ -86,25 +97,33 @@ impl Pools {
     pub fn new(config: &Config) -> Result<Pools, String> {
         let targets: Vec<_> =
             config.backends.iter().map(|b| Target::new(b).map(Arc::new)).collect::<Result<_, _>>()?;
+        let kick: Arc<Notify> = Arc::default();
         Ok(Pools {
+            tenants: Tenants::new(&config.tenants, kick.clone()),
             targets: ArcSwap::from_pointee(targets),
             clusters: ArcSwap::from_pointee(home::clusters(config)),
             leaders: Mutex::default(),
             paused: Mutex::default(),
             disabled: Mutex::default(),
             pools: Mutex::default(),
+            former: Mutex::default(),
             caps: Mutex::default(),
             hubs: Mutex::default(),
             schemas: Mutex::default(),
-            kick: Arc::default(),
+            limits: Mutex::new(adaptive::Limits::new(config.general.state_dir.clone())),
+            kick,
         })
     }
 
     /// The backend that a database of the configuration is on; of a cluster, the primary, as far as it is known.
     pub fn target(&self, database: &Database) -> Arc<Target> {
-        let leader = database.cluster.as_ref().and_then(|c| self.leaders.lock().get(c).cloned());
+        self.target_at(database.cluster.as_deref(), database.backend)
+    }
+
+    fn target_at(&self, cluster: Option<&str>, backend: usize) -> Arc<Target> {
+        let leader = cluster.and_then(|c| self.leaders.lock().get(c).cloned());
         let leader = leader.and_then(|name| self.backend(&name));
-        leader.unwrap_or_else(|| self.targets.load()[database.backend].clone())
+        leader.unwrap_or_else(|| self.targets.load()[backend].clone())
     }
 
     /// The backend of that name.
@@ -114,14 +133,16 @@ impl Pools {
 
     /// Whether a pool is still what the configuration asks for; if not, its connections end as they come back.
     fn is_current(&self, config: &Config, pool: &Pool) -> bool {
-        let Purpose { database: asked, user, dbname, server_user } = &pool.purpose;
+        let Purpose { database: asked, user, dbname, server_user, tenant } = &pool.purpose;
         let Some(database) = config.database(asked) else { return true };
-        let cluster = database.cluster.as_ref().and_then(|name| config.cluster(name));
-        let is_there = match cluster {
+        let home = config.home(database, tenant.as_deref());
+        let is_there = match home.cluster.and_then(|name| config.cluster(name)) {
             Some(cluster) => cluster.members(config).any(|b| b.name == pool.target.name()),
-            None => self.targets.load()[database.backend].name() == pool.target.name(),
+            None => self.targets.load()[home.backend].name() == pool.target.name(),
         };
+        let is_own = |name: &Arc<str>| config.tenants.of(name).is_some_and(|t| t.own_pool);
         let same = is_there
+            && tenant.as_ref().is_none_or(is_own)
             && database.dbname.as_ref().unwrap_or(asked) == dbname
             && database.user.as_ref().unwrap_or(user) == server_user;
         if !same {
@@ -161,43 +182,57 @@ impl Pools {
         for (what, cap) in self.caps.lock().iter() {
             cap.set_limit(limit(config, what));
         }
-        self.pools.lock().retain(|(asked, user, _), pool| {
+        self.pools.lock().retain(|(asked, _, _, _), pool| {
             if moved.iter().any(|target| Arc::ptr_eq(target, &pool.target)) {
                 pool.renew();
             }
             let current = self.is_current(config, pool);
             if let Some(database) = config.database(asked).filter(|_| current) {
-                pool.set_settings(config.pool_settings(database, user));
+                pool.set_settings(settings_of(config, database, &pool.purpose));
                 pool.set_secret(config.user(&pool.purpose.server_user).map(|u| &u.secret));
                 *pool.cataloguer.lock() = config.catalog_user(database).map(Login::of);
                 pool.schema.try_again();
             }
+            if !current {
+                self.former.lock().push(Arc::downgrade(pool));
+            }
             current
         });
+        self.tenants.reload(&config.tenants);
         self.kick.notify_one();
         Ok(())
     }
 
     /// The pool of `user` on `database` (which serves the name `asked`), made if it is new; of a cluster, the one on its
-    /// primary.
-    pub fn pool(&self, config: &Config, database: &Database, asked: &str, user: &str) -> Arc<Pool> {
-        self.pool_on(config, database, (asked, user), self.target(database))
+    /// primary. A tenant may have one of its own.
+    pub fn pool(
+        &self,
+        config: &Config,
+        database: &Database,
+        (asked, user): (&str, &str),
+        tenant: Option<&str>,
+    ) -> Arc<Pool> {
+        let own = tenant.filter(|name| config.tenants.of(name).is_some_and(|t| t.own_pool));
+        let home = config.home(database, own);
+        self.pool_on(config, database, (asked, user, own), self.target_at(home.cluster, home.backend))
     }
 
     /// The pool of the same database and user as `pool` on another member of their cluster.
     pub fn sibling(&self, config: &Config, pool: &Arc<Pool>, target: &Arc<Target>) -> Option<Arc<Pool>> {
-        let Purpose { database: asked, user, .. } = &pool.purpose;
-        Some(self.pool_on(config, config.database(asked)?, (asked, user), target.clone()))
+        let Purpose { database: asked, user, tenant, .. } = &pool.purpose;
+        let whose = (asked.as_str(), user.as_str(), tenant.as_deref());
+        Some(self.pool_on(config, config.database(asked)?, whose, target.clone()))
     }
 
     fn pool_on(
         &self,
         config: &Config,
         database: &Database,
-        (asked, user): (&str, &str),
+        (asked, user, tenant): (&str, &str, Option<&str>),
         target: Arc<Target>,
     ) -> Arc<Pool> {
-        let key: Key = (asked.to_string(), user.to_string(), target.name().to_string());
+        let own = tenant.unwrap_or_default();
+        let key: Key = (asked.into(), user.into(), target.name().into(), own.into());
         let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(&key) {
             return pool.clone();
@@ -207,11 +242,20 @@ impl Pools {
             self.cap(format!("database \"{asked}\""), database.max_connections),
             self.cap(format!("user \"{user}\""), config.user(user).map_or(0, |u| u.max_connections)),
         ];
-        let first: Key = (key.0.clone(), key.1.clone(), String::new());
-        let sibling = pools.range(first..).next().filter(|((a, u, _), _)| a == asked && u == user);
+        let first: Key = (asked.into(), user.into(), String::new(), String::new());
+        let all = || pools.range(first.clone()..).take_while(|((a, u, _, _), _)| a == asked && u == user);
+        let sibling = all().find(|((_, _, _, t), _)| t == own);
         let pool = match sibling {
             Some((_, sibling)) => sibling.beside(target, caps),
-            None => self.new_pool(config, database, (asked, user), target, caps),
+            None => {
+                let made = self.new_pool(config, database, (asked, user, tenant), target, caps);
+                // Keys that a client's login has shown are good for all pools of its user.
+                let known = all().map(|(_, pool)| pool.credential.lock().clone());
+                if let Some(keys) = known.into_iter().find(|c| matches!(c, Credential::Keys(_))) {
+                    made.learn(keys);
+                }
+                made
+            }
         };
         if self.is_paused(asked) {
             pool.pause();
@@ -224,7 +268,7 @@ impl Pools {
         &self,
         config: &Config,
         database: &Database,
-        (asked, user): (&str, &str),
+        (asked, user, tenant): (&str, &str, Option<&str>),
         target: Arc<Target>,
         caps: Vec<Arc<Cap>>,
     ) -> Arc<Pool> {
@@ -234,10 +278,11 @@ impl Pools {
             user: user.to_string(),
             dbname: database.dbname.clone().unwrap_or_else(|| asked.to_string()),
             server_user: server_user.to_string(),
+            tenant: tenant.map(Arc::from),
         };
-        let settings: PoolSettings = config.pool_settings(database, user);
+        let settings = settings_of(config, database, &purpose);
         let credential = Credential::of(config.user(server_user).map(|u| &u.secret));
-        let whose = database.cluster.as_deref().unwrap_or(target.name());
+        let whose = config.home(database, tenant).cluster.unwrap_or(target.name());
         let place = (whose.to_string(), purpose.dbname.clone());
         let schema = self.schemas.lock().entry(place).or_default().clone();
         let cataloguer = config.catalog_user(database).map(Login::of);
@@ -265,7 +310,9 @@ impl Pools {
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {
-        self.pools.lock().values().cloned().collect()
+        let mut all: Vec<_> = self.pools.lock().values().cloned().collect();
+        all.extend(self.former.lock().iter().filter_map(Weak::upgrade));
+        all
     }
 
     /// Looks after all pools for as long as it is polled.
@@ -276,10 +323,14 @@ impl Pools {
             let now = Instant::now();
             // Pools that were asked for and never worked: names of databases that do not exist, say.
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || pool.has_served());
+            self.former.lock().retain(|pool| pool.upgrade().is_some_and(|pool| pool.is_in_use()));
             self.schemas.lock().retain(|_, schema| Arc::strong_count(schema) > 1);
             let pools = self.all();
+            self.size_pools(&pools, now);
             pools.iter().for_each(|pool| pool.forget_starving());
-            pools.iter().for_each(|pool| pool.sweep(now));
+            // Those in which somebody has less than is guaranteed take what there is first.
+            let (owed, others): (Vec<_>, Vec<_>) = pools.iter().partition(|pool| pool.is_owed());
+            owed.into_iter().chain(others).for_each(|pool| pool.sweep(now));
             self.look_after_schemas(now);
             pools.iter().for_each(|pool| pool.make_way());
         }
@@ -299,6 +350,16 @@ impl Pools {
     /// Every server connection now, for observers.
     pub fn server_rows(&self) -> Vec<ServerRow> {
         self.all().iter().flat_map(|pool| pool.server_rows()).collect()
+    }
+}
+
+/// What holds for a pool for this.
+fn settings_of(config: &Config, database: &Database, purpose: &Purpose) -> PoolSettings {
+    let settings = config.pool_settings(database, &purpose.user);
+    let own = purpose.tenant.as_ref().and_then(|name| config.tenants.of(name)?.pool_size);
+    match own {
+        None => settings,
+        Some(size) => PoolSettings { size: Size::Fixed(size), min: settings.min.min(size), ..settings },
     }
 }
 

@@ -19,7 +19,7 @@ impl Pool {
         let waiting = {
             let mut state = self.state.lock();
             state.paused = false;
-            state.waiters.iter_mut().for_each(|w| w.since = now);
+            state.waiters.restart(now);
             state.waiters.len()
         };
         for _ in 0..waiting {
@@ -31,7 +31,7 @@ impl Pool {
 
     /// Takes a client out of the queue that waits no longer: nothing is to be opened for it.
     pub fn withdraw(&self, client: u64) {
-        self.state.lock().waiters.retain(|waiter| waiter.wish.client != client);
+        drop(self.state.lock().waiters.withdraw(client));
     }
 
     /// Has connections opened at once, though opening them has failed a moment ago.
@@ -47,6 +47,16 @@ impl Pool {
     pub(super) fn is_used(&self) -> bool {
         let state = self.state.lock();
         state.total > 0 || !state.waiters.is_empty()
+    }
+
+    /// Whether anybody has it but its own idle connections; if not, they are closed, and it goes.
+    pub(super) fn is_in_use(self: &Arc<Self>) -> bool {
+        let idle = self.state.lock().idle.len();
+        let in_use = Arc::strong_count(self) > 1 + idle;
+        if !in_use {
+            self.close_idle();
+        }
+        in_use
     }
 
     /// The bounds that a sibling on another backend must keep: that backend's own is the first.

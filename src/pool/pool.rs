@@ -1,9 +1,9 @@
 //! One pool: the server connections of one (backend, database, user), who waits for them, and when more are opened.
 //!
-//! Waiters are served first come, first served; idle connections last in, first out, so that the surplus grows old
-//! and is closed. The lock is held for a few instructions and never across an await.
+//! Waiters are served as [`Queue`] has them; idle connections last in, first out, so that the surplus grows old and is
+//! closed. The lock is held for a few instructions and never across an await.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
@@ -18,17 +18,20 @@ use super::connect::{self, Credential, Target};
 use super::curiosity::Defaults;
 use super::driver::Login;
 use super::purpose::{Common, Purpose};
+use super::queue::{Comer, Queue};
 use super::schema::Schema;
 use super::server::{Activity, Link, Server};
 use super::settings::Settings;
+use super::sized::Memo;
 use super::statement::Statements;
 use super::term::{self, Term};
 use super::welcome::Welcomes;
 use super::wish::{Choice, Wish};
 use crate::config::{PoolSettings, Secret};
 use crate::core::clock::Instant;
-use crate::core::error::{Error, Result, Side, SqlState};
+use crate::core::error::{Error, Result, SqlState};
 use crate::core::stats::Traffic;
+use crate::tenant::Waits;
 
 /// See the module.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ pub struct Pool {
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
     kick: Arc<Notify>,
+    pub(super) memo: Mutex<Option<Box<Memo>>>,
     pub(super) state: Mutex<State>,
 }
 
@@ -69,7 +73,7 @@ pub struct Pool {
 #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
 pub(super) struct State {
     pub(super) idle: Vec<Box<Server>>,
-    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) waiters: Queue<Waiter>,
     pub(super) links: HashMap<u64, Arc<Link>>,
     /// Slots taken: idle, lent, connecting and resetting.
     pub(super) total: u32,
@@ -83,13 +87,16 @@ pub(super) struct State {
     pub(super) retry_at: Option<Instant>,
     last_error: Option<Error>,
     next_link: u64,
+    /// When a connection of somebody who has a guarantee came back, and how many that is.
+    pub(super) spared: Option<(Instant, u32)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) wish: Wish,
-    pub(super) since: Instant,
-    reply: oneshot::Sender<Result<Box<Server>>>,
+    pub(super) reply: oneshot::Sender<Result<Box<Server>>>,
+    /// Among those of its tenant that wait.
+    pub(super) waits: Option<Waits>,
 }
 
 /// A server connection's place in its pool, given up when dropped.
@@ -192,6 +199,7 @@ impl Pool {
             known_settings: Arc::default(),
             renewed: Notify::new(),
             kick,
+            memo: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -261,16 +269,20 @@ impl Pool {
 
     /// An idle connection, if there is one that is fit.
     pub fn try_lease(&self, wish: &Wish, now: Instant) -> Option<Box<Server>> {
+        let hold = match &wish.tenant {
+            None => None,
+            Some(tenant) => Some(tenant.hold(now, 0)?),
+        };
         loop {
             let (mut server, fit) = {
                 let mut state = self.state.lock();
-                if state.paused {
+                if state.paused || state.lent() >= self.bounds.lend() {
                     return None;
                 }
                 let room = state.total < self.bounds.size()
                     && state.retry_at.is_none()
                     && self.caps.iter().all(|cap| cap.has_room());
-                if state.replacements > 0 && wish.newcomer && state.waiters.is_empty() {
+                if state.replacements > 0 && wish.newcomer && state.waiters.ready() == 0 {
                     let surplus = if room { None } else { state.take_worst(now) };
                     drop(state);
                     surplus.into_iter().for_each(retire);
@@ -278,10 +290,10 @@ impl Pool {
                 }
                 match wish.choose(&state.idle, room, |s| self.suits(s, wish)) {
                     // Who waits already is served first, unless by chance this one suits only us.
-                    Choice::Take(i) if state.waiters.is_empty() || wish.is_same(&state.idle[i]) => {
+                    Choice::Take(i) if state.waiters.ready() == 0 || wish.is_same(&state.idle[i]) => {
                         (state.idle.remove(i), true)
                     }
-                    Choice::Replace(i) if state.waiters.is_empty() => (state.idle.remove(i), false),
+                    Choice::Replace(i) if state.waiters.ready() == 0 => (state.idle.remove(i), false),
                     _ => return None,
                 }
             };
@@ -292,6 +304,7 @@ impl Pool {
                 continue;
             }
             server.link.set_activity(Activity::Active);
+            server.hold = hold;
             return Some(server);
         }
     }
@@ -305,7 +318,10 @@ impl Pool {
                 state.replacements -= 1;
                 wish.fresh = true;
             }
-            state.waiters.push_back(Waiter { wish, since: now, reply });
+            let Wish { client, tenant, priority, .. } = wish.clone();
+            let waits = tenant.as_ref().map(|tenant| tenant.wait());
+            let comer = Comer { client, tenant, priority, since: now };
+            self.admit(&mut state, comer, Waiter { wish, reply, waits });
         }
         self.grow(now);
         receiver
@@ -313,16 +329,14 @@ impl Pool {
 
     /// Answers a waiting client's cancel request. False when it does not wait here.
     pub fn cancel_waiter(&self, client: u64) -> bool {
-        let waiter = {
-            let mut state = self.state.lock();
-            let found = state.waiters.iter().position(|w| w.wish.client == client);
-            found.and_then(|i| state.waiters.remove(i))
-        };
+        let waiter = self.state.lock().waiters.withdraw(client);
         waiter.is_some_and(|w| w.reply.send(Err(canceled())).is_ok())
     }
 
     /// Takes a clean connection back: to the first who waits, or to the idle ones.
     pub fn give_back(&self, mut server: Box<Server>, now: Instant) {
+        // It is in no transaction.
+        server.writes_found();
         server.returned = now;
         server.link.client.store(0, Relaxed);
         let spent = self.bounds.is_old(server.opened, now) || server.link.is_past();
@@ -330,52 +344,44 @@ impl Pool {
             return retire(server);
         }
         let mut state = self.state.lock();
-        if state.paused {
+        if let Some(hold) = server.hold.take() {
+            state.spare(&hold, now);
+            state.waiters.charge(hold, now);
+        }
+        // Of those on loan it is still one.
+        if state.paused || self.is_beyond(&state, now) && !self.others_starve() {
             server.link.set_activity(Activity::Idle);
             state.idle.push(server);
             return;
         }
+        if self.is_owed_elsewhere(&state) {
+            drop(state);
+            return retire(server);
+        }
         loop {
             // Those for whom connections are being opened may be passed by who waits behind them.
-            let near = state.waiters.iter().take(state.connecting as usize + 1);
-            let found = near.enumerate().find(|(_, w)| self.suits(&server, &w.wish)).map(|(i, _)| i);
-            let Some(waiter) = found.and_then(|i| state.waiters.remove(i)) else { break };
+            let near = state.connecting as usize + 1;
+            let Some((waiter, hold)) = state.waiters.take(near, now, |w| self.suits(&server, &w.wish)) else {
+                break;
+            };
+            server.hold = hold;
             match waiter.reply.send(Ok(server)) {
                 Ok(()) => return,
                 // It has gone; the next may have it.
                 Err(Ok(unclaimed)) => server = unclaimed,
                 Err(Err(_)) => return,
             }
+            if let Some(hold) = server.hold.take() {
+                state.waiters.charge(hold, now);
+            }
         }
         // One that suits nobody makes room for one that does.
-        if state.waiters.len() > state.connecting as usize || self.others_starve() {
+        if state.waiters.ready() > state.connecting as usize || self.others_starve() {
             drop(state);
             return retire(server);
         }
         server.link.set_activity(Activity::Idle);
         state.idle.push(server);
-    }
-
-    /// Whether another pool under one of our caps wants a connection that only we can free.
-    fn others_starve(&self) -> bool {
-        self.caps.iter().any(|cap| cap.is_contended())
-    }
-
-    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
-    pub(super) fn forget_starving(&self) {
-        self.caps.iter().for_each(|cap| cap.forget_starving());
-    }
-
-    /// Closes the worst idle connection if another pool waits for what it takes up.
-    pub(super) fn make_way(&self) {
-        if !self.others_starve() {
-            return;
-        }
-        let idle = {
-            let mut state = self.state.lock();
-            if state.waiters.is_empty() { state.take_worst(Instant::now()) } else { None }
-        };
-        idle.into_iter().for_each(retire);
     }
 
     /// Notes that a connection is being cleaned (`delta` 1) or no longer is (-1).
@@ -395,22 +401,24 @@ impl Pool {
     /// Takes a place for one more connection, if one is wanted and allowed.
     fn claim(self: &Arc<Self>, now: Instant) -> Option<(Slot, Arc<Settings>, Term)> {
         let mut state = self.state.lock();
-        let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
-        let wanted = waiting > state.connecting || state.total < self.settings().min && state.failures == 0;
-        let oldest = state.waiters.front().map_or(Duration::ZERO, |w| now.since(w.since));
-        let reserve = if oldest >= self.settings().reserve_after { self.settings().reserve } else { 0 };
+        let waiting = u32::try_from(state.waiters.ready()).unwrap_or(u32::MAX);
+        let wanted = waiting > state.connecting || state.total < self.bounds.keep() && state.failures == 0;
+        if !wanted {
+            return None;
+        }
+        let (reserve, owed) = self.reserve(&state, now);
         let pausing = state.retry_at.is_some_and(|at| now < at);
-        if !wanted || pausing || state.paused || state.total >= self.settings().size + reserve {
+        if pausing || state.paused || state.total >= self.bounds.size() + reserve {
             return None;
         }
         for (i, cap) in self.caps.iter().enumerate() {
-            if !cap.acquire() {
+            if !cap.acquire(owed) {
                 self.caps[..i].iter().for_each(|taken| taken.release());
                 return None;
             }
         }
         // Each connection being opened is for one of those who wait.
-        let waiter = state.waiters.get(state.connecting as usize);
+        let waiter = state.waiters.nth(state.connecting as usize);
         let (class, term) = waiter.map(|w| (w.wish.class.clone(), w.wish.term)).unzip();
         state.total += 1;
         state.connecting += 1;
@@ -473,7 +481,7 @@ impl Pool {
             state.last_error = Some(e.clone());
             // With other connections alive the waiters will be served by those.
             let lost = is_final(e.code) && state.total == state.connecting + 1;
-            if lost { std::mem::take(&mut state.waiters) } else { VecDeque::new() }
+            if lost { state.waiters.drain() } else { Vec::new() }
         };
         for waiter in told {
             // A client that has gone needs no answer.
@@ -486,14 +494,19 @@ impl Pool {
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
         let (expired, surplus, waited) = {
             let mut state = self.state.lock();
-            let expired = state.expired(now, self.settings().wait_timeout);
-            let surplus = state.surplus(now, &self.settings());
+            let timeout = if state.paused { Duration::MAX } else { self.settings().wait_timeout };
+            let expired = state.waiters.sweep(now, timeout);
+            if !state.paused {
+                self.shed_old(&mut state, now);
+            }
+            let surplus = state.surplus(now, &self.settings(), &self.bounds);
             (expired, surplus, state.last_error.clone())
         };
         for waiter in expired {
             let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
         }
         surplus.into_iter().for_each(retire);
+        self.serve_granted();
         self.serve_with_others();
         self.ask_around();
         if self.is_used() {
@@ -501,41 +514,18 @@ impl Pool {
         }
     }
 
-    /// Who waits for a connection that began like its session, where none can be opened, gets another.
+    /// Who waits for a connection that began like its session, where none can be opened, gets another; and who stood
+    /// aside gets one that nobody else wanted.
     fn serve_with_others(&self) {
-        let spare = {
-            let mut state = self.state.lock();
-            let stuck =
-                !state.paused && !state.waiters.is_empty() && state.connecting == 0 && !state.idle.is_empty();
-            stuck.then(|| state.idle.remove(0))
-        };
-        if let Some(server) = spare {
+        let idle = self.state.lock().idle.len();
+        for _ in 0..idle {
+            let spare = {
+                let mut state = self.state.lock();
+                let stuck = !state.paused && state.waiters.ready() > 0 && state.connecting == 0;
+                (stuck && !state.idle.is_empty()).then(|| state.idle.remove(0))
+            };
+            let Some(server) = spare else { break };
             self.give_back(server, Instant::now());
-        }
-    }
-
-    fn wait_error(&self, cause: Option<&Error>) -> Error {
-        let timeout = self.settings().wait_timeout;
-        match cause {
-            Some(cause) => Error {
-                side: Side::Backend,
-                ..Error::fatal(
-                    SqlState::CONNECTION_FAILURE,
-                    format!("no connection to backend \"{}\" within {timeout:?}", self.target.name()),
-                )
-                .detail(cause.message.clone())
-                .retryable()
-            },
-            None => Error::statement(
-                SqlState::TOO_MANY_CONNECTIONS,
-                format!("no server connection became free within {timeout:?}"),
-            )
-            .detail(format!(
-                "Pool of database \"{}\", user \"{}\" has all of its {} connections in use (pool.wait_timeout).",
-                self.purpose.database, self.purpose.user, self.settings().size
-            ))
-            .hint("Raise pool.size or pool.wait_timeout, or end transactions sooner.")
-            .retryable(),
         }
     }
 
@@ -548,16 +538,6 @@ impl Pool {
     /// Whether it has ever had a connection.
     pub(super) fn has_served(&self) -> bool {
         self.traffic.server_connects.get() > 0
-    }
-}
-
-impl State {
-    fn expired(&mut self, now: Instant, timeout: Duration) -> Vec<Waiter> {
-        if self.paused {
-            return Vec::new();
-        }
-        let late = self.waiters.iter().take_while(|w| now.since(w.since) >= timeout).count();
-        self.waiters.drain(..late).collect()
     }
 }
 

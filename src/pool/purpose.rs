@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::cap::Cap;
+use super::connect::Credential;
 use super::driver::Login;
+use super::pool::Pool;
 use super::schema::Schema;
 
 /// Who a pool is for, and where its connections go.
@@ -19,6 +21,18 @@ pub struct Purpose {
     pub dbname: String,
     /// User on the backend.
     pub server_user: String,
+    /// The tenant whose connections these are, where they are nobody else's.
+    pub tenant: Option<Arc<str>>,
+}
+
+impl Pool {
+    /// Keeps the keys of a client's own login for logging in on the backend, unless a password is configured.
+    pub fn learn(&self, keys: Credential) {
+        let mut credential = self.credential.lock();
+        if matches!(*credential, Credential::None | Credential::Keys(_)) {
+            *credential = keys;
+        }
+    }
 }
 
 /// What a pool has in common with others.

@@ -10,7 +10,7 @@ impl Pool {
         let server = {
             let mut state = self.state.lock();
             let held = state.idle.iter().position(|s| s.held_for == client);
-            state.replacements = (state.replacements + u32::from(held.is_some())).min(self.settings().size);
+            state.replacements = (state.replacements + u32::from(held.is_some())).min(self.settings().most());
             let server = held.map(|i| state.idle.remove(i));
             for other in state.idle.iter_mut().filter(|s| s.held_for == client) {
                 other.held_for = 0;
@@ -30,6 +30,6 @@ impl Pool {
     /// A connection is being closed for what is left in its process: the next session gets a fresh one.
     pub fn will_replace(&self) {
         let mut state = self.state.lock();
-        state.replacements = (state.replacements + 1).min(self.settings().size);
+        state.replacements = (state.replacements + 1).min(self.settings().most());
     }
 }

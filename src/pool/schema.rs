@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::driver;
+use super::fate::Fates;
 use super::pool::Pool;
 use super::suspects::{Functions, Suspects};
 use crate::catalog::{Catalog, read};
@@ -42,6 +43,10 @@ const VERSIONS: u64 = (1 << VERSION_BITS) - 1;
 pub struct Schema {
     /// What its functions leave behind in a session.
     pub functions: Functions,
+    /// Writes of which it is not known what becomes of them.
+    pub(super) fates: Fates,
+    /// What was read before that is not good enough for somebody, in microseconds.
+    needed_us: AtomicU64,
     /// How often objects have changed, and which catalog is true for that; 0 for none.
     view: AtomicU64,
     catalog: ArcSwapOption<Catalog>,
@@ -70,6 +75,27 @@ impl Schema {
         let _ = self
             .view
             .fetch_update(AcqRel, Acquire, |view| Some(((view >> VERSION_BITS) + 1) << VERSION_BITS));
+    }
+
+    /// Whether the catalog that is known was read after that moment.
+    #[inline]
+    pub fn is_since(&self, moment: Option<Instant>) -> bool {
+        moment.is_none_or(|moment| self.catalog.load().as_ref().is_some_and(|c| c.read_at() > moment))
+    }
+
+    /// As [`Schema::want`], where what was read before that moment is not good enough.
+    pub fn want_since(self: &Arc<Self>, moment: Option<Instant>, pool: &Arc<Pool>, now: Instant) {
+        let moment = moment.map_or(0, |moment| moment.micros_since(Instant::default()));
+        self.needed_us.fetch_max(moment, AcqRel);
+        self.want(pool, now);
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        let needed = self.needed_us.load(Acquire);
+        self.catalog.load().as_ref().is_none_or(|c| {
+            now.since(c.read_at()) >= AGE
+                || needed > 0 && c.read_at().micros_since(Instant::default()) <= needed
+        })
     }
 
     /// Counts changes of objects.
@@ -125,7 +151,7 @@ impl Schema {
     /// so elsewhere than on the primary that is left to the next sweep.
     pub fn want(self: &Arc<Self>, pool: &Arc<Pool>, now: Instant) {
         let known = self.view() & VERSIONS != 0;
-        let old = self.catalog.load().as_ref().is_none_or(|c| now.since(c.read_at()) >= AGE);
+        let old = self.is_old(now);
         let soon = self.state.lock().not_before.is_some_and(|at| now < at);
         if known && !old {
             return;

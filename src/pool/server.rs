@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 use tokio::sync::Notify;
 
 use super::connect::{Greeted, Target};
+use super::fate::Writes;
 use super::pool::Slot;
 use super::settings::Settings;
 use super::statement::Prepared;
 use super::term::Term;
 use crate::core::clock::Instant;
+use crate::tenant::Hold;
 use crate::wire::stream::Stream;
 
 /// What a server connection is doing, as observers see it.
@@ -51,6 +53,8 @@ pub struct Link {
     pub local_addr: Option<SocketAddr>,
     /// When it was opened.
     pub opened: SystemTime,
+    /// The same on the clock that never jumps.
+    born: Instant,
     activity: AtomicU8,
     /// Client that has it, or 0.
     pub client: AtomicU64,
@@ -81,6 +85,7 @@ impl Link {
             tls: stream.tls_info(),
             local_addr: stream.local_addr(),
             opened: SystemTime::now(),
+            born: Instant::now(),
             activity: AtomicU8::new(Activity::Active as u8),
             client: AtomicU64::new(0),
             lent_us: AtomicU64::new(0),
@@ -97,6 +102,12 @@ impl Link {
     #[inline]
     pub fn is_past(&self) -> bool {
         self.term != 0 && self.target.terms.is_past(self.term)
+    }
+
+    /// How long it has been on loan, if it is.
+    pub fn held(&self, now: Instant) -> Option<Duration> {
+        let lent = Duration::from_micros(self.lent_us.load(Relaxed));
+        (self.client.load(Relaxed) != 0).then(|| now.since(self.born).saturating_sub(lent))
     }
 
     /// Notes what it is doing.
@@ -197,6 +208,8 @@ pub struct Server {
     pub settings: Arc<Settings>,
     /// The client who would like to have it again; 0 for none.
     pub held_for: u64,
+    /// In whose name it is on loan.
+    pub hold: Option<Hold>,
     /// Which of its pool's configurations it was opened under.
     pub epoch: u64,
     /// Whether a client has had it.
@@ -209,6 +222,8 @@ pub struct Server {
     pub unnamed: Option<Unnamed>,
     /// Our named statements that it holds, least recently used last.
     prepared: LruCache<u64, Arc<Prepared>>,
+    /// What the transaction that is open on it may have written, where account is kept of that.
+    pub(super) writes: Option<Box<Writes>>,
     /// When it was opened.
     pub opened: Instant,
     /// When it was last given back.
@@ -244,11 +259,13 @@ impl Server {
             settings,
             epoch: 0,
             held_for: 0,
+            hold: None,
             used: false,
             own: None,
             sequences: 0,
             unnamed: None,
             prepared,
+            writes: None,
             opened: now,
             returned: now,
             slot,

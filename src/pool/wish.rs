@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::server::Server;
 use super::settings::Settings;
 use super::term::{self, Term};
+use crate::tenant::{Priority, Tenant};
 
 /// What a client wants of a connection.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct Wish {
     pub newcomer: bool,
     /// It is to take writes, on this timeline; [`term::NONE`] where it need not.
     pub term: Term,
+    /// In whose name; nobody's where there are no tenants.
+    pub tenant: Option<Arc<Tenant>>,
+    /// How soon, among those of its tenant.
+    pub priority: Priority,
 }
 
 /// What to do for a client.
@@ -38,6 +43,21 @@ pub enum Choice {
 }
 
 impl Wish {
+    /// What `client` wants whose session began with these settings.
+    pub fn new(client: u64, class: Arc<Settings>) -> Wish {
+        Wish {
+            client,
+            class,
+            exact: false,
+            sticky: false,
+            fresh: false,
+            newcomer: false,
+            term: term::NONE,
+            tenant: None,
+            priority: Priority::default(),
+        }
+    }
+
     /// Whether the connection began with the same settings as the client's session.
     #[inline]
     pub fn is_same(&self, server: &Server) -> bool {

@@ -1,7 +1,10 @@
 //! Which of a pool's idle connections are to go: the worst first, by their errors, their round trip, and their age.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use super::adaptive::SURPLUS_AFTER;
+use super::bounds::Bounds;
 use super::pool::State;
 use super::server::{Link, Server};
 use crate::config::PoolSettings;
@@ -59,10 +62,18 @@ impl State {
     }
 
     /// Idle connections that are too old, the worse the sooner: one with a fault at half of the lifetime, with two at a
-    /// third. And as many of the worst as have been idle for too long, above the minimum.
+    /// third. And as many of the worst as have been idle for too long, above the minimum; beyond what an adaptive pool may
+    /// have now, that is sooner.
     #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
-    pub(super) fn surplus(&mut self, now: Instant, settings: &PoolSettings) -> Vec<Box<Server>> {
-        let mut keep = self.total.saturating_sub(settings.min);
+    pub(super) fn surplus(
+        &mut self,
+        now: Instant,
+        settings: &PoolSettings,
+        bounds: &Bounds,
+    ) -> Vec<Box<Server>> {
+        let mut keep = self.total.saturating_sub(bounds.keep());
+        let beyond = self.total > bounds.size() && bounds.is_adaptive();
+        let idle_timeout = settings.idle_timeout.min(if beyond { SURPLUS_AFTER } else { Duration::MAX });
         let quickest = quickest(&self.idle);
         let (mut out, mut unused, mut i) = (Vec::new(), 0, 0);
         while i < self.idle.len() {
@@ -74,7 +85,7 @@ impl State {
                 keep = keep.saturating_sub(1);
                 continue;
             }
-            if keep > 0 && now.since(server.returned) >= settings.idle_timeout {
+            if keep > 0 && now.since(server.returned) >= idle_timeout {
                 unused += 1;
                 keep -= 1;
                 // It stays where another is worse, and is not counted twice.

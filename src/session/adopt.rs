@@ -122,8 +122,8 @@ impl Batch<'_> {
     /// Asks the server what the client has left behind, if that is in doubt. True when it has been asked.
     pub fn inquire(&mut self) -> bool {
         let client = &mut *self.client;
-        if self.asked.is_some() || client.lease.is_none() {
-            return self.asked.is_some();
+        if self.flow.hand.asked.is_some() || client.lease.is_none() {
+            return self.flow.hand.asked.is_some();
         }
         let Some((sql, asked)) = client.question() else { return false };
         reply::query(self.flow.up.insert(), &sql);
@@ -131,16 +131,16 @@ impl Batch<'_> {
             server.unnamed = None;
         }
         self.flow.expected.push(Expect::OurQuery(Ours::Inquiry));
-        self.asked = Some(Box::new(asked));
+        self.flow.hand.asked = Some(Box::new(asked));
         true
     }
 
     /// A row of the answer.
     pub fn settle(&mut self, len: usize) {
         let row = self.flow.down.window()[..len].to_vec();
-        let settled = match self.asked.as_deref_mut() {
+        let settled = match self.flow.hand.asked.as_deref_mut() {
             Some(Asked::Functions(found)) => data_row(&row).and_then(|row| found.row(&row)),
-            _ => match self.asked.take().map(|asked| *asked) {
+            _ => match self.flow.hand.asked.take().map(|asked| *asked) {
                 Some(Asked::State(question)) => self.client.settle(question, &row),
                 _ => None,
             },
@@ -153,7 +153,7 @@ impl Batch<'_> {
 
     /// The answer is complete.
     pub fn settled(&mut self) {
-        match self.asked.take().map(|asked| *asked) {
+        match self.flow.hand.asked.take().map(|asked| *asked) {
             Some(Asked::Functions(found)) => self.client.pool.schema.functions.learn(found),
             // It was to have one row, which has been taken.
             Some(Asked::State(_)) => self.unsettled(),
@@ -163,7 +163,7 @@ impl Batch<'_> {
 
     /// The question could not be answered: the client keeps its connection.
     pub fn unsettled(&mut self) {
-        self.asked = None;
+        self.flow.hand.asked = None;
         self.client.pins.add(Traces::UNKNOWN);
     }
 

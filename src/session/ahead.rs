@@ -53,7 +53,7 @@ impl Client {
 impl Batch<'_> {
     /// Whether a large request has to wait until its plan is made. One that there is is at hand for it then.
     pub fn wants_plan(&mut self, header: Header, whole: bool) -> bool {
-        let Self { client, flow, ahead, found, .. } = self;
+        let Self { client, flow, .. } = self;
         if !whole {
             return false;
         }
@@ -69,25 +69,25 @@ impl Batch<'_> {
         // Of EXPLAIN (ROUTE), what it is about has a plan that takes long.
         let explained = explain::read(text).map(|wanted| wanted.inner);
         let text = &text[explained.clone().unwrap_or(0..text.len())];
-        let plan = match ahead.take() {
+        let plan = match flow.hand.ahead.take() {
             // Once is enough: should it be of no use, the request makes its plan itself.
             Some(made) => made.of(text, client),
             None => {
                 let plan = if text.len() < HUGE { client.find_plan(text) } else { None };
                 if plan.is_none() {
-                    *ahead = Ahead::wanted(text);
+                    flow.hand.ahead = Ahead::wanted(text);
                     return true;
                 }
                 plan
             }
         };
-        *found = plan.filter(|_| explained.is_none());
+        flow.hand.found = plan.filter(|_| explained.is_none());
         false
     }
 
     /// What is decided now about a text that was prepared earlier. `None` where that has to be waited for.
     pub fn replan(&mut self, text: &[u8]) -> Option<Held> {
-        let Self { client, ahead, .. } = self;
+        let (client, ahead) = (&mut *self.client, &mut self.flow.hand.ahead);
         if text.len() < LARGE {
             return Some(client.plan(text));
         }
@@ -103,7 +103,7 @@ impl Batch<'_> {
 
     /// Waits until the plan that is wanted has been made.
     pub async fn await_plan(&mut self) {
-        let Some(ahead) = &mut self.ahead else { return };
+        let Some(ahead) = &mut self.flow.hand.ahead else { return };
         // Boxed, since it is rare. Where it fails, the request makes the plan itself.
         let made = Box::pin(self.client.plan_aside(ahead.text.clone())).await;
         match made {

@@ -8,6 +8,7 @@ use super::opening::{Begun, DEFAULT_ISOLATION};
 use super::reading::Transaction;
 use super::run::{Client, End};
 use super::way::Ask;
+use crate::cluster::Decision;
 use crate::config::Transactions;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -17,7 +18,7 @@ use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
 
 /// Where to.
-enum Aim {
+pub(super) enum Aim {
     /// The client's pool is right.
     Here,
     /// A primary, which there is none of.
@@ -27,43 +28,55 @@ enum Aim {
 }
 
 /// A replica that has seen this, for these requests.
-struct Wanted {
+pub(super) struct Wanted {
     ask: Ask,
     batched: Batched,
     transaction: Option<Transaction>,
 }
 
 impl Batch<'_> {
-    /// Chooses the server for the requests at hand.
-    pub(super) async fn aim(&mut self) -> Result<(), End> {
-        if self.client.course.is_none() {
-            return Ok(());
-        }
-        match self.aim_now() {
+    /// Waits for the server that was chosen, where there is none.
+    pub(super) async fn take_aim(&mut self, aim: Aim) -> Result<(), End> {
+        match aim {
             Aim::Here => Ok(()),
-            // Boxed: rare.
-            Aim::Primary => Box::pin(self.await_primary()).await,
-            Aim::Replica(wanted) => Box::pin(self.await_replica(*wanted)).await,
+            Aim::Primary => self.await_primary().await,
+            Aim::Replica(wanted) => self.await_replica(*wanted).await,
         }
     }
 
-    fn aim_now(&mut self) -> Aim {
+    /// Chooses the server for the requests at hand.
+    pub(super) fn aim(&mut self) -> Aim {
         let free = self.client.what_binds().is_none() && !self.echoed && self.flow.expected.is_empty();
         let batched = if free { self.batched() } else { None };
         let Some(course) = &mut self.client.course else { return Aim::Here };
         course.renew(&self.client.shared);
         let stays = std::mem::take(&mut course.stays_home);
+        course.at_home.forget();
         self.client.settle_ways();
-        if let Some(batched) = batched.filter(|_| !stays)
-            && let Some((ask, transaction)) = self.client.may_read_from_replica(&batched)
-        {
+        let why = match &batched {
+            _ if stays => Decision::Again,
+            _ if !free => Decision::Bound,
+            Some(batched) => self.client.why_primary(batched),
+            None => Decision::Write,
+        };
+        let Some(batched) = batched else { return self.aim_home(why) };
+        if !stays && let Some((ask, transaction)) = self.client.may_read_from_replica(&batched) {
             let Err(transaction) = self.read_from_replica(&ask.need, &batched, transaction) else {
+                self.client.count_decision(Decision::Replica);
                 return Aim::Here;
             };
             if !ask.routing.replica_wait.is_zero() || !ask.routing.fallback_to_primary {
                 return Aim::Replica(Box::new(Wanted { ask, batched, transaction }));
             }
+            self.keep_at_home(&batched);
+            return self.aim_home(Decision::Behind);
         }
+        self.keep_at_home(&batched);
+        self.aim_home(why)
+    }
+
+    fn aim_home(&mut self, why: Decision) -> Aim {
+        self.client.count_decision(why);
         self.aim_at_primary()
     }
 
@@ -108,9 +121,13 @@ impl Batch<'_> {
         let deadline = Instant::now() + routing.replica_wait;
         self.wait_for(cluster.await_reader(&need, deadline)).await?;
         if self.read_from_replica(&need, &batched, transaction).is_ok() {
+            self.client.count_decision(Decision::Waited);
             return Ok(());
         }
-        if routing.fallback_to_primary {
+        let falls_back = routing.fallback_to_primary;
+        self.client.count_decision(if falls_back { Decision::Behind } else { Decision::Refused });
+        if falls_back {
+            self.keep_at_home(&batched);
             return match self.aim_at_primary() {
                 Aim::Primary => self.await_primary().await,
                 _ => Ok(()),
@@ -131,6 +148,22 @@ impl Batch<'_> {
 }
 
 impl Client {
+    fn count_decision(&self, decision: Decision) {
+        if let Some(course) = &self.course {
+            course.cluster.decided.count(decision);
+        }
+    }
+
+    /// Why a batch is the primary's, if it is.
+    fn why_primary(&self, batched: &Batched) -> Decision {
+        let begun = batched.begins.is_some() || self.course.as_ref().is_some_and(|c| c.unopened.is_some());
+        match (batched.is_reads(), begun) {
+            (_, true) => Decision::Transaction,
+            (true, false) => Decision::Directed,
+            (false, false) => Decision::Write,
+        }
+    }
+
     /// What keeps it on the server that it has, or on the primary, whatever it asks.
     pub(super) fn what_binds(&self) -> Option<&'static str> {
         let isolation =

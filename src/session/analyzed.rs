@@ -84,7 +84,7 @@ impl Batch<'_> {
         let before = self.client.names.set_unnamed(Some(&body), traces.and(Traces::EXPLAINED), Some(plan));
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
-        self.client.pool.traffic.server_parses.add(1);
+        self.client.pool.traffic.work.own().server_parses.add(1);
         self.flow.up.omit_frame(len);
         reply::parse(self.flow.up.insert(), b"", &sent);
         self.flow.expected.push(Expect::ParseUnnamed(before));
@@ -93,7 +93,7 @@ impl Batch<'_> {
 
     /// How the statement at hand is to be explained, if it is.
     pub(super) fn explained_form(&self, format: i16) -> Option<Form> {
-        let wanted = self.resolved.as_ref()?.explains.as_ref()?;
+        let wanted = self.flow.hand.resolved.as_ref()?.explains.as_ref()?;
         Some(Form { runs: wanted.analyze, json: wanted.json, format })
     }
 
@@ -119,7 +119,7 @@ impl Batch<'_> {
         if let Some(form) = &mut form {
             form.runs &= runs(&plan);
         }
-        self.resolved = Some(plan);
+        self.flow.hand.resolved = Some(plan);
         self.note_portal(len, portal, form);
         match bind {
             Some((bind, _)) => {
@@ -134,9 +134,9 @@ impl Batch<'_> {
     /// Notes what a Bind, whose portal's name has that length, has bound.
     #[inline]
     pub(super) fn note_portal(&mut self, len: usize, portal: usize, explained: Option<Form>) {
-        let plan = self.resolved.take();
+        let plan = self.flow.hand.resolved.take();
         if portal == 0 {
-            self.bound = plan.clone();
+            self.flow.hand.bound = plan.clone();
         }
         let Self { client, flow, .. } = self;
         let name = flow.up.window().get(FRAME_HEADER..len.min(FRAME_HEADER + portal)).unwrap_or_default();
@@ -170,9 +170,8 @@ impl Batch<'_> {
     /// Execute of a portal that is only explained: the answer is given in its place.
     fn give_explained(&mut self, len: usize, plan: &Held, form: Form, most: u32) {
         let name = cstr(self.body(len)).map_or(Vec::new(), |(name, _)| name.to_vec());
-        let rows = || self.rows_of(plan, None, form.json).into();
         let rest = self.client.names.portal(&name).and_then(|portal| portal.rest.clone());
-        let mut rest: VecDeque<String> = rest.unwrap_or_else(rows);
+        let mut rest: VecDeque<String> = rest.unwrap_or_else(|| self.rows_of(plan, None, form.json).into());
         let mut out = Vec::new();
         let most = usize::try_from(most).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let more = rest.len() > most;
@@ -192,8 +191,8 @@ impl Batch<'_> {
     }
 
     /// The answer's rows, as the client can read them.
-    fn rows_of(&self, plan: &Held, spent: Option<Spent>, json: bool) -> Vec<String> {
-        let rows = explain::rows(plan, &self.client.place(plan, spent.is_some()), spent, json);
+    fn rows_of(&mut self, plan: &Held, spent: Option<Spent>, json: bool) -> Vec<String> {
+        let rows = explain::rows(plan, &self.client.place(plan, None, spent.is_some()), spent, json);
         if self.client.is_utf8() {
             return rows;
         }

@@ -1,17 +1,15 @@
 //! Server to client: each frame is checked against what was expected (invariant 6) and passed on as it is, unless
 //! it answers something of ours. Bodies are read only where the session must know: status, tags, parameters, errors.
 
-use super::batch::Batch;
-use super::expect::{Expect, Fate, Ours};
-use super::explained;
+use super::batch::{Batch, Flow};
+use super::expect::{Expect, Fate, Ordinary, Ours};
 use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
-use crate::pool::statement::SERVER_PREFIX;
 use crate::sql::effect::Traces;
 use crate::sql::listen::Listen;
 use crate::wire::frame::{self, Header};
-use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status};
+use crate::wire::message::{ErrorFields, TxStatus, command_tag, parameter_status, tag_rows};
 use crate::wire::reply;
 
 /// Reported parameters that a client may set, in lower case; what the others report is not the session's doing.
@@ -29,21 +27,29 @@ const CARRIED: &[&str] = &[
 impl Batch<'_> {
     /// Takes as many answers as are here and there is room for.
     pub fn take_answers(&mut self) -> Result<(), End> {
+        if self.flow.hand.collecting.is_none() {
+            return self.take_answers_inner();
+        }
         let before = self.flow.down.pending();
         let done = self.take_answers_inner();
-        self.counted.1 += self.flow.down.pending().saturating_sub(before) as u64;
+        self.keep_answer(self.flow.down.pending().saturating_sub(before));
         done
     }
 
+    #[inline]
     fn take_answers_inner(&mut self) -> Result<(), End> {
         loop {
             self.give_replies();
+            self.watch_more();
             if self.flow.down.is_full() || !self.flow.down.stream_on() {
                 return Ok(());
             }
+            if self.flow.hand.asked.is_none() && self.client.shadow.is_none() && self.take_ordinary() {
+                continue;
+            }
             let Some(header) = frame::server(self.flow.down.window())? else { return Ok(()) };
             let whole = self.flow.down.window().len() >= header.len;
-            if header.kind == b'D' && self.asked.is_some() && self.is_inquiry() {
+            if header.kind == b'D' && self.flow.hand.asked.is_some() && self.is_inquiry() {
                 if !whole && self.flow.down.can_hold(header.len) {
                     return Ok(());
                 }
@@ -56,6 +62,7 @@ impl Batch<'_> {
             if matches!(header.kind, b'D' | b'd') {
                 match self.flow.expected.answer(header.kind) {
                     Fate::Forward | Fate::Columns(_) => {
+                        self.watch_rows(header);
                         self.flow.down.pass_frame(header.len);
                         // What is true of a row is true of the next one.
                         self.flow.down.pass_alike(header.kind)?;
@@ -76,6 +83,25 @@ impl Batch<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Passes on the answers that follow, as long as they are whole and there is nothing to know about them: most of what
+    /// servers say. True where one of them has made way for what is expected next.
+    #[inline]
+    fn take_ordinary(&mut self) -> bool {
+        let Flow { down, expected, .. } = &mut *self.flow;
+        while let Some(header) = frame::whole(down.window()) {
+            match expected.ordinary(header.kind) {
+                Ordinary::More => down.pass(header.len),
+                Ordinary::Last => {
+                    down.pass(header.len);
+                    expected.answered();
+                    return true;
+                }
+                Ordinary::No => break,
+            }
+        }
+        false
     }
 
     fn is_inquiry(&mut self) -> bool {
@@ -102,7 +128,8 @@ impl Batch<'_> {
             b'E' => self.error(len, whole),
             b'S' => self.parameter(len),
             b'N' => {
-                if self.flow.expected.is_ours() && !self.is_explaining() {
+                let ours = self.flow.expected.is_ours() && !self.is_explaining();
+                if ours || self.client.course.is_some() && self.is_farewell_to_be_kept(len, whole) {
                     self.flow.down.omit_frame(len);
                 } else {
                     self.flow.down.pass_frame(len);
@@ -113,23 +140,9 @@ impl Batch<'_> {
                 self.flow.down.pass_frame(len);
                 Ok(())
             }
+            b'C' if whole => self.completed(len),
             kind => {
-                if kind == b'C' && whole && !self.flow.expected.is_ours() {
-                    self.count_plan(len);
-                    self.command_complete(len);
-                    if let Some(running) = self.flow.expected.take_explained() {
-                        self.explained_answer(*running, len);
-                        return Ok(());
-                    }
-                    if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
-                        let listen = Listen::clone(listen);
-                        self.flow.expected.answer(kind);
-                        self.listened(listen, len);
-                        return Ok(());
-                    }
-                } else if kind == b'C' && matches!(self.flow.expected.front(), Some(Expect::OurBegin)) {
-                    self.opened();
-                }
+                self.watch_end(kind, len);
                 if kind == b's' {
                     self.count_suspended();
                 }
@@ -138,21 +151,60 @@ impl Batch<'_> {
                 {
                     self.described(kind, len);
                 }
-                match self.flow.expected.answer(kind) {
-                    Fate::Forward => self.flow.down.pass_frame(len),
-                    Fate::Swallow => self.flow.down.omit_frame(len),
-                    Fate::Columns(form) => {
-                        self.flow.down.omit_frame(len);
-                        reply::one_column(self.flow.down.insert(), "QUERY PLAN", form.json, form.format);
-                    }
-                    Fate::Violation => return Err(self.violation(kind)),
-                }
-                Ok(())
+                self.answered(kind, len)
             }
         }
     }
 
-    fn frame(&self, len: usize) -> &[u8] {
+    /// Takes an answer about which nothing else is to be known, as what was expected has it.
+    fn answered(&mut self, kind: u8, len: usize) -> Result<(), End> {
+        match self.flow.expected.answer(kind) {
+            Fate::Forward => self.flow.down.pass_frame(len),
+            Fate::Swallow => self.flow.down.omit_frame(len),
+            Fate::Columns(form) => {
+                self.flow.down.omit_frame(len);
+                reply::one_column(self.flow.down.insert(), "QUERY PLAN", form.json, form.format);
+            }
+            Fate::Violation => return Err(self.violation(kind)),
+        }
+        Ok(())
+    }
+
+    /// A statement is complete.
+    fn completed(&mut self, len: usize) -> Result<(), End> {
+        self.watch_end(b'C', len);
+        let ordinary = matches!(self.flow.expected.front(), Some(Expect::Query(_) | Expect::Execute(..)));
+        if !ordinary && self.flow.expected.is_ours() {
+            if matches!(self.flow.expected.front(), Some(Expect::OurBegin)) {
+                self.opened();
+            }
+            return self.answered(b'C', len);
+        }
+        let tag = command_tag(self.frame(len));
+        let (rows, takes_away) = (tag_rows(tag), matches!(tag, [b'D' | b'R', ..]));
+        self.count_plan(rows);
+        // It may be that of a commit, and be read before what follows.
+        self.client.fence_written(false);
+        if takes_away {
+            self.command_complete(len);
+        }
+        if ordinary {
+            return self.answered(b'C', len);
+        }
+        if let Some(running) = self.flow.expected.take_explained() {
+            self.explained_answer(*running, len);
+            return Ok(());
+        }
+        if let Some(Expect::Listen(listen)) = self.flow.expected.front() {
+            let listen = Listen::clone(listen);
+            self.flow.expected.answer(b'C');
+            self.listened(listen, len);
+            return Ok(());
+        }
+        self.answered(b'C', len)
+    }
+
+    pub(super) fn frame(&self, len: usize) -> &[u8] {
         let window = self.flow.down.window();
         &window[..len.min(window.len())]
     }
@@ -173,34 +225,48 @@ impl Batch<'_> {
 
     fn ready(&mut self, len: usize) -> Result<(), End> {
         let status = TxStatus::of(self.frame(len));
+        if matches!(self.flow.expected.front(), Some(Expect::OurQuery(_))) {
+            return self.our_ready(status, len);
+        }
         if status == Some(TxStatus::Idle) && self.client.hears_itself() && !self.flow.expected.is_ours() {
             self.echoed = true;
             return Ok(());
         }
-        let explaining = self.running.is_some() && self.is_explaining();
-        let about_state = self.asked.is_some() && self.is_inquiry();
+        let (Some(status), Some(true)) = (status, self.flow.expected.ready()) else {
+            return Err(self.violation(b'Z'));
+        };
+        self.client.status = status;
+        self.client.commits = false;
+        // What else has been sent may write as well.
+        let over = status == TxStatus::Idle && self.flow.expected.is_empty();
+        self.client.fence_written(over);
+        if let Some(server) = self.client.lease.as_mut().filter(|_| over) {
+            server.writes_end();
+        }
+        if self.echoed {
+            self.echoed = false;
+            self.deliver_before_ready()?;
+        }
+        self.flow.down.pass_frame(len);
+        self.settle_listening();
+        if status == TxStatus::Idle && self.flow.expected.is_empty() {
+            self.client.names.close_portals();
+        }
+        let now = Instant::now();
+        self.watch_ready(now);
+        self.account(now);
+        if status != TxStatus::Idle && self.client.course.is_some() {
+            self.client.rest_reading(now);
+        }
+        Ok(())
+    }
+
+    /// A statement of ours is over.
+    fn our_ready(&mut self, status: Option<TxStatus>, len: usize) -> Result<(), End> {
+        let explaining = self.flow.hand.running.is_some() && self.is_explaining();
+        let about_state = self.flow.hand.asked.is_some() && self.is_inquiry();
         let failing = matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Failure)));
         match (status, self.flow.expected.ready()) {
-            (Some(status), Some(true)) => {
-                self.client.status = status;
-                self.client.commits = false;
-                self.client.fence_written(status == TxStatus::Idle);
-                if self.echoed {
-                    self.echoed = false;
-                    self.deliver_before_ready()?;
-                }
-                self.flow.down.pass_frame(len);
-                self.settle_listening();
-                if status == TxStatus::Idle && self.flow.expected.is_empty() {
-                    self.client.names.close_portals();
-                }
-                let now = Instant::now();
-                self.account(now);
-                if status != TxStatus::Idle && self.client.course.is_some() {
-                    self.client.rest_reading(now);
-                }
-                Ok(())
-            }
             // A statement of ours that fails in the client's transaction fails that.
             (Some(status), Some(false))
                 if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) || failing =>
@@ -224,40 +290,33 @@ impl Batch<'_> {
 
     /// What a plan's statement has done, by its tag.
     #[inline]
-    fn count_plan(&mut self, len: usize) {
+    fn count_plan(&mut self, rows: u64) {
+        self.client.tenant_ended(rows);
         let Some(plan) = self.flow.expected.plan() else { return };
-        let window = self.flow.down.window();
-        let tag = command_tag(&window[..len.min(window.len())]);
-        let digits = tag.iter().rev().take_while(|b| b.is_ascii_digit()).count();
-        let rows = tag[tag.len() - digits..]
-            .iter()
-            .fold(0u64, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0')));
-        plan.uses.calls.add(1);
+        plan.uses.answered(self.client.pool.target.mark());
         plan.uses.rows.add(rows);
         if let Some(gap) = plan.gap {
             self.client.shared.planner.count_gap(gap);
         }
-        self.done = Some(plan.clone());
+        self.flow.hand.done = Some(plan.clone());
     }
 
     /// A portal has given as many rows as were asked for: its tag will only speak of the last ones.
     fn count_suspended(&mut self) {
         if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
             plan.uses.rows.add(u64::from(*most));
+            if let Some(tenant) = &self.client.wish.tenant {
+                tenant.read_on(u64::from(*most));
+            }
         }
     }
 
     /// Statements that take away what the session had.
     fn command_complete(&mut self, len: usize) {
-        // It may be that of a commit, and be read before what follows.
-        self.client.fence_written(false);
         let window = self.flow.down.window();
         let tag = command_tag(&window[..len.min(window.len())]);
-        if tag.first() != Some(&b'D') {
-            if tag == b"ROLLBACK" {
-                self.note_rollback();
-            }
-            return;
+        if tag == b"ROLLBACK" {
+            return self.note_rollback();
         }
         let client = &mut *self.client;
         let Some(server) = &mut client.lease else { return };
@@ -328,8 +387,10 @@ impl Batch<'_> {
         self.count_error();
         let fields = ErrorFields::of(self.frame(len));
         let (fatal, code, text) = (fields.is_fatal(), fields.sqlstate(), fields.text());
+        self.client.shared.totals.server_errors.count(code);
+        self.watch_error(code);
         if matches!(code, SqlState::UNKNOWN_STATEMENT | SqlState::IN_FAILED_TRANSACTION)
-            && let Some(reason) = self.reason.take_if(|_| whole)
+            && let Some(reason) = self.flow.hand.reason.take_if(|_| whole)
         {
             self.flow.down.omit_frame(len);
             self.flow.down.insert().extend_from_slice(&reason);
@@ -390,20 +451,10 @@ impl Batch<'_> {
 
     fn count_error(&mut self) {
         self.client.pool.traffic.errors.add(1);
+        self.client.tenant_failed();
         if let Some(plan) = self.flow.expected.plan() {
-            plan.uses.calls.add(1);
+            plan.uses.answered(self.client.pool.target.mark());
             plan.uses.errors.add(1);
-        }
-    }
-
-    /// What the client is told for an error that has its reason here.
-    fn in_our_words(&self, code: SqlState, text: &str) -> Option<Error> {
-        match code {
-            SqlState::QUERY_CANCELED if self.client.entry.take_timed_out() => Some(Self::late()),
-            SqlState::SYNTAX_ERROR if text == "unrecognized EXPLAIN option \"route\"" => {
-                Some(explained::not_understood())
-            }
-            _ => None,
         }
     }
 
@@ -414,7 +465,7 @@ impl Batch<'_> {
             Some(Expect::OurQuery(Ours::Prepare(name))) => {
                 // If the client uses it, this is what it would have been told.
                 let (id, name) = (self.client.entry.id, name.clone());
-                self.reason = whole.then(|| self.frame(len).to_vec());
+                self.flow.hand.reason = whole.then(|| self.frame(len).to_vec());
                 self.server()?.own_of(id).remove(&name);
             }
             _ => {}
@@ -423,67 +474,11 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// An error that speaks of a statement by our name for it, with the client's own in its place.
-    fn in_clients_words(&self, len: usize) -> Option<Vec<u8>> {
-        let frame = self.frame(len);
-        let at = frame.windows(SERVER_PREFIX.len()).position(|w| w == SERVER_PREFIX)?;
-        let digits = frame[at + SERVER_PREFIX.len()..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let end = at + SERVER_PREFIX.len() + digits;
-        let name = self.client.names.called(&frame[at..end])?;
-        let mut out = [&frame[..at], name, &frame[end..]].concat();
-        let length = u32::try_from(out.len() - 1).ok()?;
-        out[1..5].copy_from_slice(&length.to_be_bytes());
-        Some(out)
-    }
-
     fn settings_refused(&mut self, code: SqlState, text: &str) -> End {
         self.client.lease = None;
         self.client.entry.set_link(None);
         Error::backend(code, "could not carry the session's settings to another server connection")
             .detail(text.to_string())
             .into()
-    }
-
-    /// What the server skips after an error did not happen: names are as they were, last change first.
-    pub(super) fn undo_skipped(&mut self) {
-        let mut dropped = Vec::new();
-        self.flow.expected.error(|entry| dropped.push(entry));
-        self.undo(dropped);
-    }
-
-    /// Undoes what was to happen, in the order in which it was to.
-    pub(super) fn undo(&mut self, mut dropped: Vec<Expect>) {
-        // Postgres drops the unnamed statement before it parses the next, so one that fails leaves none.
-        if let Some(Expect::ParseUnnamed(before)) = dropped.first_mut() {
-            *before = None;
-        }
-        for entry in dropped.into_iter().rev() {
-            self.undo_one(entry);
-        }
-    }
-
-    fn undo_one(&mut self, entry: Expect) {
-        let Self { client, flow, .. } = self;
-        let Some(server) = &mut client.lease else { return };
-        match entry {
-            Expect::Parse(statement, undo) => {
-                server.forget(statement.id);
-                flow.expected.undo(*undo, &mut client.names);
-            }
-            Expect::ParseRaw(undo) | Expect::ReplyParse(undo) => flow.expected.undo(*undo, &mut client.names),
-            Expect::ReplyClose(Some(undo)) | Expect::Close(Some(undo)) => {
-                flow.expected.undo(*undo, &mut client.names);
-            }
-            Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => {
-                flow.expected.undo_unnamed(before, &mut client.names);
-                server.unnamed = Some(super::requests::NOBODY);
-            }
-            Expect::OurDescribe(_) => (self.checking, self.params) = (false, None),
-            Expect::OurUnnamed | Expect::OurClose(None) => server.unnamed = Some(super::requests::NOBODY),
-            Expect::OurParse(statement) => server.forget(statement.id),
-            Expect::OurOwn(name) => drop(server.own_of(client.entry.id).remove(&name)),
-            Expect::OurClose(Some(statement)) => server.remember(&statement),
-            _ => {}
-        }
     }
 }

@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::ahead::Ahead;
+use super::cached::{Awaited, Collecting};
 use super::expect::Expected;
 use super::explained::Running;
 use super::inquiry::Asked;
+use super::loan::Lacking;
 use super::pump::Pump;
 use super::run::{Client, End};
 use crate::core::clock::Instant;
@@ -20,7 +22,8 @@ use crate::pool::server::{Server, Unnamed};
 use crate::sql::long;
 use crate::wire::message::TxStatus;
 
-/// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing.
+/// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing, and apart
+/// from it, so that it can be moved about.
 #[derive(Debug)]
 pub struct Flow {
     /// Client to server.
@@ -29,6 +32,55 @@ pub struct Flow {
     pub down: Pump,
     /// What the server owes.
     pub expected: Expected,
+    /// What is at hand.
+    pub hand: Hand,
+}
+
+/// What a batch has at hand for the messages to come.
+#[derive(Debug, Default)]
+pub struct Hand {
+    /// Words of a statement that is too long to be held.
+    pub long_text: Option<long::Stream>,
+    /// What parameters a prepared statement has that is being looked at.
+    pub params: Option<Vec<u8>>,
+    /// A plan that is made before the request at hand is taken.
+    pub ahead: Option<Box<Ahead>>,
+    /// The plan of the request at hand, where it has been looked for before.
+    pub found: Option<Held>,
+    /// What is run for EXPLAIN (ROUTE, ANALYZE).
+    pub running: Option<Box<Running>>,
+    /// The plan of what was bound last, to the unnamed portal.
+    pub bound: Option<Held>,
+    /// The plan of the prepared statement that the request at hand is about.
+    pub resolved: Option<Held>,
+    /// The plan of what has been answered but for ReadyForQuery.
+    pub done: Option<Held>,
+    /// What the server has been asked about the client's state.
+    pub asked: Option<Box<Asked>>,
+    /// An error of a statement of ours that explains the client's next one.
+    pub reason: Option<Vec<u8>>,
+    /// An answer that is copied to be kept.
+    pub(super) collecting: Option<Box<Collecting>>,
+    /// A result that somebody else is reading, to be waited for; and whether that has been done.
+    pub(super) awaited: Option<Awaited>,
+    pub(super) waited_for: bool,
+}
+
+impl Hand {
+    /// Nothing is at hand any more.
+    #[inline]
+    fn clear(&mut self) {
+        // One look at each is cheaper than writing to all.
+        let Hand { long_text, params, ahead, found, running, bound, resolved, done, asked, reason, .. } =
+            self;
+        let plans = found.is_some() || bound.is_some() || resolved.is_some() || done.is_some();
+        let params = params.is_some() || reason.is_some();
+        let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
+        let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for;
+        if plans || others || params || kept {
+            *self = Hand::default();
+        }
+    }
 }
 
 /// Flows kept per worker for the next busy client.
@@ -53,8 +105,6 @@ pub struct Batch<'a> {
     pub flow: Box<Flow>,
     /// When the first unanswered request came.
     pub begun: Option<Instant>,
-    /// Words of a statement that is too long to be held.
-    pub long_text: Option<long::Stream>,
     /// ReadyForQuery is held until the client has heard itself.
     pub echoed: bool,
     /// What was asked so far has been answered: the next request begins anew.
@@ -65,30 +115,14 @@ pub struct Batch<'a> {
     pub looked_at: bool,
     /// What a prepared statement returns is being looked at, for a request that waits.
     pub checking: bool,
-    /// What parameters it has.
-    pub params: Option<Vec<u8>>,
     /// The request at hand has been made to wait for the catalog.
     pub waited: bool,
-    /// A plan that is made before the request at hand is taken.
-    pub ahead: Option<Box<Ahead>>,
-    /// The plan of the request at hand, where it has been looked for before.
-    pub found: Option<Held>,
-    /// What is run for EXPLAIN (ROUTE, ANALYZE).
-    pub running: Option<Box<Running>>,
-    /// The plan of what was bound last, to the unnamed portal.
-    pub bound: Option<Held>,
-    /// The plan of the prepared statement that the request at hand is about.
-    pub resolved: Option<Held>,
-    /// The plan of what has been answered but for ReadyForQuery.
-    pub done: Option<Held>,
-    /// What the server has been asked about the client's state.
-    pub asked: Option<Box<Asked>>,
-    /// An error of a statement of ours that explains the client's next one.
-    pub reason: Option<Vec<u8>>,
     /// The server said that it closes the connection, and the client has heard it.
     pub server_said_goodbye: bool,
-    /// Bytes received from and sent to the client since they were last counted.
-    pub counted: (u64, u64),
+    /// Bytes received from the client.
+    pub received: u64,
+    /// Bytes that `flow` had sent to others before.
+    sent_before: u64,
 }
 
 /// What the requests so far call for.
@@ -97,12 +131,37 @@ pub enum Next {
     Io,
     /// A server connection.
     Lease,
+    /// Its tenant's turn, on a connection that it has.
+    Turn,
     /// That the hub listens to this channel.
     Subscribe(Channel),
     /// That the catalog has been read.
     Catalog,
     /// That a plan has been made.
     Plan,
+    /// That somebody else has read what is asked for.
+    Reading,
+}
+
+/// What a look at what has come leads to.
+enum Step {
+    /// Nothing more, before something else comes.
+    Done,
+    /// A request that waited for an answer need wait no longer.
+    Again,
+    /// Something has to be waited for.
+    Wants(Needs),
+}
+
+/// What has to be waited for.
+enum Needs {
+    Server(Lacking),
+    Turn,
+    Subscription(Channel),
+    Catalog,
+    Plan,
+    Reading,
+    ToHearItself,
 }
 
 impl<'a> Batch<'a> {
@@ -111,36 +170,29 @@ impl<'a> Batch<'a> {
         let flow = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
             let high_water = client.shared.config.load().general.high_water_mark;
             let pump = || Pump::new(high_water, client.shared.totals.clone());
-            Box::new(Flow { up: pump(), down: pump(), expected: Expected::default() })
+            Box::new(Flow { up: pump(), down: pump(), expected: Expected::default(), hand: Hand::default() })
         });
+        let sent_before = flow.down.sent();
         Batch {
             client,
             flow,
             begun: None,
-            long_text: None,
             answered: false,
             held: false,
             looked_at: false,
             checking: false,
             waited: false,
-            ahead: None,
-            found: None,
-            running: None,
-            bound: None,
-            resolved: None,
-            done: None,
-            params: None,
             echoed: false,
-            asked: None,
-            reason: None,
             server_said_goodbye: false,
-            counted: (0, 0),
+            received: 0,
+            sent_before,
         }
     }
 
     /// Runs until the client is at rest. An error is the end of the session; its server connection, if it is still
     /// of use, has then been handed over for cleaning.
     pub async fn run(mut self) -> Result<(), End> {
+        self.client.renew_shadow();
         let end = self.turn().await;
         self.count_bytes();
         match end {
@@ -185,8 +237,15 @@ impl<'a> Batch<'a> {
             if self.client.lease.is_none() && self.client.listening.is_none() && self.at_rest() {
                 return Ok(());
             }
-            while self.work().await? {}
-            if self.long_text.is_some() {
+            loop {
+                match self.step()? {
+                    Step::Done => break,
+                    Step::Again => {}
+                    // Boxed, like all that is rarer than having what is needed at hand: a batch should not pay for it.
+                    Step::Wants(needs) => Box::pin(self.obtain(needs)).await?,
+                }
+            }
+            if self.flow.hand.long_text.is_some() {
                 // Its words are looked at, which takes longer than moving it: others have a turn in between.
                 tokio::task::yield_now().await;
             }
@@ -197,37 +256,61 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Looks at what has come from both sides. True when a request that waited for an answer need wait no longer.
-    async fn work(&mut self) -> Result<bool, End> {
-        self.held = false;
-        if self.client.lease.as_ref().is_some_and(|server| server.link.is_past()) {
-            return Err(End::ServerLost(false));
-        }
-        loop {
-            match self.take_requests()? {
-                Next::Io => break,
-                Next::Lease => {
-                    self.lease().await?;
-                    self.looked_at = self.client.lease.is_some();
+    /// Looks at what has come from both sides.
+    fn step(&mut self) -> Result<Step, End> {
+        if !self.echoed {
+            self.held = false;
+            if self.client.lease.as_ref().is_some_and(|server| server.link.is_past()) && !self.lost_server() {
+                return Err(End::ServerLost(false));
+            }
+            loop {
+                match self.take_requests()? {
+                    Next::Io => break,
+                    Next::Turn => return Ok(Step::Wants(Needs::Turn)),
+                    Next::Lease => match self.lease_at_hand() {
+                        Ok(()) => {
+                            self.looked_at = true;
+                            self.begin_collecting();
+                        }
+                        Err(lacking) => return Ok(Step::Wants(Needs::Server(lacking))),
+                    },
+                    Next::Subscribe(channel) => return Ok(Step::Wants(Needs::Subscription(channel))),
+                    Next::Catalog => return Ok(Step::Wants(Needs::Catalog)),
+                    Next::Plan => return Ok(Step::Wants(Needs::Plan)),
+                    Next::Reading => return Ok(Step::Wants(Needs::Reading)),
                 }
-                // Boxed: rare.
-                Next::Subscribe(channel) => Box::pin(self.subscribe(channel)).await,
-                Next::Catalog => self.await_catalog().await,
-                Next::Plan => self.await_plan().await,
             }
         }
         let before = self.flow.expected.len();
         self.take_answers()?;
-        while self.echoed && self.client.hears_itself() {
-            Box::pin(self.hear_oneself()).await?;
-            self.take_answers()?;
+        if self.echoed && self.client.hears_itself() {
+            return Ok(Step::Wants(Needs::ToHearItself));
         }
         self.deliver()?;
         if self.server_said_goodbye {
             return Err(End::ServerLost(true));
         }
         self.release();
-        Ok(self.held && self.flow.expected.len() < before)
+        let goes_on = self.held && self.flow.expected.len() < before;
+        Ok(if goes_on { Step::Again } else { Step::Done })
+    }
+
+    /// Waits for what the next step needs.
+    async fn obtain(&mut self, needs: Needs) -> Result<(), End> {
+        match needs {
+            Needs::Server(lacking) => {
+                self.lease(lacking).await?;
+                self.looked_at = self.client.lease.is_some();
+                self.begin_collecting();
+            }
+            Needs::Turn => self.looked_at = self.take_turn().await?,
+            Needs::Reading => self.await_reading().await?,
+            Needs::Subscription(channel) => self.subscribe(channel).await,
+            Needs::Catalog => self.await_catalog().await,
+            Needs::Plan => self.await_plan().await,
+            Needs::ToHearItself => self.hear_oneself().await?,
+        }
+        Ok(())
     }
 
     fn at_rest(&self) -> bool {
@@ -236,15 +319,17 @@ impl<'a> Batch<'a> {
 
     /// Moves what can be moved. `Ready` when there is something new to look at, or the batch may be over.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let verdict = self.client.entry.verdict();
-        if !verdict.is_patient() {
-            return Poll::Ready(Err(End::from(verdict)));
-        }
-        if self.client.entry.take_lost() && self.rescue() {
-            return Poll::Ready(Ok(()));
+        if self.client.entry.is_disturbed() {
+            let verdict = self.client.entry.verdict();
+            if !verdict.is_patient() {
+                return Poll::Ready(Err(End::from(verdict)));
+            }
+            if self.client.entry.take_lost() && self.rescue() {
+                return Poll::Ready(Ok(()));
+            }
         }
         let Flow { up, down, .. } = &mut *self.flow;
-        let mut moved = false;
+        let (mut moved, mut sent) = (false, false);
         if !down.is_flushed() {
             match down.poll_write(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(())) => moved = true,
@@ -253,14 +338,18 @@ impl<'a> Batch<'a> {
             }
         }
         if let Some(server) = &mut self.client.lease {
-            let full = up.is_full();
-            match if up.is_flushed() { Poll::Pending } else { up.poll_write(cx, &mut server.stream) } {
-                Poll::Ready(Err(_)) => return Poll::Ready(self.server_failed(cx)),
-                // Only worth another look at the requests if lack of room kept them from being taken.
-                Poll::Ready(Ok(())) => moved |= full,
-                Poll::Pending => moved |= full && !up.is_full(),
+            if !up.is_flushed() {
+                let full = up.is_full();
+                sent = true;
+                match up.poll_write(cx, &mut server.stream) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(self.server_failed(cx)),
+                    // Only worth another look at the requests if lack of room kept them from being taken.
+                    Poll::Ready(Ok(())) => moved |= full,
+                    Poll::Pending => moved |= full && !up.is_full(),
+                }
             }
-            if down.has_room() {
+            // Who has just been asked has not answered yet: nothing is tried then that the reactor knows nothing of.
+            if down.has_room() && (!sent || server.stream.poll_readable(cx).is_ready()) {
                 match down.poll_read(cx, &mut server.stream) {
                     // With all that there was read, the client can wait until this has been looked at.
                     Poll::Ready(Ok(n)) if n > 0 && down.is_drained() => return Poll::Ready(Ok(())),
@@ -272,10 +361,10 @@ impl<'a> Batch<'a> {
         }
         // With everything answered there is nothing to hurry for: the client's next request is waited for at rest.
         let done = self.client.lease.is_none() && up.is_empty() && down.is_flushed() && moved;
-        if !done && up.has_room() {
+        if !done && up.has_room() && (!sent || self.client.stream.poll_readable(cx).is_ready()) {
             match up.poll_read(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(n)) if n > 0 => {
-                    self.counted.0 += n as u64;
+                    self.received += n as u64;
                     moved = true;
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(End::ClientLost)),
@@ -298,7 +387,7 @@ impl<'a> Batch<'a> {
     }
 
     fn server_gone(&mut self) -> Result<(), End> {
-        if self.lost_replica() { Ok(()) } else { Err(End::ServerLost(self.server_said_goodbye)) }
+        if self.lost_server() { Ok(()) } else { Err(End::ServerLost(self.server_said_goodbye)) }
     }
 
     /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
@@ -307,37 +396,51 @@ impl<'a> Batch<'a> {
         self.answered = true;
         // Answered in time after all.
         self.client.entry.take_timed_out();
-        let traffic = &self.client.pool.traffic;
-        traffic.queries.add(1);
+        let work = self.client.pool.traffic.work.own();
+        work.queries.add(1);
         if let Some(begun) = self.begun.replace(now) {
             let took = now.micros_since(begun);
-            if let Some(plan) = self.done.take() {
+            if let Some(plan) = self.flow.hand.done.take() {
                 plan.uses.took(took);
+                if self.client.pool.bounds.is_adaptive() {
+                    let served = now.micros_since(begun.max(self.client.leased_at));
+                    self.client.pool.traffic.got_done.add(plan.uses.usual(served, now), served);
+                }
             }
-            traffic.query_time_us.add(took);
-            traffic.query_latency.record_us(took);
+            work.query_time_us.add(took);
+            work.query_latency.record_us(took);
+            if let Some(tenant) = &self.client.wish.tenant {
+                tenant.did.query.record_us(took);
+            }
             if let Some(server) = &self.client.lease {
                 server.link.took(took);
             }
         }
         if self.client.status == TxStatus::Idle {
-            traffic.xacts.add(1);
-            traffic.xact_time_us.add(now.micros_since(self.client.leased_at));
+            work.xacts.add(1);
+            work.xact_time_us.add(now.micros_since(self.client.leased_at));
             self.client.leased_at = now;
         }
     }
 
     fn count_bytes(&mut self) {
-        let (received, sent) = std::mem::take(&mut self.counted);
-        self.client.pool.traffic.received.add(received);
-        self.client.pool.traffic.sent.add(sent);
+        let work = self.client.pool.traffic.work.own();
+        work.received.add(self.received);
+        work.sent.add(self.flow.down.sent() - self.sent_before);
     }
 
     fn keep_flow(mut self) {
         self.client.entry.set_state(self.client.pins, self.client.names.count());
+        if let Some(course) = &mut self.client.course {
+            course.settled();
+        }
+        if let Some(shadow) = &mut self.client.shadow {
+            shadow.rest();
+        }
         self.flow.up.clear();
         self.flow.down.clear();
         self.flow.expected.clear();
+        self.flow.hand.clear();
         SPARES.with_borrow_mut(|spares| {
             if spares.len() < SPARE_FLOWS {
                 spares.push(self.flow);

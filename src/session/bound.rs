@@ -51,7 +51,7 @@ impl Batch<'_> {
         let mine = self.client.names.unnamed.clone();
         if let Some(mine) = &mine {
             let text = mine.body.as_deref().and_then(cstr).map(|(text, _)| text);
-            self.resolved = match (&mine.plan, text) {
+            self.flow.hand.resolved = match (&mine.plan, text) {
                 (Some(plan), _) if self.client.is_current(plan) => Some(plan.clone()),
                 (_, Some(text)) => match self.replan(text) {
                     Some(plan) => Some(plan),
@@ -69,7 +69,7 @@ impl Batch<'_> {
                 let explained = mine.pins.contains(Traces::EXPLAINED);
                 let blanked = explained.then(|| analyzed::for_server(body));
                 reply::parse(self.flow.up.insert(), b"", blanked.as_deref().unwrap_or(body));
-                self.client.pool.traffic.server_parses.add(1);
+                self.client.pool.traffic.work.own().server_parses.add(1);
                 self.flow.expected.push(Expect::OurUnnamed);
                 self.own_unnamed(mine.generation)?;
             }
@@ -86,7 +86,7 @@ impl Batch<'_> {
     /// Finds the client's statement `name`, sees to it that the server has it, and returns what the server calls it
     /// if that differs.
     pub(super) fn resolve(&mut self, name: &[u8]) -> Result<Resolved, End> {
-        self.resolved = None;
+        self.flow.hand.resolved = None;
         if name.is_empty() {
             return Ok(if self.ensure_unnamed()? { Resolved::Same } else { Resolved::Later });
         }
@@ -100,7 +100,7 @@ impl Batch<'_> {
                 if self.ensure(&statement)? {
                     return Ok(Resolved::Later);
                 }
-                self.resolved = match plan {
+                self.flow.hand.resolved = match plan {
                     Some(plan) if self.client.is_current(&plan) => Some(plan),
                     _ => {
                         let text = cstr(&statement.body).map_or(&b""[..], |(text, _)| text);
@@ -114,7 +114,11 @@ impl Batch<'_> {
             }
             // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
             None if name.starts_with(SERVER_PREFIX) => Ok(Resolved::Renamed([name, b"?"].concat().into())),
-            None | Some(Named::OnServer | Named::Sql(_)) => Ok(Resolved::Same),
+            None | Some(Named::OnServer) => Ok(Resolved::Same),
+            Some(Named::Sql(_)) => {
+                self.client.executes(name);
+                Ok(Resolved::Same)
+            }
         }
     }
 
@@ -156,7 +160,7 @@ impl Batch<'_> {
     /// Notes that the unnamed statement, which the server has, is bound.
     #[inline]
     pub(super) fn bind_unnamed(&mut self, len: usize, portal: usize) {
-        self.resolved = self.client.unnamed_plan();
+        self.flow.hand.resolved = self.client.unnamed_plan();
         self.note_portal(len, portal, None);
     }
 

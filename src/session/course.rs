@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::kept::Kept;
 use super::opening::{Begun, Unopened};
 use super::reading::Reading;
 use super::run::Client;
@@ -35,8 +36,14 @@ pub struct Course {
     /// What has been written since and is not committed, as far as is known.
     written: Written,
     pub(super) reading: Option<Reading>,
+    /// What the primary is asked that may be asked again.
+    pub(super) at_home: Kept,
+    /// Times that this has been.
+    pub(super) tries: u32,
+    /// A connection was lost over it: others that were opened before may be as dead.
+    pub(super) wants_fresh: bool,
     /// Room for the next batch that is kept.
-    spare: Vec<u8>,
+    pub(super) spare: Kept,
     /// A transaction that the client has begun and no server knows of.
     pub(super) unopened: Option<Unopened>,
     /// The server in use is being told of a transaction.
@@ -54,8 +61,6 @@ struct Written {
 
 /// Tables above which they are not told apart.
 const MOST_TABLES: usize = 64;
-/// Most bytes of room that a session at rest has for batches that are kept.
-const MOST_SPARE: usize = 512;
 /// Samples of the primary's position that are taken before what may or may not have been committed is taken for seen: a
 /// server goes on with a statement whose client is lost.
 const DOUBTFUL: u64 = 100;
@@ -88,9 +93,9 @@ impl Course {
     /// For a session of `pool`, if its database is on a cluster.
     pub fn of(shared: &Shared, pool: &Arc<Pool>) -> Option<Box<Course>> {
         let config = shared.config.load_full();
-        let database = config.database(&pool.purpose.database)?;
-        let cluster = shared.clusters.get(database.cluster.as_ref()?)?;
-        let ways = Ways::new(database.routing.clone(), shared.planner.rules());
+        let home = config.home(config.database(&pool.purpose.database)?, pool.purpose.tenant.as_deref());
+        let cluster = shared.clusters.get(home.cluster?)?;
+        let ways = Ways::new(home.routing.clone(), shared.planner.rules());
         Some(Box::new(Course {
             fences: cluster.fences(&pool.purpose.dbname),
             cluster,
@@ -101,26 +106,28 @@ impl Course {
             own: Own::default(),
             written: Written::default(),
             reading: None,
-            spare: Vec::new(),
+            at_home: Kept::default(),
+            tries: 0,
+            wants_fresh: false,
+            spare: Kept::default(),
             unopened: None,
             opening: None,
             stays_home: false,
         }))
     }
 
-    /// A copy of a batch, in the room of the last one.
-    pub(super) fn kept(&mut self, batch: &[u8]) -> Vec<u8> {
-        let mut kept = std::mem::take(&mut self.spare);
-        kept.extend_from_slice(batch);
-        kept
+    /// What was kept is not needed any more.
+    pub(super) fn spare(&mut self, kept: Kept) {
+        self.spare = kept.room();
     }
 
-    /// What was kept is not needed any more. Little room is worth having again; much would be taken up by sessions that
-    /// rest.
-    pub(super) fn spare(&mut self, mut kept: Vec<u8>) {
-        if kept.capacity() <= MOST_SPARE {
-            kept.clear();
-            self.spare = kept;
+    /// What was asked has been answered: it is not asked again.
+    #[inline]
+    pub(super) fn settled(&mut self) {
+        (self.tries, self.wants_fresh) = (0, false);
+        self.at_home.forget();
+        if let Some(reading) = &mut self.reading {
+            reading.kept.forget();
         }
     }
 
@@ -133,7 +140,8 @@ impl Course {
         self.config = now.clone();
         self.away = Vec::new();
         if let Some(database) = self.config.database(&self.home.purpose.database) {
-            self.ways.renew(database.routing.clone());
+            let tenant = self.home.purpose.tenant.as_deref();
+            self.ways.renew(self.config.home(database, tenant).routing.clone());
         }
     }
 
@@ -181,6 +189,9 @@ impl Client {
     /// Notes that a statement has been sent that may write. Without a plan it may write anything.
     #[inline]
     pub fn will_write(&mut self, plan: Option<&Held>) {
+        if self.caching.is_some() {
+            self.mark_written(plan);
+        }
         let Some(course) = &mut self.course else { return };
         // A transaction that has begun on a replica writes nothing, whatever becomes of that.
         if course.reading.as_ref().is_some_and(|r| r.transaction.is_some()) {

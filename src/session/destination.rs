@@ -63,7 +63,7 @@ impl Client {
             Some(reason.into())
         } else if plan.class != Class::Read {
             Some("only the primary may serve it".into())
-        } else if plan.uses.is_of_primary() {
+        } else if plan.is_of_primary() {
             Some("a replica has refused it as a write".into())
         } else if course.ask(std::slice::from_ref(plan)).is_some() {
             None

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::names::Named;
 use super::run::Client;
 use crate::core::clock::Instant;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
@@ -11,7 +12,7 @@ use crate::pool::suspects::Suspects;
 use crate::sql::effect::Traces;
 use crate::sql::prepare;
 use crate::sql::setting::{self, Change};
-use crate::wire::message::TxStatus;
+use crate::wire::message::{TxStatus, cstr};
 use crate::wire::password::md5;
 
 /// What is in doubt since the server was last asked.
@@ -147,6 +148,22 @@ impl Client {
                 self.doubts.get_or_insert_default().call(sql, writes);
                 Traces::NONE
             }
+        }
+    }
+
+    /// Notes what running a prepared statement by its name may leave behind.
+    pub fn executes(&mut self, name: &[u8]) {
+        let note = |client: &mut Client, traces: Traces, text: &[u8]| {
+            let traces = traces.and(client.suspect(traces, Some(text)));
+            client.note(traces, text);
+        };
+        match self.names.get(name).cloned() {
+            Some(Named::Sql(statement)) => note(self, statement.traces, &statement.text),
+            Some(Named::Shared(statement, _)) => {
+                let text = cstr(&statement.body).map_or(&*statement.body, |(text, _)| text);
+                note(self, statement.pins, text);
+            }
+            Some(Named::OnServer) | None => {}
         }
     }
 

@@ -17,6 +17,7 @@ use crate::pool::connect::Target;
 use crate::pool::pool::Pool;
 use crate::pool::server::Link;
 use crate::sql::effect::Traces;
+use crate::tenant::Tenant;
 
 /// What a client is doing, as observers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub enum Phase {
 pub enum Verdict {
     /// It is not.
     None,
+    /// Its tenant is somewhere else now, and it may keep state where that was.
+    Moved,
     /// The process ends, as soon as the client is in no transaction.
     Shutdown,
     /// It has been idle too long.
@@ -63,8 +66,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Verdict; 7] = [
+    const ALL: [Verdict; 8] = [
         Verdict::None,
+        Verdict::Moved,
         Verdict::Shutdown,
         Verdict::IdleTooLong,
         Verdict::IdleInTransaction,
@@ -75,13 +79,21 @@ impl Verdict {
 
     /// Whether it waits for the end of the transaction.
     pub fn is_patient(self) -> bool {
-        matches!(self, Verdict::None | Verdict::Shutdown | Verdict::IdleTooLong)
+        matches!(self, Verdict::None | Verdict::Moved | Verdict::Shutdown | Verdict::IdleTooLong)
     }
 
     /// What the client is told.
     pub fn error(self) -> Error {
+        if self == Verdict::Moved {
+            return Error::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection: its tenant is on another server now",
+            )
+            .detail("The session keeps state on the server where the tenant was.")
+            .hint("Connect again.");
+        }
         let (code, message, key) = match self {
-            Verdict::None | Verdict::Shutdown | Verdict::Killed | Verdict::Past => {
+            Verdict::None | Verdict::Moved | Verdict::Shutdown | Verdict::Killed | Verdict::Past => {
                 (SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command", None)
             }
             Verdict::IdleTooLong => (
@@ -138,6 +150,7 @@ pub struct Entry {
     pins: AtomicU32,
     prepared: AtomicU32,
     link: Mutex<Option<Arc<Link>>>,
+    tenant: Mutex<Option<Arc<Tenant>>>,
     ending: AtomicU8,
     phase: AtomicU8,
     /// Milliseconds after it connected when the phase began, and when its transaction did.
@@ -171,6 +184,7 @@ impl Entry {
             pins: AtomicU32::new(0),
             prepared: AtomicU32::new(0),
             link: Mutex::new(None),
+            tenant: Mutex::new(about.tenant),
             ending: AtomicU8::new(0),
             phase: AtomicU8::new(Phase::Idle as u8),
             since_ms: AtomicU64::new(0),
@@ -269,16 +283,37 @@ impl Entry {
         }
     }
 
+    /// What it was to end for does not concern it.
+    pub fn stay(&self) {
+        let _ = self.ending.compare_exchange(Verdict::Moved as u8, Verdict::None as u8, AcqRel, Acquire);
+    }
+
+    /// Notes whose work it does.
+    pub fn set_tenant(&self, tenant: Option<Arc<Tenant>>) {
+        *self.tenant.lock() = tenant;
+    }
+
+    /// Whose work it does.
+    pub fn tenant(&self) -> Option<Arc<Tenant>> {
+        self.tenant.lock().clone()
+    }
+
     /// Whether it has been asked to; otherwise the task of `cx` is woken when it is.
     pub fn poll_ending(&self, cx: &std::task::Context<'_>) -> Verdict {
         self.waker.register(cx.waker());
         self.verdict()
     }
 
+    /// Whether there is anything to look at: it has been asked to end, or has lost its server.
+    #[inline]
+    pub fn is_disturbed(&self) -> bool {
+        self.ending.load(Acquire) != Verdict::None as u8 || self.lost.load(Relaxed)
+    }
+
     /// Whether it has been asked to end.
     #[inline]
     pub fn verdict(&self) -> Verdict {
-        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(6)]
+        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(7)]
     }
 
     /// Notes that a request came.
@@ -348,6 +383,7 @@ impl Entry {
             database: self.pool.purpose.database.clone(),
             user: self.pool.purpose.user.clone(),
             application_name: self.application_name.lock().to_string(),
+            tenant: self.tenant().map(|tenant| tenant.name.to_string()),
             addr: self.addr,
             local_addr: self.local_addr,
             connect_time,
@@ -373,6 +409,8 @@ pub struct About {
     pub local_addr: Option<SocketAddr>,
     /// TLS version and cipher.
     pub tls: Box<str>,
+    /// Whose work it does.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 /// The process id under which a client's cancel requests come.

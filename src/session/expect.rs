@@ -101,6 +101,17 @@ pub enum Fate {
     Violation,
 }
 
+/// Whether a frame answers what only its client has asked, with nothing to know about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordinary {
+    /// It does not, or it takes a closer look.
+    No,
+    /// It does, and more may follow.
+    More,
+    /// It does, and what comes next answers what is expected next ([`Expected::answered`]).
+    Last,
+}
+
 /// The queue. Bounded by the caller ([`crate::core::limits::MAX_EXPECTED`]).
 #[derive(Debug, Default)]
 pub struct Expected {
@@ -325,6 +336,26 @@ impl Expected {
             Expect::Explained(running) => Some(running),
             _ => None,
         }
+    }
+
+    /// What [`Expected::answer`] would say, for the most frequent.
+    #[inline]
+    pub fn ordinary(&self, kind: u8) -> Ordinary {
+        match (kind, self.queue.front()) {
+            (b'D', Some(Expect::Query(_) | Expect::Execute(..))) | (b'T', Some(Expect::Query(_))) => {
+                Ordinary::More
+            }
+            (b'1', Some(Expect::ParseUnnamed(_)))
+            | (b'2', Some(Expect::Bind))
+            | (b'T' | b'n', Some(Expect::DescribePortal)) => Ordinary::Last,
+            _ => Ordinary::No,
+        }
+    }
+
+    /// The last ordinary frame has come for what was expected first.
+    #[inline]
+    pub fn answered(&mut self) {
+        self.queue.pop_front();
     }
 
     /// Takes a frame of this kind as an answer; everything but errors, ReadyForQuery, and what may come at any time.

@@ -53,14 +53,18 @@ pub fn runs(plan: &Plan) -> bool {
 }
 
 impl Client {
-    /// Where a statement of this plan goes; where it went, once it `has_run`.
-    pub(super) fn place(&self, plan: &Held, has_run: bool) -> Place {
+    /// Where a statement of this plan goes; where it went, once it `has_run`. Its text is known where it has no
+    /// parameters.
+    pub(super) fn place(&mut self, plan: &Held, text: Option<&[u8]>, has_run: bool) -> Place {
+        self.settle_caching();
         let target = &self.pool.target;
         let mut place = Place {
             pool: format!("{}/{}", self.pool.purpose.database, self.pool.purpose.user),
             backend: format!("backend \"{}\" ({}:{})", target.name(), target.host(), target.port()),
+            tenant: self.tenant_line(),
             pins: self.pins.labels(),
             in_transaction: !self.is_idle(),
+            cache: self.caches(plan, text),
             ..Place::default()
         };
         if let Some(course) = self.course.as_ref().filter(|_| !has_run) {
@@ -70,8 +74,8 @@ impl Client {
     }
 
     /// The statement that gives the answer as constants.
-    fn answer(&self, plan: &Held, spent: Option<Spent>, json: bool) -> String {
-        let rows = explain::rows(plan, &self.place(plan, spent.is_some()), spent, json);
+    fn answer(&mut self, plan: &Held, text: Option<&[u8]>, spent: Option<Spent>, json: bool) -> String {
+        let rows = explain::rows(plan, &self.place(plan, text, spent.is_some()), spent, json);
         let kind = if json { "json" } else { "text" };
         let mut sql = String::from("SELECT * FROM (VALUES ");
         for (i, row) in rows.iter().enumerate() {
@@ -108,7 +112,7 @@ impl Batch<'_> {
         let text = text.filter(|text| whole && matches!(text, [b'e' | b'E', b'x' | b'X', ..]))?;
         let text = cstr(text).map_or(text, |(text, _)| text);
         explain::read(text)?;
-        if self.asked.is_some() {
+        if self.flow.hand.asked.is_some() {
             return Some(Next::Io);
         }
         if std::mem::take(&mut self.waited) {
@@ -136,7 +140,7 @@ impl Batch<'_> {
         if wanted.analyze && runs(&plan) {
             return self.run_explained(&inner, plan, &wanted).map(|()| true);
         }
-        let sql = self.client.answer(&plan, None, wanted.json);
+        let sql = self.client.answer(&plan, Some(&inner), None, wanted.json);
         reply::query(self.flow.up.insert(), &sql);
         self.flow.expected.push(Expect::Query(None));
         Ok(true)
@@ -160,8 +164,9 @@ impl Batch<'_> {
         let plan = self.client.plan(&text);
         plan.explains.as_ref()?;
         let wanted = explain::read(&text)?;
-        let plan = self.client.plan(&text[wanted.inner.clone()]);
-        let sql = self.client.answer(&plan, None, wanted.json);
+        let inner = &text[wanted.inner.clone()];
+        let plan = self.client.plan(inner);
+        let sql = self.client.answer(&plan, Some(inner), None, wanted.json);
         Some([sql.as_bytes(), b"\0", &types].concat())
     }
 
@@ -172,7 +177,7 @@ impl Batch<'_> {
         self.prepare_for(traces, inner)?;
         self.client.note(traces, inner);
         self.client.will_write(Some(&plan));
-        self.running = Some(Box::new(self.run_now(plan, wanted.json)));
+        self.flow.hand.running = Some(Box::new(self.run_now(plan, wanted.json)));
         // Nothing may overtake the answer.
         self.checking = true;
         self.server()?.unnamed = None;
@@ -196,7 +201,7 @@ impl Batch<'_> {
         if let Some(running) = self.flow.expected.explained() {
             running.frame(header);
         } else if self.is_explaining()
-            && let Some(running) = &mut self.running
+            && let Some(running) = &mut self.flow.hand.running
         {
             running.frame(header);
         }
@@ -204,8 +209,8 @@ impl Batch<'_> {
 
     /// What is explained has been run: now the answer can be asked for.
     pub fn explained(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        let sql = self.client.answer(&running.plan, Some(running.spent()), running.json);
+        let Some(running) = self.flow.hand.running.take() else { return };
+        let sql = self.client.answer(&running.plan, None, Some(running.spent()), running.json);
         reply::query(self.flow.up.insert(), &sql);
         self.flow.expected.push(Expect::Query(None));
         self.checking = false;
@@ -213,13 +218,13 @@ impl Batch<'_> {
 
     /// Whether what comes next answers what is run.
     pub fn is_explaining(&mut self) -> bool {
-        self.running.is_some()
+        self.flow.hand.running.is_some()
             && matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Explained)))
     }
 
     /// What is explained has failed: that is the answer.
     pub fn explained_error(&mut self, len: usize) {
-        self.running = None;
+        self.flow.hand.running = None;
         self.checking = false;
         self.flow.expected.no_longer_ours();
         self.flow.down.pass_frame(len);

@@ -25,7 +25,8 @@ pub struct Gate {
     /// Makes up verifiers for users who do not exist, so that nobody can tell.
     pub mock: MockSecret,
     verifiers: Cache<(String, Secret), Arc<Verifier>>,
-    looked_up: ArcSwapOption<Cache<(String, String), Secret>>,
+    /// By database and user, and when.
+    looked_up: ArcSwapOption<Cache<(String, String), (Secret, Instant)>>,
     lookups: Semaphore,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
@@ -51,6 +52,8 @@ const MAX_ADDRESSES: usize = 100_000;
 const MAX_LOOKUPS: usize = 4;
 /// Longest time for one `auth_query`.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
+/// What was looked up less than this ago is not doubted.
+const STALE: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Iterations of verifiers that we derive from a configured password, as Postgres' default `scram_iterations`.
 const ITERATIONS: u32 = 4096;
@@ -108,7 +111,7 @@ impl Gate {
         };
         let on = query.database.as_deref().unwrap_or(database);
         let key = (on.to_string(), user.to_string());
-        if let Some(secret) = cache.get(&key) {
+        if let Some((secret, _)) = cache.get(&key) {
             return Ok(Some(secret));
         }
         let Some(served) = config.database(on) else { return Ok(None) };
@@ -116,9 +119,19 @@ impl Gate {
         let found = self.look_up(config, query, &pools.target(served), dbname, user).await?;
         // Only who exists is remembered: a role created a second ago must work.
         if let Some(secret) = &found {
-            cache.insert(key, secret.clone());
+            cache.insert(key, (secret.clone(), Instant::now()));
         }
         Ok(found)
+    }
+
+    /// A proof of this user's was wrong: perhaps since the password has changed after it was looked up. The next login
+    /// looks it up again; guessing does not have it looked up more often than [`STALE`] says.
+    pub fn doubt(&self, config: &Config, database: &str, user: &str) {
+        let (Some(query), Some(cache)) = (&config.auth.query, self.looked_up.load_full()) else { return };
+        let key = (query.database.as_deref().unwrap_or(database).to_string(), user.to_string());
+        if cache.get(&key).is_some_and(|(_, when)| when.elapsed() >= STALE) {
+            cache.invalidate(&key);
+        }
     }
 
     async fn look_up(

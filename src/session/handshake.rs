@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::caching::Caching;
 use super::course::Course;
 use super::entry::{About, Entry};
 use super::login::admit;
 use super::names::Names;
 use super::run::Client;
 use super::shared::Shared;
+use super::tenancy::{Claims, Tenancy};
 use crate::config::{Config, Database, PoolMode};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Result, SqlState};
@@ -20,14 +22,13 @@ use crate::pool::connect::{Credential, server_error};
 use crate::pool::pool::Pool;
 use crate::pool::server::Server;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
-use crate::pool::term;
 use crate::pool::welcome::Welcome;
 use crate::pool::wish::Wish;
 use crate::pool::{reset, unknown_database};
 use crate::sql::effect::Traces;
+use crate::tenant::Tenant;
 use crate::wire::message::TxStatus;
 use crate::wire::reply;
-use crate::wire::scram::Keys;
 use crate::wire::startup::{self, Replication, Request, Startup};
 use crate::wire::stream::Stream;
 use crate::wire::tls::Acceptor;
@@ -74,6 +75,10 @@ pub enum Outcome {
 pub struct Seat {
     /// What others may see.
     pub entry: Arc<Entry>,
+    /// Where its connections come from.
+    pub pool: Arc<Pool>,
+    /// What it has said that may name its tenant.
+    pub claims: Option<Box<Claims>>,
     /// What the session begins with.
     pub class: Arc<Settings>,
     /// The same for its application's name, which pools do not tell apart.
@@ -87,19 +92,13 @@ impl Seat {
     pub fn taken(self, stream: Stream, shared: Arc<Shared>) -> Client {
         Client {
             stream,
-            course: Course::of(&shared, &self.entry.pool),
+            course: Course::of(&shared, &self.pool),
+            caching: Caching::of(&shared, &self.pool),
             max_message: shared.config.load().general.max_message_size,
             shared,
-            pool: self.entry.pool.clone(),
-            wish: Wish {
-                client: self.entry.id,
-                class: self.class,
-                exact: false,
-                sticky: false,
-                fresh: false,
-                newcomer: true,
-                term: term::NONE,
-            },
+            pool: self.pool,
+            tenancy: Tenancy::of(self.claims),
+            wish: Wish { newcomer: true, ..Wish::new(self.entry.id, self.class) },
             entry: self.entry,
             initial: self.settings.clone(),
             settings: self.settings,
@@ -110,6 +109,7 @@ impl Seat {
             messy: false,
             doubts: None,
             blurred: false,
+            shadow: None,
             reading: None,
             names: Names::default(),
             lease: None,
@@ -118,6 +118,19 @@ impl Seat {
             pins: self.pins,
         }
     }
+}
+
+/// Who has been let in.
+struct Guest {
+    minor: u16,
+    /// Of its database and user.
+    base: Arc<Pool>,
+    /// Where its connections come from.
+    pool: Arc<Pool>,
+    claims: Option<Box<Claims>>,
+    tenant: Option<Arc<Tenant>>,
+    /// What its startup packet asks for.
+    wanted: Settings,
 }
 
 /// Performs the handshake. The caller bounds its time, and tells the client of an error.
@@ -142,9 +155,18 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
         )
         .hint("An administrator has closed it to new clients (ENABLE opens it)."));
     }
-    let pool = shared.pools.pool(&config, database, &startup.database, &startup.user);
+    let (asked, mut wanted) =
+        ((startup.database.as_str(), startup.user.as_str()), startup_settings(&startup)?);
+    let host = visitor.stream.asked_host();
+    let claims = Claims::of(shared, &startup.user, &mut wanted, host)?;
+    let about = Claims::about(claims.as_deref(), (&startup.user, &startup.database), &wanted);
+    let tenant = shared.pools.tenants.of(&about).map(|(tenant, _)| tenant);
+    // Bounds and who may cancel are the database's and user's, whoever's connections are used.
+    let base = shared.pools.pool(&config, database, asked, None);
+    let pool = shared.pools.pool(&config, database, asked, tenant.as_ref().map(|t| &*t.name));
     if let Some(keys) = keys.filter(|_| database.user.is_none()) {
-        learn(&pool, keys);
+        base.learn(Credential::Keys(keys.clone()));
+        pool.learn(Credential::Keys(keys));
     }
     if startup.replication != Replication::No {
         return Ok(Outcome::Replication { startup: Box::new(startup), pool });
@@ -154,7 +176,8 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
         return Err(too_many_clients(config.general.max_clients));
     }
     within_limits(shared, &config, database, &startup)?;
-    welcome(shared, visitor, &startup, minor, pool).await
+    let guest = Guest { minor, base, pool, claims, tenant, wanted };
+    welcome(shared, visitor, guest).await
 }
 
 /// Bounds on clients of one user or database, and on memory.
@@ -305,31 +328,18 @@ fn too_many_clients(limit: u32) -> Error {
         .detail(format!("The limit is {limit} (general.max_clients)."))
 }
 
-/// Keeps the keys of a client's own login for logging in on the backend, unless a password is configured.
-fn learn(pool: &Pool, keys: Keys) {
-    let mut credential = pool.credential.lock();
-    if matches!(*credential, Credential::None | Credential::Keys(_)) {
-        *credential = Credential::Keys(keys);
-    }
-}
-
 /// Works out what the session's parameters are, tells the client, and seats it.
-async fn welcome(
-    shared: &Arc<Shared>,
-    visitor: &mut Visitor,
-    startup: &Startup,
-    minor: u16,
-    pool: Arc<Pool>,
-) -> Result<Outcome> {
-    let wanted = startup_settings(startup)?;
+async fn welcome(shared: &Arc<Shared>, visitor: &mut Visitor, guest: Guest) -> Result<Outcome> {
+    let Guest { minor, base, pool, claims, tenant, wanted } = guest;
     let id = shared.next_client();
-    let welcome = find_welcome(shared, &pool, id, &wanted.without_application_name()).await?;
+    let welcome =
+        find_welcome(shared, &pool, (id, tenant.as_ref()), &wanted.without_application_name()).await?;
     let mut settings = Settings::default();
     let name: String = wanted.get(APPLICATION_NAME).unwrap_or_default().chars().map(printable).collect();
     if !name.is_empty() {
         settings.set(APPLICATION_NAME, &name);
     }
-    let entry = seat(id, minor, &pool, visitor, &name)?;
+    let entry = seat(id, minor, &base, visitor, (&name, tenant))?;
     let mut out = Vec::with_capacity(512);
     for (parameter, value) in &welcome.params {
         reply::parameter_status(&mut out, parameter, value);
@@ -347,10 +357,16 @@ async fn welcome(
         if settings.is_empty() { pool.neutral().clone() } else { pool.shared_settings(settings) }
     };
     let (class, settings) = (shared(welcome.settings.clone()), shared(settings));
-    Ok(Outcome::Session(Box::new(Seat { entry, class, settings, pins })))
+    Ok(Outcome::Session(Box::new(Seat { entry, pool, claims, class, settings, pins })))
 }
 
-fn seat(id: u64, minor: u16, pool: &Arc<Pool>, visitor: &Visitor, name: &str) -> Result<Arc<Entry>> {
+fn seat(
+    id: u64,
+    minor: u16,
+    pool: &Arc<Pool>,
+    visitor: &Visitor,
+    (name, tenant): (&str, Option<Arc<Tenant>>),
+) -> Result<Arc<Entry>> {
     let mut key = [0u8; CANCEL_KEY];
     getrandom::fill(&mut key).map_err(|_| Error::internal("no randomness for a cancel key"))?;
     let about = About {
@@ -358,6 +374,7 @@ fn seat(id: u64, minor: u16, pool: &Arc<Pool>, visitor: &Visitor, name: &str) ->
         addr: visitor.addr,
         local_addr: visitor.local_addr,
         tls: visitor.stream.tls_info().into(),
+        tenant,
     };
     Ok(Arc::new(Entry::new(id, key, minor >= 2, pool.clone(), about)))
 }
@@ -378,18 +395,14 @@ fn startup_settings(startup: &Startup) -> Result<Settings> {
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection for a client that is coming in: to any server of its cluster, whichever there is.
-async fn any_server(shared: &Shared, pool: &Arc<Pool>, id: u64) -> Result<Box<Server>> {
+async fn any_server(
+    shared: &Shared,
+    pool: &Arc<Pool>,
+    id: u64,
+    tenant: Option<&Arc<Tenant>>,
+) -> Result<Box<Server>> {
     let now = Instant::now();
-    let class = pool.neutral().clone();
-    let wish = Wish {
-        client: id,
-        class,
-        exact: true,
-        sticky: false,
-        fresh: false,
-        newcomer: false,
-        term: term::NONE,
-    };
+    let wish = Wish { exact: true, tenant: tenant.cloned(), ..Wish::new(id, pool.neutral().clone()) };
     loop {
         let pool = shared.greeter(pool);
         if let Some(server) = pool.try_lease(&wish, now) {
@@ -417,11 +430,16 @@ async fn any_server(shared: &Shared, pool: &Arc<Pool>, id: u64) -> Result<Box<Se
 }
 
 /// What a session with these settings is told: known, or found out on a server.
-async fn find_welcome(shared: &Shared, pool: &Arc<Pool>, id: u64, wanted: &Settings) -> Result<Arc<Welcome>> {
+async fn find_welcome(
+    shared: &Shared,
+    pool: &Arc<Pool>,
+    (id, tenant): (u64, Option<&Arc<Tenant>>),
+    wanted: &Settings,
+) -> Result<Arc<Welcome>> {
     if let Some(known) = pool.welcomes.find(wanted) {
         return Ok(known);
     }
-    let mut server = any_server(shared, pool, id).await?;
+    let mut server = any_server(shared, pool, id, tenant).await?;
     let pool = server.slot.pool().clone();
     let found = ask_server(&mut server, wanted).await;
     match found {

@@ -140,6 +140,7 @@ async fn login(
 
 async fn refuse(shared: &Shared, stream: &mut Stream, e: &Error) {
     shared.totals.refused.add(1);
+    shared.totals.own_errors.count(e.code);
     if e.code == SqlState::PROTOCOL_VIOLATION {
         shared.totals.client_violations.add(1);
     }

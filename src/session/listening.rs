@@ -271,7 +271,7 @@ impl Batch<'_> {
         let Some(listen) = self.listen_in(header, whole) else { return false };
         self.flow.up.omit_frame(header.len);
         self.client.names.unnamed = None;
-        self.client.pool.traffic.queries.add(1);
+        self.client.pool.traffic.work.own().queries.add(1);
         let told = self.client.told();
         let idle = told == TxStatus::Idle;
         reply::command_complete(self.flow.down.insert(), listen.tag());

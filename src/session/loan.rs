@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use super::aim::Aim;
 use super::batch::{Batch, Flow};
 use super::entry::Doing;
 use super::run::End;
@@ -17,21 +18,52 @@ use crate::route::{Failure, Outcome};
 use crate::wire::message::TxStatus;
 use crate::wire::{frame, reply};
 
+/// What keeps a server connection from being had at once.
+pub(super) struct Lacking {
+    /// Where to.
+    aim: Aim,
+    /// One that has to be looked at.
+    server: Option<Box<Server>>,
+}
+
 impl Batch<'_> {
-    /// Gets a server connection and sends ahead what the session needs on it.
-    pub(super) async fn lease(&mut self) -> Result<(), End> {
+    /// Gets a server connection that is at hand, and sends ahead what the session needs on it.
+    pub(super) fn lease_at_hand(&mut self) -> Result<(), Lacking> {
         let now = self.begun.unwrap_or_else(Instant::now);
+        let aim = if self.client.course.is_some() { self.aim() } else { Aim::Here };
+        let lacking = |aim, server| Lacking { aim, server };
+        if !matches!(aim, Aim::Here) || self.client.course.as_ref().is_some_and(|c| c.wants_fresh) {
+            return Err(lacking(aim, None));
+        }
+        let Some(server) = self.client.pool.try_lease(&self.client.wish, now) else {
+            return Err(lacking(aim, None));
+        };
+        if self.client.pool.bounds.is_stale(server.returned, now) || self.particular(&server).is_some() {
+            return Err(lacking(aim, Some(server)));
+        }
+        self.adopt(server, now).map_err(|server| lacking(aim, Some(server)))
+    }
+
+    /// Gets a server connection that has to be waited for, or looked at before.
+    pub(super) async fn lease(&mut self, lacking: Lacking) -> Result<(), End> {
+        let mut now = self.begun.unwrap_or_else(Instant::now);
+        let Lacking { mut aim, server: mut found } = lacking;
         let mut server = loop {
-            match self.aim().await {
+            match self.take_aim(aim).await {
                 Err(End::Refused(e)) if e.severity == Severity::Error => return self.fail_waiting(&e),
                 aimed => aimed?,
             }
-            if let Some(server) = self.client.pool.try_lease(&self.client.wish, now) {
+            let wish = self.wish();
+            let at_hand = found.take().or_else(|| self.client.pool.try_lease(&wish, now));
+            if let Some(server) = at_hand {
                 break server;
             }
-            // Boxed, like all that is rarer than lending: a batch should not pay for it.
-            match Box::pin(self.wait_here(self.client.wish.clone(), now)).await {
-                Ok(Some(server)) => break server,
+            match self.wait_here(wish, now).await {
+                Ok(Some(server)) => {
+                    // What was waited for is no time of the server's.
+                    now = Instant::now();
+                    break server;
+                }
                 // Another one, then.
                 Ok(None) => drop(self.client.come_home(Some(Outcome::Failed(Failure::Connect)))),
                 Err(End::Refused(e)) if e.severity == Severity::Error => {
@@ -41,23 +73,31 @@ impl Batch<'_> {
                 }
                 Err(end) => return Err(end),
             }
+            aim = self.aim();
         };
         while self.client.pool.bounds.is_stale(server.returned, now) {
-            server = match Box::pin(reset::run(&mut server, "")).await {
+            server = match reset::run(&mut server, "").await {
                 Some(_) => break,
-                None => Box::pin(self.wait_for_server(self.client.wish.clone(), Instant::now())).await?,
+                None => self.wait_for_server(self.client.wish.clone(), Instant::now()).await?,
             };
         }
         if let Some(wish) = self.particular(&server) {
             drop(server);
-            server = Box::pin(self.wait_for_server(wish, Instant::now())).await?;
+            server = self.wait_for_server(wish, Instant::now()).await?;
         }
         if self.adopt(server, now).is_ok() {
             return Ok(());
         }
         let exact = Wish { exact: true, ..self.client.wish.clone() };
-        let own = Box::pin(self.wait_for_server(exact, Instant::now())).await?;
+        let own = self.wait_for_server(exact, Instant::now()).await?;
         self.adopt(own, now).map_err(|_| Self::misfit())
+    }
+
+    /// What is wanted of a connection. What is asked again since a connection was lost is asked over one that has been
+    /// opened since: when a server goes, all of its connections do, one after the other.
+    fn wish(&self) -> Wish {
+        let wants_fresh = self.client.course.as_ref().is_some_and(|course| course.wants_fresh);
+        Wish { fresh: wants_fresh || self.client.wish.fresh, ..self.client.wish.clone() }
     }
 
     /// Waits for a server of the cluster, for the client to leave, or for its cancel request.
@@ -109,6 +149,9 @@ impl Batch<'_> {
         client.pool.traffic.waits.add(1);
         client.pool.traffic.wait_time_us.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
         client.pool.traffic.wait_latency.record(waited);
+        if let Some(tenant) = &client.wish.tenant {
+            tenant.did.wait.record_us(now.elapsed().as_micros() as u64);
+        }
         match got? {
             None => Ok(None),
             Some(Ok(Ok(server))) => Ok(Some(server)),
@@ -123,16 +166,20 @@ impl Batch<'_> {
         self.client.entry.set_answered(Instant::now(), told == TxStatus::Idle);
         let late = Self::late();
         let e = if self.client.entry.take_timed_out() { &late } else { e };
-        let Flow { up, down, expected } = &mut *self.flow;
+        let Flow { up, down, expected, hand } = &mut *self.flow;
+        self.client.shared.totals.own_errors.count(e.code);
         reply::error(down.insert(), e);
-        (self.begun, self.found) = (None, None);
-        match frame::client(up.window(), self.client.max_message)? {
-            Some(header) if matches!(header.kind, b'Q' | b'F') => {
+        (self.begun, hand.found) = (None, None);
+        let refused = frame::client(up.window(), self.client.max_message)?;
+        let is_query = refused.is_some_and(|header| matches!(header.kind, b'Q' | b'F'));
+        match refused.filter(|_| is_query) {
+            Some(header) => {
                 up.omit_frame(header.len);
                 reply::ready(down.insert(), told);
             }
-            _ => expected.skip(true),
+            None => expected.skip(true),
         }
+        self.collect_refused(is_query);
         Ok(())
     }
 
@@ -142,11 +189,15 @@ impl Batch<'_> {
             .detail("The bound is the configuration's query_timeout.")
     }
 
-    /// While waiting: goes on reading as far as there is room, to notice when the client leaves.
+    /// While waiting: goes on reading as far as there is room, to notice when the client leaves, or is to.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let verdict = self.client.entry.poll_ending(cx);
+        if !verdict.is_patient() {
+            return Poll::Ready(End::from(verdict));
+        }
         while self.flow.up.has_room() {
             match self.flow.up.poll_read(cx, &mut self.client.stream) {
-                Poll::Ready(Ok(n)) if n > 0 => self.counted.0 += n as u64,
+                Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
                 Poll::Ready(_) => return Poll::Ready(End::ClientLost),
                 Poll::Pending => return Poll::Pending,
             }
@@ -157,7 +208,7 @@ impl Batch<'_> {
     /// Ends the loan if the transaction is over, nothing is under way, and nothing pins it (invariant 3).
     pub(super) fn release(&mut self) {
         let client = &mut *self.client;
-        let Flow { up, down, expected } = &*self.flow;
+        let Flow { up, down, expected, .. } = &*self.flow;
         let done = client.status == TxStatus::Idle
             && expected.is_empty()
             && up.pending() == 0
@@ -177,13 +228,16 @@ impl Batch<'_> {
         let Some(mut server) = client.lease.take() else { return };
         client.entry.set_link(None);
         server.held_for = if client.wish.sticky { client.entry.id } else { 0 };
+        // The last answer came then.
+        let now = self.begun.take().unwrap_or_else(Instant::now);
         if server.link.cancelling() || server.link.poisoned() {
             reset::fence(server);
         } else {
-            client.pool.give_back(server, self.begun.take().unwrap_or_else(Instant::now));
+            client.pool.give_back(server, now);
         }
-        if client.course.is_some() {
-            client.come_home(None);
+        if let Some(course) = &mut client.course {
+            course.settled();
+            client.come_home_at(None, || now);
         }
     }
 

@@ -45,6 +45,7 @@ pub async fn admit(
             shared.totals.login_failures.add(1);
             if e.code == SqlState::INVALID_PASSWORD {
                 shared.gate.failed(ip);
+                shared.gate.doubt(config, &startup.database, &startup.user);
                 tokio::time::sleep(config.auth.failure_delay).await;
             }
             Err(e)

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
 //! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`aim`] chooses the server,
-//! by what [`course`] knows.
+//! by what [`course`] knows. What need not be asked of any, [`cached`] answers.
 
 pub mod adopt;
 pub mod again;
@@ -13,6 +13,8 @@ pub mod answers;
 pub mod batch;
 mod batched;
 pub mod bound;
+mod cached;
+pub mod caching;
 pub mod course;
 pub mod destination;
 pub mod doubts;
@@ -22,6 +24,7 @@ pub mod explained;
 pub mod gate;
 pub mod handshake;
 pub mod inquiry;
+mod kept;
 pub mod listen;
 pub mod listening;
 pub mod loan;
@@ -38,6 +41,11 @@ pub mod replication;
 pub mod requests;
 pub mod run;
 pub mod said;
+pub mod shadow;
 pub mod shared;
+mod single;
+pub mod tenancy;
+mod undo;
 pub mod watch;
 pub mod way;
+mod wording;

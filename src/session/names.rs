@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::plan::Held;
 use crate::pool::statement::Prepared;
-use crate::sql::effect::Traces;
+use crate::sql::effect::{self, Traces};
 
 /// What a name of the client's means.
 #[derive(Clone, Debug)]
@@ -26,13 +26,16 @@ pub struct SqlText {
     pub id: u64,
     /// PREPARE and what follows.
     pub text: Box<[u8]>,
+    /// What running it may leave behind.
+    pub traces: Traces,
 }
 
 impl SqlText {
     /// A statement that is not known yet.
     pub fn new(text: &[u8]) -> SqlText {
         static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
-        SqlText { id: NEXT.fetch_add(1, Relaxed), text: text.into() }
+        let traces = effect::scan(text).without(Traces::PREPARE);
+        SqlText { id: NEXT.fetch_add(1, Relaxed), text: text.into(), traces }
     }
 }
 
@@ -209,6 +212,21 @@ impl Names {
         self.generation = self.generation.wrapping_add(1);
         let text = UnnamedText { body: body.map(Into::into), pins, plan, generation: self.generation };
         self.unnamed.replace(Arc::new(text))
+    }
+
+    /// Forgets what was decided about its statements: they are asked of another database now.
+    pub fn forget_plans(&mut self) {
+        for meaning in self.named.iter_mut().flat_map(|named| named.values_mut()) {
+            if let Named::Shared(_, plan) = meaning {
+                *plan = None;
+            }
+        }
+        if let Some(known) = self.unnamed.take() {
+            let UnnamedText { body, pins, generation, .. } = &*known;
+            let body = body.clone();
+            self.unnamed =
+                Some(Arc::new(UnnamedText { body, pins: *pins, plan: None, generation: *generation }));
+        }
     }
 
     /// Forgets all named statements.

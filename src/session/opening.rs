@@ -170,9 +170,9 @@ impl Batch<'_> {
             client.entry.set_running(now, true);
         }
         client.entry.set_answered(now, told == TxStatus::Idle);
-        client.pool.traffic.queries.add(1);
+        client.pool.traffic.work.own().queries.add(1);
         if control.is_end() {
-            client.pool.traffic.xacts.add(1);
+            client.pool.traffic.work.own().xacts.add(1);
             self.settle_listening();
         }
     }
@@ -223,14 +223,14 @@ impl Batch<'_> {
         let ready = simple || matches!(self.flow.expected.front(), Some(Expect::Sync));
         self.flow.expected.clear();
         self.flow.expected.skip(!ready);
-        self.flow.up.recall();
+        self.flow.up.recall(0);
         // It ignores what it is sent until a Sync that is not to come.
         self.client.lease = None;
         self.client.entry.set_link(None);
         let Some(course) = &mut self.client.course else { return Ok(()) };
         course.unopened = course.opening.take().map(|begun| Unopened { begun, failed: true });
         self.client.come_home(None);
-        (self.begun, self.checking, self.params) = (None, false, None);
+        (self.begun, self.checking, self.flow.hand.params) = (None, false, None);
         if ready {
             reply::ready(self.flow.down.insert(), TxStatus::Failed);
             self.client.entry.set_answered(Instant::now(), false);

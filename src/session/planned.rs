@@ -140,7 +140,9 @@ impl Client {
     #[inline]
     pub fn is_current(&self, plan: &Held) -> bool {
         self.pool.schema.touch();
-        plan.generation == self.pool.schema.view() && plan.serial == self.shared.planner.store.serial()
+        plan.generation == self.pool.schema.view()
+            && plan.serial == self.shared.planner.store.serial()
+            && self.reading.is_some_and(|known| known.place == plan.place)
     }
 
     /// What a text may leave behind in the session of whoever prepares it: others may read its strings otherwise.

@@ -36,7 +36,7 @@ impl Batch<'_> {
         };
         let name = name.to_vec();
         self.may_prepare()?;
-        self.client.pool.traffic.client_parses.add(1);
+        self.client.pool.traffic.work.own().client_parses.add(1);
         // A large text's is made when it is used.
         let small = statement.body.len() < LARGE;
         let plan = if small { self.client.plan_of(&statement.body) } else { None };
@@ -80,6 +80,9 @@ impl Batch<'_> {
         if traces.any(Traces::EXECUTES.and(Traces::PREPARE)) {
             for name in prepare::mentions(text).used {
                 self.ensure_own(&name)?;
+                if traces.contains(Traces::EXECUTES) {
+                    self.client.executes(&name);
+                }
             }
         }
         Ok(())
@@ -116,7 +119,7 @@ impl Batch<'_> {
 
     /// Parse.
     pub(super) fn parse(&mut self, len: usize, whole: bool) -> Result<(), End> {
-        self.client.pool.traffic.client_parses.add(1);
+        self.client.pool.traffic.work.own().client_parses.add(1);
         let Some((name, _)) = cstr(self.body(len)) else { return Err(unterminated()) };
         let name = name.to_vec();
         let kept = whole && len <= MAX_KEPT_STATEMENT;
@@ -151,10 +154,10 @@ impl Batch<'_> {
     /// Parse of the unnamed statement.
     pub(super) fn parse_unnamed(&mut self, len: usize, kept: bool) -> Result<(), End> {
         let before = if kept {
-            let Self { client, flow, found, .. } = self;
+            let Self { client, flow, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER + 1..len];
             let text = cstr(body).map_or(body, |(text, _)| text);
-            let plan = client.plan_or(found, text);
+            let plan = client.plan_or(&mut flow.hand.found, text);
             if plan.explains.is_some() {
                 return self.parse_explained(len, plan);
             }
@@ -186,7 +189,7 @@ impl Batch<'_> {
         };
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
-        self.client.pool.traffic.server_parses.add(1);
+        self.client.pool.traffic.work.own().server_parses.add(1);
         self.flow.expected.push(Expect::ParseUnnamed(before));
         self.flow.up.pass_frame(len);
         Ok(())
@@ -197,7 +200,7 @@ impl Batch<'_> {
         let before = self.client.names.set_unnamed(Some(body), traces, Some(plan));
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
-        self.client.pool.traffic.server_parses.add(1);
+        self.client.pool.traffic.work.own().server_parses.add(1);
         self.flow.expected.push(Expect::ParseUnnamed(before));
         self.flow.up.omit_frame(len);
         reply::parse(self.flow.up.insert(), b"", body);
@@ -211,10 +214,10 @@ impl Batch<'_> {
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
-        let Self { client, flow, found, .. } = self;
+        let Self { client, flow, .. } = self;
         let body = &flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let plan = client.plan_or(found, text);
+        let plan = client.plan_or(&mut flow.hand.found, text);
         let said = match client.said(&plan, text) {
             Some(Said::Refused(error)) => {
                 self.refuse(len, error);
@@ -298,7 +301,7 @@ impl Batch<'_> {
             reply::close_statement(self.flow.up.insert(), &old.name);
             self.flow.expected.push(Expect::OurClose(Some(old)));
         }
-        self.client.pool.traffic.server_parses.add(1);
+        self.client.pool.traffic.work.own().server_parses.add(1);
         reply::parse(self.flow.up.insert(), &statement.name, statement.to_parse());
         Ok(true)
     }
@@ -328,12 +331,12 @@ impl Batch<'_> {
     pub(super) fn described(&mut self, kind: u8, len: usize) {
         let body = self.flow.down.window().get(FRAME_HEADER..len).map(<[u8]>::to_vec);
         if kind == b't' {
-            self.params = body;
+            self.flow.hand.params = body;
             return;
         }
         self.checking = false;
         let (Some(Expect::OurDescribe(statement)), Some(params), Some(row)) =
-            (self.flow.expected.front(), self.params.take(), body)
+            (self.flow.expected.front(), self.flow.hand.params.take(), body)
         else {
             return;
         };

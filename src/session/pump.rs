@@ -186,6 +186,13 @@ impl Pump {
         self.out.len() - self.written + (self.scan - self.start)
     }
 
+    /// The last `n` bytes of what is to be written, in two parts.
+    pub fn last(&self, n: usize) -> [&[u8]; 2] {
+        let (first, second) = (&self.out[self.written..], &self.rd[self.start..self.scan]);
+        let rest = n.saturating_sub(second.len()).min(first.len());
+        [&first[first.len() - rest..], &second[second.len() - n.min(second.len())..]]
+    }
+
     /// Whether everything is written.
     #[inline]
     pub fn is_flushed(&self) -> bool {
@@ -204,6 +211,12 @@ impl Pump {
         self.pending() >= self.high_water
     }
 
+    /// Whether all that has been read has been looked at, and nothing more of it is to come.
+    #[inline]
+    pub fn is_read(&self) -> bool {
+        self.scan == self.end && self.streaming == 0
+    }
+
     /// Whether there is room to read into, or can be made.
     #[inline]
     pub fn has_room(&self) -> bool {
@@ -217,17 +230,21 @@ impl Pump {
     }
 
     /// Reads once. `Ready(Ok(0))` is the end of the stream.
+    #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
-        self.make_room();
+        if self.start == self.end {
+            (self.start, self.scan, self.end) = (0, 0, 0);
+        } else if self.end == self.rd.len() {
+            self.make_room();
+        }
         let n = ready!(stream.poll_read_into(cx, &mut self.rd[self.end..]))?;
         self.end += n;
         Poll::Ready(Ok(n))
     }
 
+    #[cold]
     fn make_room(&mut self) {
-        if self.start == self.end {
-            (self.start, self.scan, self.end) = (0, 0, 0);
-        } else if self.end == self.rd.len() && self.start > 0 {
+        if self.start > 0 {
             self.rd.copy_within(self.start..self.end, 0);
             (self.scan, self.end, self.start) = (self.scan - self.start, self.end - self.start, 0);
         }
@@ -240,16 +257,15 @@ impl Pump {
 
     /// Writes all that waits. `Ready` when it is written and flushed.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
-        while self.pending() > 0 {
-            let n = {
-                let (first, second) = (&self.out[self.written..], &self.rd[self.start..self.scan]);
-                match (first.is_empty(), second.is_empty()) {
-                    (true, _) => ready!(stream.poll_write_from(cx, second))?,
-                    (_, true) => ready!(stream.poll_write_from(cx, first))?,
-                    _ => {
-                        let both = [IoSlice::new(first), IoSlice::new(second)];
-                        ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &both))?
-                    }
+        loop {
+            let (first, second) = (&self.out[self.written..], &self.rd[self.start..self.scan]);
+            let n = match (first.is_empty(), second.is_empty()) {
+                (true, true) => break,
+                (true, false) => ready!(stream.poll_write_from(cx, second))?,
+                (false, true) => ready!(stream.poll_write_from(cx, first))?,
+                (false, false) => {
+                    let both = [IoSlice::new(first), IoSlice::new(second)];
+                    ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &both))?
                 }
             };
             if n == 0 {
@@ -281,10 +297,26 @@ impl Pump {
         self.sent
     }
 
-    /// Takes back everything that waits to be written.
-    pub fn recall(&mut self) {
-        self.out.clear();
-        (self.written, self.start) = (0, self.scan);
+    /// Bytes that will have been written since it was made when all that is to be written has been. What follows can be
+    /// taken back ([`Pump::recall`]).
+    pub fn promised(&mut self) -> u64 {
+        let pending = self.pending() as u64;
+        if self.start < self.scan {
+            self.settle();
+        }
+        self.sent + pending
+    }
+
+    /// Takes back what waits to be written, but for what was to be among the first `until` bytes since it was made
+    /// ([`Pump::promised`]).
+    pub fn recall(&mut self, until: u64) {
+        let stays = usize::try_from(until.saturating_sub(self.sent)).unwrap_or(usize::MAX);
+        self.out.truncate(self.written.saturating_add(stays));
+        self.start = self.scan;
+        if stays == 0 {
+            self.out.clear();
+            self.written = 0;
+        }
         (self.streaming, self.discarding) = (0, false);
     }
 
@@ -310,5 +342,46 @@ impl Pump {
 impl Drop for Pump {
     fn drop(&mut self) {
         self.totals.buffered.sub(self.rd.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the server has sent: a frame of two bytes that is passed on, and one that has not been looked at.
+    fn pump(read: &[u8]) -> Pump {
+        let mut pump = Pump::new(MIN_HIGH_WATER, Arc::new(Totals::default()));
+        pump.rd[..read.len()].copy_from_slice(read);
+        pump.end = read.len();
+        pump
+    }
+
+    fn pending(pump: &Pump) -> Vec<u8> {
+        [&pump.out[pump.written..], &pump.rd[pump.start..pump.scan]].concat()
+    }
+
+    #[test]
+    fn what_was_promised_stays() {
+        let mut down = pump(b"abcdef");
+        down.pass(2);
+        down.insert().extend_from_slice(b"!");
+        down.pass(1);
+        let promised = down.promised();
+        assert_eq!((promised, pending(&down)), (4, b"ab!c".to_vec()));
+        down.advance(1);
+        down.pass(1);
+        down.insert().extend_from_slice(b"?");
+        down.pass(1);
+        assert_eq!(pending(&down), b"b!cd?e");
+        assert_eq!((down.last(2).concat(), down.last(1)), (b"?e".to_vec(), [&b""[..], b"e"]));
+        down.recall(promised);
+        assert_eq!((pending(&down), down.window(), down.sent()), (b"b!c".to_vec(), &b"f"[..], 1));
+        assert_eq!(down.last(3).concat(), b"b!c");
+        assert_eq!(down.last(1).concat(), b"c");
+        down.recall(0);
+        assert_eq!((pending(&down), down.pending()), (Vec::new(), 0));
+        down.pass(1);
+        assert_eq!(pending(&down), b"f");
     }
 }

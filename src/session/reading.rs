@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::batched::Batched;
+use super::kept::Kept;
 use super::opening::{Begun, DEFAULT_ISOLATION, Unopened};
 use super::run::{Client, End};
 use crate::cluster::{Member, Need, Use};
@@ -17,9 +18,6 @@ use crate::route::{Failure, Outcome};
 use crate::sql::transaction::Isolation;
 use crate::wire::message::TxStatus;
 
-/// Largest batch of requests that is kept to be sent again, in bytes.
-const MOST_KEPT: usize = 16 * 1024;
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -28,12 +26,8 @@ pub(super) struct Reading {
     pub(super) member: Arc<Member>,
     /// Requests that it is for and that have not been taken yet; [`ALL`] where it is for all that come.
     requests: usize,
-    /// Bytes of those that have been.
-    pub(super) taken: usize,
-    /// All of them, to be sent again; empty where that is out of the question.
-    pub(super) bytes: Vec<u8>,
-    /// Bytes that the client had been sent when it began.
-    pub(super) sent: u64,
+    /// Those requests, as far as they may be sent again.
+    pub(super) kept: Kept,
     /// What it did wrong.
     failure: Option<Failure>,
     /// The transaction that it is used for, if that is more than the batch.
@@ -83,7 +77,7 @@ impl Reading {
 
     /// It is used for this batch, too.
     fn goes_on(&mut self, batched: &Batched, now: Instant) {
-        (self.requests, self.taken) = (batched.requests, 0);
+        self.requests = batched.requests;
         self.using = Some(self.member.begin(now));
     }
 }
@@ -98,11 +92,14 @@ impl Client {
     /// A request has been taken.
     #[inline]
     pub fn took_request(&mut self, len: usize) {
-        if let Some(reading) = self.course.as_mut().and_then(|c| c.reading.as_mut()) {
+        let Some(course) = &mut self.course else { return };
+        if let Some(reading) = &mut course.reading {
             if reading.requests != ALL {
                 reading.requests = reading.requests.saturating_sub(1);
             }
-            reading.taken = reading.taken.saturating_add(len);
+            reading.kept.take(len);
+        } else {
+            course.at_home.take(len);
         }
     }
 
@@ -126,20 +123,36 @@ impl Client {
         }
     }
 
+    /// The primary has gone like this.
+    pub fn note_loss(&self, outcome: Option<Outcome>) {
+        let (Some(course), Some(outcome)) = (&self.course, outcome) else { return };
+        let now = Instant::now();
+        if let Some((primary, _)) = course.cluster.leader()
+            && Arc::ptr_eq(&primary.target, &course.home.target)
+        {
+            primary.begin(now).end(outcome, now);
+        }
+    }
+
     /// The replica in use is done with, and went like this. False where none was in use.
     pub fn come_home(&mut self, outcome: Option<Outcome>) -> bool {
+        self.come_home_at(outcome, Instant::now)
+    }
+
+    /// The same at a time that may be known.
+    pub fn come_home_at(&mut self, outcome: Option<Outcome>, now: impl Fn() -> Instant) -> bool {
         let Some(course) = &mut self.course else { return false };
         let Some(mut reading) = course.reading.take() else { return false };
-        course.spare(std::mem::take(&mut reading.bytes));
+        course.spare(std::mem::take(&mut reading.kept));
         course.stays_home = outcome.is_some();
+        self.pool = course.home.clone();
         let outcome = outcome.or(reading.failure.map(Outcome::Failed));
         match (reading.using, outcome) {
-            (Some(using), Some(outcome)) => using.end(outcome, Instant::now()),
-            (Some(using), None) => using.answered(Instant::now()),
-            (None, Some(outcome)) => reading.member.begin(Instant::now()).end(outcome, Instant::now()),
+            (Some(using), Some(outcome)) => using.end(outcome, now()),
+            (Some(using), None) => using.answered(now()),
+            (None, Some(outcome)) => reading.member.begin(now()).end(outcome, now()),
             (None, None) => {}
         }
-        self.pool = course.home.clone();
         true
     }
 }
@@ -153,20 +166,19 @@ impl Batch<'_> {
         mut transaction: Option<Transaction>,
     ) -> Result<(), Option<Transaction>> {
         let now = self.begun.unwrap_or_else(Instant::now);
-        let again = self.may_keep(batched);
         let Some(course) = &mut self.client.course else { return Err(transaction) };
         let Some(member) = course.cluster.choose_reader(need, now) else { return Err(transaction) };
         let Some(pool) = course.pool_on(&self.client.shared, &member) else { return Err(transaction) };
         if let Some(transaction) = &mut transaction {
             transaction.learn(&pool, batched.tie);
         }
+        let mut kept = std::mem::take(&mut course.spare);
+        kept.keep(batched, &self.client.names, &mut self.flow);
         course.reading = Some(Reading {
             using: Some(member.begin(now)),
             member,
             requests: batched.requests,
-            taken: 0,
-            bytes: course.kept(if again { &self.flow.up.window()[..batched.len] } else { &[] }),
-            sent: self.flow.down.sent(),
+            kept,
             failure: None,
             transaction,
         });
@@ -174,16 +186,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Whether a batch is kept to be sent again. What the client has still to be sent of earlier ones would be lost
-    /// with its answer.
-    fn may_keep(&self, batched: &Batched) -> bool {
-        !batched.names && batched.len <= MOST_KEPT && self.flow.down.pending() == 0
-    }
-
     /// Whether the request at hand must wait before it can be said which server it is for.
     pub(super) fn waits_on_cluster(&mut self) -> Result<bool, End> {
         // What the session has just set may say where it reads.
-        let asking = self.asked.is_some() && self.client.status == TxStatus::Idle;
+        let asking = self.flow.hand.asked.is_some() && self.client.status == TxStatus::Idle;
         Ok(asking || self.client.is_beyond_reading() && !self.reads_on()? || self.waits_for_opening())
     }
 
@@ -214,9 +220,7 @@ impl Batch<'_> {
     /// It is for all that comes, until the session comes home.
     fn stay(&mut self) {
         if let Some(reading) = self.client.course.as_mut().and_then(|c| c.reading.as_mut()) {
-            (reading.requests, reading.taken) = (ALL, usize::MAX);
-            reading.bytes = Vec::new();
-            reading.using = None;
+            (reading.requests, reading.kept, reading.using) = (ALL, Kept::default(), None);
             if let Some(transaction) = &mut reading.transaction {
                 transaction.is_movable = false;
             }
@@ -233,7 +237,6 @@ impl Batch<'_> {
             return true;
         }
         let Some(batched) = self.batched() else { return false };
-        let (kept, sent) = (self.may_keep(&batched), self.flow.down.sent());
         let now = self.begun.unwrap_or_else(Instant::now);
         let Some(course) = &mut self.client.course else { return true };
         course.count(&batched.plans);
@@ -249,11 +252,7 @@ impl Batch<'_> {
         match (batched.tie, ask.is_some_and(|ask| reading.member.has_seen(&ask.need))) {
             (Tie::Free, true) => {
                 reading.goes_on(&batched, now);
-                reading.bytes.clear();
-                if kept {
-                    reading.bytes.extend_from_slice(&self.flow.up.window()[..batched.len]);
-                }
-                reading.sent = sent;
+                reading.kept.keep(&batched, &self.client.names, &mut self.flow);
                 true
             }
             (Tie::Bound, true) if transaction.only_reads => {

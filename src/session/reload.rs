@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::entry::Verdict;
 use super::shared::Shared;
+use super::tenancy::place;
 use crate::config::show::Setting;
 use crate::config::{Backend, Config, check};
 
@@ -16,6 +18,12 @@ impl Shared {
             return Err("this process was started without a configuration file".into());
         };
         let outcome = self.reload_from(path);
+        let totals = &self.totals;
+        if outcome.is_ok() { &totals.reloads } else { &totals.reload_failures }.add(1);
+        totals.reload_failed.set(u64::from(outcome.is_err()));
+        if let Ok(waiting) = &outcome {
+            totals.pending_restart.set(waiting.len() as u64);
+        }
         match &outcome {
             Ok(waiting) if waiting.is_empty() => {
                 tracing::info!(file = %path.display(), "configuration reloaded")
@@ -41,9 +49,32 @@ impl Shared {
         self.gate.reload(&new)?;
         self.pools.reload(&new)?;
         self.clusters.reload(&new, &self.pools);
-        self.planner.reload(&new.plan, &new.rules);
+        self.planner.reload(&new.plan, &new.rules, &new.mirrored(), &new.caches);
+        self.shadows.reload(&new, self.planner.store.serial());
         self.config.store(std::sync::Arc::new(new));
+        // Sessions that looked between the two look again.
+        self.pools.tenants.touch();
+        self.wake_moved(&old);
+        // Last: who has seen the old configuration finds out again.
+        if let Some(cache) = &self.cache {
+            cache.flush();
+        }
         Ok(waiting)
+    }
+
+    /// Sessions of tenants that are somewhere else now and may keep state where those were.
+    fn wake_moved(&self, old: &Config) {
+        let new = self.config.load();
+        if old.tenants == new.tenants && old.backends == new.backends {
+            return;
+        }
+        for entry in self.entries() {
+            let (tenant, database) = (entry.tenant(), &entry.pool.purpose.database);
+            let name = tenant.as_ref().map(|tenant| &*tenant.name);
+            if name.is_some() && place(old, database, name) != place(&new, database, name) {
+                entry.end(Verdict::Moved);
+            }
+        }
     }
 
     /// Puts servers into use that were found to be members of a cluster, in the place of those that were before.
@@ -74,6 +105,7 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) {
     new.general.workers = old.general.workers;
     new.general.state_dir.clone_from(&old.general.state_dir);
     new.general.takeover_socket.clone_from(&old.general.takeover_socket);
+    new.general.cache_memory = old.general.cache_memory;
     new.http = old.http;
     new.log.level.clone_from(&old.log.level);
     new.log.json = old.log.json;

@@ -6,6 +6,7 @@ use tokio::io::copy_bidirectional;
 
 use super::shared::Shared;
 use crate::core::error::{Error, Severity};
+use crate::fence::versions::Written;
 use crate::pool::connect;
 use crate::pool::pool::Pool;
 use crate::wire::reply;
@@ -16,9 +17,21 @@ use crate::wire::stream::Stream;
 pub async fn relay(shared: Arc<Shared>, mut client: Stream, startup: Startup, pool: Arc<Pool>) {
     match open(&startup, &pool).await {
         Ok(mut server) => {
+            // Such a connection takes any statement, and nobody reads along.
+            let marks =
+                (startup.replication == Replication::Logical).then_some(()).and(shared.cache.as_ref());
+            let marks = marks.map(|cache| {
+                let mut marks = cache.versions.of(&pool.purpose.dbname).begin();
+                marks.add(Written::Perhaps);
+                marks
+            });
             // Bounded by two fixed buffers; parameters, key and ReadyForQuery are the server's own, and so is what
             // cancels it.
             let ended = copy_bidirectional(&mut client, &mut server).await;
+            // A server process that has closed its end has done what it was going to do.
+            if let Some(marks) = marks.filter(|_| ended.is_ok()) {
+                marks.end(true);
+            }
             tracing::debug!(?ended, "replication connection ended");
         }
         Err(e) => {

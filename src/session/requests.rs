@@ -4,6 +4,7 @@
 use super::ahead::{HUGE, LARGE};
 use super::analyzed;
 use super::batch::{Batch, Flow, Next};
+use super::cached::Given;
 use super::expect::Expect;
 use super::run::End;
 use crate::core::clock::Instant;
@@ -31,45 +32,42 @@ enum Look {
 impl Batch<'_> {
     /// Takes as many requests as are here and there is room for.
     pub fn take_requests(&mut self) -> Result<Next, End> {
-        loop {
-            let full = self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED;
-            if full || !self.stream_request() {
-                return Ok(Next::Io);
-            }
-            let max = self.client.max_message;
-            let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|e| self.violated(e))?
-            else {
-                return Ok(Next::Io);
-            };
-            let whole = self.flow.up.window().len() >= header.len;
-            if !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room()) {
-                return Ok(Next::Io);
-            }
+        while !self.flow.up.is_read() {
+            let Some((header, whole)) = self.next_request()? else { return Ok(Next::Io) };
+            self.collect(header, whole);
             // With the server connection that it was found to need, it need not be looked at again.
             let looked_at = std::mem::take(&mut self.looked_at);
+            if self.client.caching.is_some() && !looked_at {
+                match self.give_kept(header, whole)? {
+                    Given::No => {}
+                    Given::All => continue,
+                    Given::Later => {
+                        self.held = true;
+                        return Ok(Next::Io);
+                    }
+                    Given::Wait => return Ok(Next::Reading),
+                }
+            }
             if self.client.course.is_some() && self.waits_on_cluster()? {
                 self.held = true;
                 return Ok(Next::Io);
             }
             if self.take_plain(header, whole) {
-                self.found = None;
-                self.client.took_request(header.len);
+                self.took_request(header.len);
                 continue;
             }
             if !looked_at {
                 match self.look_at(header, whole)? {
                     Look::Taken => {
-                        self.found = None;
-                        self.client.took_request(header.len);
+                        self.took_request(header.len);
                         continue;
                     }
                     Look::Wants(next) => return Ok(next),
                     Look::NeedsServer => {}
                 }
             }
-            self.begin();
-            if self.client.lease.is_none() {
-                return Ok(Next::Lease);
+            if let Some(next) = self.wants_server() {
+                return Ok(next);
             }
             if self.checking || self.must_wait(header) || self.must_change(header) {
                 self.held = true;
@@ -79,16 +77,34 @@ impl Batch<'_> {
                 return Ok(Next::Plan);
             }
             let taken = self.take_request(header, whole)?;
-            self.found = None;
-            if self.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
+            self.flow.hand.found = None;
+            if self.flow.hand.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
                 return Ok(Next::Plan);
             }
             if !taken {
                 self.held = true;
                 return Ok(Next::Io);
             }
-            self.client.took_request(header.len);
+            self.took_request(header.len);
         }
+        Ok(Next::Io)
+    }
+
+    /// The next request, as far as it is here. `None` where there is none that can be taken now.
+    #[inline]
+    fn next_request(&mut self) -> Result<Option<(Header, bool)>, End> {
+        let full = self.flow.up.is_full() || self.flow.expected.len() >= MAX_EXPECTED;
+        if full || !self.stream_request() {
+            return Ok(None);
+        }
+        let max = self.client.max_message;
+        let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|e| self.violated(e))?
+        else {
+            return Ok(None);
+        };
+        let whole = self.flow.up.window().len() >= header.len;
+        let comes = !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room());
+        Ok((!comes).then_some((header, whole)))
     }
 
     /// Requests within a batch of which nothing but themselves says what becomes of them: most of the extended
@@ -108,7 +124,7 @@ impl Batch<'_> {
         let body = &flow.up.window()[FRAME_HEADER..header.len];
         let expect = match (header.kind, body) {
             (b'B', [0, 0, ..]) if self.unnamed_is_here() => {
-                self.client.pool.traffic.binds.add(1);
+                self.client.pool.traffic.work.own().binds.add(1);
                 // The first of its names is the portal's: none.
                 self.bind_unnamed(header.len, 0);
                 Expect::Bind
@@ -116,8 +132,8 @@ impl Batch<'_> {
             (b'D', [b'P', 0]) if client.names.portal(b"").is_none() => Expect::DescribePortal,
             (b'E', [0, most @ ..]) if client.names.portal(b"").is_none() => {
                 let most = most.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
-                self.client.will_write(self.bound.as_ref());
-                Expect::Execute(self.bound.clone(), most)
+                self.client.will_write(self.flow.hand.bound.as_ref());
+                Expect::Execute(self.flow.hand.bound.clone(), most)
             }
             (b'S', _) => Expect::Sync,
             _ => return false,
@@ -149,15 +165,17 @@ impl Batch<'_> {
         })
     }
 
-    /// Notes when the first request came of those that have not been answered.
+    /// Notes when the first request came of those that have not been answered. True where this is that.
     #[inline]
-    pub(super) fn begin(&mut self) {
-        if self.begun.is_none() || std::mem::take(&mut self.answered) {
+    pub(super) fn begin(&mut self) -> bool {
+        let anew = self.begun.is_none() || std::mem::take(&mut self.answered);
+        if anew {
             let now = Instant::now();
             self.begun = Some(now);
             self.client.entry.set_requested(now);
             self.client.entry.set_running(now, self.client.is_idle());
         }
+        anew
     }
 
     /// Whether what this request means to us is decided by an answer that is still to come.
@@ -165,10 +183,14 @@ impl Batch<'_> {
         if self.client.unsynced && !self.may_sync() && !self.flow.expected.needs_sync() {
             return self.client.status != TxStatus::Failed;
         }
-        let Flow { up, expected, .. } = &mut *self.flow;
+        let Flow { up, expected, hand, .. } = &mut *self.flow;
+        // What a name means may have changed by SQL.
+        let asked = hand.asked.as_ref().is_some_and(|asked| asked.is_about_names());
         let window = up.window();
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
         let (name, text) = match header.kind {
+            // It may be an EXECUTE, as may be a statement without a name.
+            b'Q' => return asked,
             b'P' => match cstr(body) {
                 Some((name, text)) => (name, Some(text)),
                 None => return false,
@@ -183,16 +205,14 @@ impl Batch<'_> {
             },
             _ => return false,
         };
-        // What a name means may have changed by SQL.
-        let asked = self.asked.as_ref().is_some_and(|asked| asked.is_about_names());
-        !name.is_empty() && (asked || expected.is_unsettled(name, text))
+        asked || !name.is_empty() && expected.is_unsettled(name, text)
     }
 
     /// Whether the server can be sent now what it lacks of the session's settings: nothing of the client's is under way,
     /// whose settings would be undone by that, and no transaction that has failed.
     fn may_sync(&self) -> bool {
         let expected = &self.flow.expected;
-        let asking = self.asked.is_some() && expected.len() == 1 && !expected.needs_sync();
+        let asking = self.flow.hand.asked.is_some() && expected.len() == 1 && !expected.needs_sync();
         self.client.unsynced && self.client.status != TxStatus::Failed && (expected.is_empty() || asking)
     }
 
@@ -216,13 +236,14 @@ impl Batch<'_> {
 
     /// Passes on what came of a large request. False while more of it is to come.
     fn stream_request(&mut self) -> bool {
+        self.collect_more();
         let up = &mut self.flow.up;
-        if let Some(text) = &mut self.long_text {
+        if let Some(text) = &mut self.flow.hand.long_text {
             let here = up.streaming().min(up.window().len());
             text.feed(&up.window()[..here]);
         }
         let done = up.stream_on();
-        if done && let Some(text) = self.long_text.take() {
+        if done && let Some(text) = self.flow.hand.long_text.take() {
             let traces = text.finish();
             let traces = traces.and(self.client.suspect(traces, None));
             self.client.note(traces, b"");
@@ -313,10 +334,10 @@ impl Batch<'_> {
     fn query(&mut self, len: usize, whole: bool) -> Result<(), End> {
         let (mut plan, mut sent) = (None, None);
         if whole {
-            let Self { client, flow, found, .. } = self;
+            let Self { client, flow, .. } = self;
             let body = &flow.up.window()[FRAME_HEADER..len];
             let text = body.strip_suffix(b"\0").unwrap_or(body);
-            let held = client.plan_or(found, text);
+            let held = client.plan_or(&mut flow.hand.found, text);
             if held.explains.is_some() && self.explain(len, &held)? {
                 return Ok(());
             }
@@ -344,7 +365,7 @@ impl Batch<'_> {
         } else {
             let mut text = long::Stream::default();
             text.feed(self.body(len));
-            self.long_text = Some(text);
+            self.flow.hand.long_text = Some(text);
         }
         self.client.will_write(plan.as_ref());
         // A simple Query drops the unnamed statement and portal (protocol, "Extended Query").
@@ -372,7 +393,8 @@ impl Batch<'_> {
             self.execute_explained(len, most);
             return Ok(());
         }
-        let plan = if name.is_empty() { self.bound.clone() } else { portal.and_then(|p| p.plan.clone()) };
+        let plan =
+            if name.is_empty() { self.flow.hand.bound.clone() } else { portal.and_then(|p| p.plan.clone()) };
         let name = name.to_vec();
         self.client.will_write(plan.as_ref());
         let expect = match &self.client.listening {

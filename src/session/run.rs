@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::batch::Batch;
+use super::caching::Caching;
 use super::course::Course;
 use super::doubts::Doubts;
 use super::entry::{Entry, Verdict};
 use super::listening::Listening;
 use super::names::Names;
 use super::planned::Place;
+use super::shadow::Shadow;
 use super::shared::Shared;
+use super::tenancy::Tenancy;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::pool::Pool;
@@ -52,8 +55,12 @@ pub struct Client {
     pub status: TxStatus,
     /// Why it keeps its server connection beyond a transaction.
     pub pins: Traces,
+    /// Whose work it does.
+    pub tenancy: Tenancy,
     /// Where its statements may go, if its database is on a cluster.
     pub course: Option<Box<Course>>,
+    /// What it may be given that is kept, and what it writes, if this process keeps results.
+    pub caching: Option<Box<Caching>>,
     /// What it listens to, if anything.
     pub listening: Option<Box<Listening>>,
     /// Whether its server connection lacks something of its settings: it went back to what it began with.
@@ -68,6 +75,8 @@ pub struct Client {
     pub doubts: Option<Box<Doubts>>,
     /// What names and strings mean to it may have changed, and the server has not said how.
     pub blurred: bool,
+    /// What others see of it, if anybody looks.
+    pub shadow: Option<Box<Shadow>>,
     /// How its texts are read, where that is known.
     pub reading: Option<Place>,
     /// Largest message it may send, in bytes.
@@ -139,7 +148,12 @@ impl Client {
         if readable {
             return Poll::Ready(Wake::Io);
         }
-        let verdict = self.entry.poll_ending(cx);
+        let mut verdict = self.entry.poll_ending(cx);
+        if verdict == Verdict::Moved && !self.keeps_state() {
+            // It finds its own way with its next statement.
+            self.entry.stay();
+            verdict = Verdict::None;
+        }
         let due = verdict != Verdict::None && (self.is_idle() || !verdict.is_patient());
         if due { Poll::Ready(Wake::Ending(verdict)) } else { Poll::Pending }
     }
@@ -149,6 +163,7 @@ impl Client {
         self.fence_doubtful();
         if let Some(e) = farewell(&end, self.pool.target.name(), self.commits) {
             tracing::debug!(client = self.entry.id, error = %e, "session ended");
+            self.shared.totals.own_errors.count(e.code);
             let mut bytes = Vec::new();
             reply::error(&mut bytes, &e);
             self.stream.say_goodbye(&bytes).await;
@@ -217,7 +232,7 @@ mod tests {
         async fn batch(client: &'static mut Client) -> Result<(), End> {
             Batch::new(client).run().await
         }
-        assert!(size(run) + size_of::<Client>() <= 320, "{}", size(run));
+        assert!(size(run) + size_of::<Client>() <= 344, "{}", size(run));
         assert!(size(batch) <= 768, "{}", size(batch));
         assert!(size_of::<Entry>() <= 384, "{}", size_of::<Entry>());
     }

@@ -4,14 +4,20 @@
 use super::batch::Batch;
 use super::expect::Expect;
 use super::run::Client;
+use super::tenancy;
 use super::way::PREFIX;
-use crate::config::{Directions, ROUTES, Route, SAYABLE, Unsayable};
+use crate::config::tenant::TenantWay;
+use crate::config::words::{PRIORITIES, word};
+use crate::config::{CacheAsk, Directions, ROUTES, Route, SAYABLE, Unsayable};
 use crate::core::error::{Error, SqlState};
 use crate::plan::Held;
 use crate::pool::settings::quote;
 use crate::sql::custom::{self, Given};
 use crate::wire::message::cstr;
 use crate::wire::reply;
+
+/// The setting that asks something of the cache.
+const CACHE: &str = "cache";
 
 /// What becomes of a text that speaks of settings of ours.
 pub(super) enum Said {
@@ -28,7 +34,8 @@ impl Client {
             return None;
         }
         let custom = custom::read(text, PREFIX.trim_end_matches('.'));
-        if let Some(key) = custom.shown.as_deref().filter(|key| SAYABLE.contains(key)) {
+        let is_ours = |key: &&str| SAYABLE.contains(key) || matches!(*key, "tenant" | "priority" | CACHE);
+        if let Some(key) = custom.shown.as_deref().filter(is_ours) {
             return Some(Said::Otherwise(self.shown(key).into_bytes()));
         }
         if let Some(refused) = custom.given.iter().find_map(|given| self.refused(given)) {
@@ -39,10 +46,16 @@ impl Client {
 
     /// The query that tells what the session has for a setting: what holds without it, if nothing.
     fn shown(&self, key: &str) -> String {
-        let mut sql = String::from("SELECT COALESCE(NULLIF(pg_catalog.current_setting(");
         let name = format!("{PREFIX}{key}");
-        quote(&mut sql, &name);
-        sql.push_str(", true), ''), ");
+        // What does not count is not told: whether it does, the server does not know.
+        let counts =
+            key != "tenant" || self.shared.pools.tenants.naming().config().by.contains(&TenantWay::Set);
+        let mut sql = String::from("SELECT COALESCE(");
+        if counts {
+            sql.push_str("NULLIF(pg_catalog.current_setting(");
+            quote(&mut sql, &name);
+            sql.push_str(", true), ''), ");
+        }
         let base = self.course.as_ref().map(|course| course.ways.base.clone()).unwrap_or_default();
         let base = Directions {
             route: Some(Route::Auto),
@@ -54,7 +67,13 @@ impl Client {
             split: None,
             fallback_to_primary: Some(base.fallback_to_primary),
         };
-        let value = base.said().into_iter().find(|(known, _)| *known == key).map(|(_, value)| value);
+        let value = match key {
+            "tenant" => self.wish.tenant.as_ref().map(|tenant| tenant.name.to_string()),
+            "priority" => Some(word(PRIORITIES, &self.wish.priority).to_string()),
+            // Whoever asks for nothing has what the rules say.
+            CACHE => Some("default".to_string()),
+            _ => base.said().into_iter().find(|(known, _)| *known == key).map(|(_, value)| value),
+        };
         quote(&mut sql, &value.unwrap_or_default());
         sql.push_str(&format!(") AS \"{name}\""));
         sql
@@ -62,12 +81,18 @@ impl Client {
 
     /// Why a value cannot be given (guc.c, `parse_and_validate_value`).
     fn refused(&self, given: &Given) -> Option<Error> {
-        let course = self.course.as_ref()?;
         let Given { key, value, .. } = given;
-        let mut said = Directions::default();
-        let hint = match said.say(key, value) {
+        match key.as_str() {
             // Nothing is said by it, which is how servers forget.
             _ if value.is_empty() => return None,
+            "tenant" => return self.refused_tenant(value),
+            "priority" => return self.refused_priority(value),
+            CACHE => return refused_cache(value),
+            _ => {}
+        }
+        let course = self.course.as_ref()?;
+        let mut said = Directions::default();
+        let hint = match said.say(key, value) {
             Ok(()) => {
                 let Some(Route::Backend(name)) = said.route else { return None };
                 if course.cluster.named(&name).is_some() {
@@ -92,6 +117,36 @@ impl Client {
         };
         let text = format!("invalid value for parameter \"{PREFIX}{key}\": \"{value}\"");
         Some(Error::statement(SqlState::INVALID_PARAMETER, text).hint(hint))
+    }
+}
+
+/// Why results are not kept for that long.
+fn refused_cache(value: &str) -> Option<Error> {
+    if CacheAsk::read(value).is_some() {
+        return None;
+    }
+    let text = format!("invalid value for parameter \"{PREFIX}{CACHE}\": \"{value}\"");
+    let hint = "Available values: on, off, or a time such as 30s.";
+    Some(Error::statement(SqlState::INVALID_PARAMETER, text).hint(hint))
+}
+
+impl Client {
+    /// Why it may not be the tenant that it says it is. Where there are no tenants, the name means nothing.
+    fn refused_tenant(&self, name: &str) -> Option<Error> {
+        let naming = self.shared.pools.tenants.naming();
+        let user = &self.entry.pool.purpose.user;
+        let why = naming.may(TenantWay::Set, user, name).err().filter(|_| naming.is_on())?;
+        Some(tenancy::denied(why, user, name))
+    }
+
+    fn refused_priority(&self, value: &str) -> Option<Error> {
+        let Some(wanted) = tenancy::priority(value) else { return Some(tenancy::no_priority(value)) };
+        let tenant = self.wish.tenant.as_ref().filter(|tenant| tenant.priority(wanted) != wanted)?;
+        let text = format!("permission denied to set parameter \"{}\"", tenancy::PRIORITY);
+        let detail =
+            format!("Statements of tenant \"{}\" are of priority batch.", tenant.name.escape_debug());
+        let error = Error::statement(SqlState::INSUFFICIENT_PRIVILEGE, text).detail(detail);
+        Some(error.hint("Its priority is in the configuration's [tenants] or [[tenant]]."))
     }
 }
 

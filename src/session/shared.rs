@@ -14,9 +14,13 @@ use tokio::sync::Notify;
 use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
 use super::peers::Peers;
+use super::shadow::taps::Shadows;
+use crate::cache::Cache;
 use crate::cluster::{Clusters, State};
 use crate::config::Config;
+use crate::core::board::Board;
 use crate::core::stats::{ClientRow, Counter, Gauge};
+use crate::core::tally::Tally;
 use crate::plan::Planner;
 use crate::pool::pool::Pool;
 use crate::pool::{Pools, cancel};
@@ -32,10 +36,16 @@ pub struct Shared {
     pub clusters: Clusters,
     /// What is known of their statements.
     pub planner: Planner,
+    /// Results that are kept; `None` where none are, and no account of what is written.
+    pub cache: Option<Arc<Cache>>,
     /// Who may come in.
     pub gate: Gate,
     /// Process-wide counters.
     pub totals: Arc<Totals>,
+    /// What custom metrics have found.
+    pub board: Board,
+    /// Who sees traffic besides those whom it is for.
+    pub shadows: Shadows,
     /// The processes beside this one during a takeover.
     pub peers: Peers,
     /// When the process started.
@@ -87,18 +97,39 @@ pub struct Totals {
     pub client_violations: Counter,
     /// Protocol violations by backends.
     pub backend_violations: Counter,
+    /// Errors of servers.
+    pub server_errors: Tally,
+    /// Errors that clients were told by us, with no server's doing.
+    pub own_errors: Tally,
+    /// Reloads of the configuration that were put into use.
+    pub reloads: Counter,
+    /// Reloads that changed nothing since something was wrong.
+    pub reload_failures: Counter,
+    /// 1 where the last reload failed: the file is not what is in use.
+    pub reload_failed: Gauge,
+    /// Keys whose new values wait for a restart.
+    pub pending_restart: Gauge,
 }
 
 impl Shared {
     /// Everything that the configuration calls for, nothing of it connected yet.
-    pub fn new(pools: Pools, planner: Planner, gate: Gate, config: Config) -> Arc<Shared> {
+    pub fn new(
+        pools: Pools,
+        planner: Planner,
+        gate: Gate,
+        cache: Option<Arc<Cache>>,
+        config: Config,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
+            cache,
             config: ArcSwap::from_pointee(config),
             pools,
             clusters: Clusters::default(),
             planner,
             gate,
             totals: Arc::default(),
+            board: Board::default(),
+            shadows: Shadows::default(),
             peers: Peers::default(),
             started: SystemTime::now(),
             clients: Mutex::default(),
@@ -136,7 +167,8 @@ impl Shared {
     /// The pool that tells best what a session on this one is told: on the primary, or else on a replica.
     pub(super) fn greeter(&self, pool: &Arc<Pool>) -> Arc<Pool> {
         let config = self.config.load();
-        let name = config.database(&pool.purpose.database).and_then(|d| d.cluster.as_ref());
+        let database = config.database(&pool.purpose.database);
+        let name = database.and_then(|d| config.home(d, pool.purpose.tenant.as_deref()).cluster);
         let Some(cluster) = name.and_then(|name| self.clusters.get(name)) else { return pool.clone() };
         let member = cluster.primary().or_else(|| {
             let members = cluster.members();
@@ -199,6 +231,11 @@ impl Shared {
             cancel::deliver(guard).await;
         }
         true
+    }
+
+    /// Seconds since the epoch.
+    pub fn unix_time(&self) -> f64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
     }
 
     /// Whether the process is shutting down: transactions under way go on, nothing new begins.

@@ -20,7 +20,7 @@ pub async fn watch(shared: Arc<Shared>) {
         let now = Instant::now();
         let entries = shared.entries();
         for entry in &entries {
-            look(entry, now);
+            look(&shared, entry, now);
         }
         let clusters = shared.clusters.all();
         for member in clusters.iter().flat_map(|c| c.members().as_ref().clone()) {
@@ -33,7 +33,7 @@ pub async fn watch(shared: Arc<Shared>) {
     }
 }
 
-fn look(entry: &Arc<Entry>, now: Instant) {
+fn look(shared: &Shared, entry: &Arc<Entry>, now: Instant) {
     if entry.is_past() {
         return entry.end(Verdict::Past);
     }
@@ -47,7 +47,7 @@ fn look(entry: &Arc<Entry>, now: Instant) {
             Verdict::TransactionTooLong
         }
         Phase::Running if over(since, patience.query) => {
-            return time_out(entry, now.since(since).saturating_sub(patience.query));
+            return time_out(shared, entry, now.since(since).saturating_sub(patience.query));
         }
         _ => return,
     };
@@ -59,12 +59,12 @@ const AGAIN: u128 = 10;
 
 /// Cancels the statement; the session goes on. A cancel that comes before the server has begun cancels nothing, so
 /// it is sent again while the statement runs on.
-fn time_out(entry: &Arc<Entry>, late: Duration) {
+fn time_out(shared: &Shared, entry: &Arc<Entry>, late: Duration) {
     let first = entry.set_timed_out();
     if !first && !(late.as_millis() / ROUND.as_millis()).is_multiple_of(AGAIN) {
         return;
     }
-    if entry.call_off() || entry.pool.cancel_waiter(entry.id) {
+    if entry.call_off() || shared.pools.cancel_waiter(&entry.pool, entry.id) {
         return;
     }
     if let Some(guard) = entry.begin_cancel() {

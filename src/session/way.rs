@@ -100,7 +100,7 @@ impl Ways {
 
     /// Which way what is no statement goes: by the first rule that says nothing of statements.
     fn way_of_none(&self, cluster: &Cluster) -> Way {
-        self.way_by(Rules::first(self.matched, self.rules.of_any_statement()), cluster)
+        self.way_by(Rules::first(self.matched, self.rules.routes.of_any_statement()), cluster)
     }
 }
 
@@ -156,7 +156,7 @@ impl Client {
         let catalog = self.pool.schema.catalog(view);
         let said = said(own, catalog.as_deref(), &purpose.server_user, &course.cluster);
         let application = self.settings.get(APPLICATION_NAME).unwrap_or_default();
-        let matched = rules.of_session(&purpose.user, &purpose.database, application);
+        let matched = rules.routes.of_session(&purpose.user, &purpose.database, application);
         let known = Some((self.settings.clone(), view));
         if let Some(Course { ways, .. }) = self.course.as_deref_mut() {
             *ways = Ways { base: ways.base.clone(), rules, matched, said, known };

@@ -548,7 +548,7 @@ mod tests {
         };
         assert!(roles("b").any(Roles::EQUAL) && roles("c").any(Roles::EQUAL));
         assert!(roles("d").any(Roles::RANGE) && roles("e").any(Roles::SORT) && roles("u").any(Roles::JOIN));
-        let shown: Vec<_> = facts.predicates.iter().map(|p| (&*p.column, p.operands.clone())).collect();
+        let shown: Vec<_> = facts.predicates.iter().map(|p| (&*p.column, p.operands.to_vec())).collect();
         assert_eq!(shown, [("b", vec![Operand::Param(1)]), ("c", vec![Operand::Mark(0)])]);
     }
 

@@ -4,6 +4,8 @@
 //! Whatever matters to safety (writes, locks, calls) is found in the tokens, where nothing can hide; the syntax tree adds
 //! which relations and columns are meant.
 
+use smallvec::SmallVec;
+
 use super::effect::Traces;
 use super::parse::Gap;
 
@@ -141,6 +143,9 @@ pub enum Operand {
     Param(u32),
 }
 
+/// What a column is compared with: mostly one thing.
+pub type Operands = SmallVec<[Operand; 2]>;
+
 /// `column = value` that must hold for every row that a statement reads or writes of a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predicate {
@@ -149,7 +154,7 @@ pub struct Predicate {
     /// The column.
     pub column: Box<str>,
     /// The value, or the values of which it is one.
-    pub operands: Vec<Operand>,
+    pub operands: Operands,
 }
 
 /// A function that a statement calls.
@@ -190,6 +195,21 @@ pub struct Facts {
 const MAX_RELATIONS: usize = 256;
 
 impl Facts {
+    /// Gives back the room that was made while it was read and is not used: it is kept for long, and there are many.
+    pub fn shrink(&mut self) {
+        for relation in &mut self.relations {
+            relation.columns.shrink_to_fit();
+        }
+        for predicate in &mut self.predicates {
+            predicate.operands.shrink_to_fit();
+        }
+        self.verb.shrink_to_fit();
+        self.relations.shrink_to_fit();
+        self.calls.shrink_to_fit();
+        self.operators.shrink_to_fit();
+        self.predicates.shrink_to_fit();
+    }
+
     /// Whether it is a query or a change of rows: what EXPLAIN explains.
     pub fn is_query(&self) -> bool {
         const VERBS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "MERGE", "TABLE"];

@@ -2,6 +2,8 @@
 //!
 //! What Postgres would reject (an unterminated string, say) comes out as a token that reaches to the end.
 
+use memchr::{memchr, memchr2};
+
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -94,6 +96,12 @@ impl<'a> Lexer<'a> {
     /// Tokens of `text`; `conforming` is the session's `standard_conforming_strings`.
     pub fn new(text: &'a [u8], conforming: bool) -> Self {
         Lexer { text, pos: 0, conforming }
+    }
+
+    /// Goes on at this byte, which a token begins at, or white space.
+    #[inline]
+    pub fn go_on_at(&mut self, pos: usize) {
+        self.pos = pos;
     }
 
     #[inline]
@@ -190,16 +198,16 @@ impl<'a> Lexer<'a> {
 
     /// End of a string whose opening quote is at `i`; `escapes` where a backslash escapes.
     fn string_end(&self, i: usize, escapes: bool) -> usize {
+        let next = |text| if escapes { memchr2(b'\'', b'\\', text) } else { memchr(b'\'', text) };
         let mut i = i + 1;
-        while i < self.text.len() {
-            match self.at(i) {
-                b'\\' if escapes => i += 2,
-                b'\'' if self.at(i + 1) == b'\'' => i += 2,
-                b'\'' => match self.continued(i + 1) {
+        while let Some(n) = self.text.get(i..).and_then(next) {
+            i += n;
+            match (self.text[i], self.at(i + 1)) {
+                (b'\\', _) | (_, b'\'') => i += 2,
+                _ => match self.continued(i + 1) {
                     Some(next) => i = next + 1,
                     None => return i + 1,
                 },
-                _ => i += 1,
             }
         }
         self.text.len()
@@ -310,15 +318,23 @@ impl Iterator for Lexer<'_> {
             self.pos = start;
             return None;
         }
-        let (kind, end) = match self.at(start) {
-            b'\'' => (Kind::String, self.string_end(start, !self.conforming)),
-            b'"' => (Kind::Quoted, self.quoted_end(start)),
-            b'$' => self.dollar(start),
-            b'.' if self.at(start + 1).is_ascii_digit() => (Kind::Number, self.number(start + 1)),
-            b if word_start(b) => self.word(start),
-            b if b.is_ascii_digit() => (Kind::Number, self.number(start)),
-            b if operator(b) => (Kind::Operator, self.operator(start)),
-            _ => (Kind::Punct, start + 1),
+        let class = CLASS[usize::from(self.text[start])];
+        let (kind, end) = if class & WORD_START != 0 {
+            self.word(start)
+        } else if class & DIGIT != 0 {
+            (Kind::Number, self.number(start))
+        } else if class & OPERATOR != 0 {
+            (Kind::Operator, self.operator(start))
+        } else if class & DULL != 0 {
+            (Kind::Punct, start + 1)
+        } else {
+            match self.text[start] {
+                b'\'' => (Kind::String, self.string_end(start, !self.conforming)),
+                b'"' => (Kind::Quoted, self.quoted_end(start)),
+                b'$' => self.dollar(start),
+                b'.' if self.at(start + 1).is_ascii_digit() => (Kind::Number, self.number(start + 1)),
+                _ => (Kind::Punct, start + 1),
+            }
         };
         // An escape at the very end may point past it.
         let end = end.min(self.text.len());

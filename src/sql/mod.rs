@@ -1,6 +1,7 @@
 //! Understanding statements, as far as pooling needs to: tokens, and what a statement leaves behind in its session.
 
 pub mod class;
+pub mod constants;
 pub mod custom;
 pub mod effect;
 pub mod facts;

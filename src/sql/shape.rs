@@ -6,10 +6,14 @@
 //! kind. Literals stay where they say what a statement means: in utility statements, as a column's number in ORDER BY
 //! and GROUP BY, as the name of an object or setting.
 
+mod lists;
+
 use std::ops::Range;
 
+use lists::Rows;
+
 use super::lex::{Kind, Lexer, Token};
-use super::words::is_naming;
+use super::words::{is_naming, may_be_special};
 
 /// What a lifted value looks like in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,30 +84,27 @@ impl Shape {
         self.slots.clear();
         self.statements.clear();
         self.hint = None;
-        let mut pass = Pass { shape: self, text, state: State::default() };
+        let mut pass = Pass { shape: self, text, conforming, state: State::default(), read: 0 };
         let mut before = 0;
-        for token in Lexer::new(text, conforming) {
+        let mut tokens = Lexer::new(text, conforming);
+        while let Some(token) = tokens.next() {
             if token.start > before {
                 pass.blank(before, token.start);
             }
             before = token.end;
             pass.token(token);
+            if pass.read > before {
+                before = pass.read;
+                tokens.go_on_at(before);
+            }
         }
         pass.blank(before, text.len());
         pass.statement_ends(text.len());
     }
 }
 
-/// Each byte as Postgres folds it in names, whatever the encoding is.
-static LOWER: [u8; 256] = {
-    let mut lower = [0; 256];
-    let mut b = 0;
-    while b < 256 {
-        lower[b] = (b as u8).to_ascii_lowercase();
-        b += 1;
-    }
-    lower
-};
+/// How many bytes of a word are folded at once.
+const CHUNK: usize = 16;
 
 /// How a statement's literals are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,20 +159,13 @@ struct State {
     explains: bool,
 }
 
-/// VALUES
-#[derive(Debug)]
-struct Rows {
-    depth: u32,
-    /// Where the last row is in the normal form, and its first mark.
-    last: Option<(Range<usize>, u32)>,
-    /// The same of the current one, and its first slot.
-    begins: Option<(usize, u32, usize)>,
-}
-
 struct Pass<'a> {
     shape: &'a mut Shape,
     text: &'a [u8],
+    conforming: bool,
     state: State,
+    /// How far constants of lists have been read without looking at tokens.
+    read: usize,
 }
 
 impl Pass<'_> {
@@ -251,14 +245,39 @@ impl Pass<'_> {
     #[inline]
     fn word(&mut self, token: Token, bytes: &[u8]) {
         let at = self.shape.normal.len();
-        self.shape.normal.extend(bytes.iter().map(|b| LOWER[usize::from(*b)]));
-        self.shape.normal.push(b' ');
-        let before = std::mem::take(&mut self.state.before);
-        let end = self.shape.normal.len() - 1;
-        let word = &self.shape.normal[at..end];
+        self.fold(token, bytes);
         if self.state.lead == Lead::None || self.state.explains {
+            self.state.before = Before::Other;
             return self.leads(at);
         }
+        if may_be_special(bytes) {
+            return self.special(token, at);
+        }
+        self.state.before = Before::Other;
+        self.breaks();
+    }
+
+    /// Puts a word as Postgres folds it.
+    #[inline]
+    fn fold(&mut self, token: Token, bytes: &[u8]) {
+        let (at, len) = (self.shape.normal.len(), bytes.len());
+        if let Some(chunk) = self.text[token.start..].first_chunk::<CHUNK>()
+            && len <= CHUNK
+        {
+            // As many bytes as a register holds, and then those back that are not of the word.
+            self.shape.normal.extend_from_slice(&chunk.map(|b| b.to_ascii_lowercase()));
+            self.shape.normal.truncate(at + len);
+            self.shape.normal.push(b' ');
+        } else {
+            self.put(bytes);
+            self.shape.normal[at..].make_ascii_lowercase();
+        }
+    }
+
+    /// A word that may change how literals around it are treated.
+    fn special(&mut self, token: Token, at: usize) {
+        let before = std::mem::take(&mut self.state.before);
+        let word = &self.shape.normal[at..self.shape.normal.len() - 1];
         match word {
             b"in" => self.state.before = Before::In,
             b"order" | b"group" => self.state.before = Before::Clause,
@@ -270,7 +289,7 @@ impl Pass<'_> {
                 return self.lift(token, at, Value::Word);
             }
             b"values" if self.state.lead == Lead::Query && self.state.rows.is_none() => {
-                self.state.rows = Some(Rows { depth: self.state.depth, last: None, begins: None });
+                self.state.rows = Some(Rows::new(self.state.depth));
             }
             b"limit" | b"offset" | b"fetch" | b"for" | b"having" | b"union" | b"window" | b"where"
                 if self.state.by == Some(self.state.depth) =>
@@ -299,7 +318,7 @@ impl Pass<'_> {
             &[b"select", b"insert", b"update", b"delete", b"with", b"values", b"merge", b"table"];
         let query = query.contains(&word);
         if query && word == b"values" {
-            self.state.rows = Some(Rows { depth: self.state.depth, last: None, begins: None });
+            self.state.rows = Some(Rows::new(self.state.depth));
         }
         if self.state.explains {
             if query {
@@ -385,7 +404,7 @@ impl Pass<'_> {
                 return self.statement_ends(token.start);
             }
             b'(' => self.opens(before),
-            b')' => self.closes(),
+            b')' => self.closes(token.end),
             b',' if self.state.by == Some(self.state.depth) => {
                 self.state.before = Before::Column;
                 self.breaks();
@@ -403,65 +422,11 @@ impl Pass<'_> {
                 self.breaks();
             }
         }
-        self.put(&[byte]);
+        self.shape.normal.extend_from_slice(&[byte, b' ']);
         if byte == b'(' && before == Before::In {
             self.state.list = Some((self.shape.normal.len(), self.shape.slots.len()));
+            self.list(token.end);
         }
-    }
-
-    fn opens(&mut self, before: Before) {
-        self.breaks();
-        if before == Before::Naming {
-            self.state.before = Before::NamingOpen;
-        }
-        if let Some(rows) = &mut self.state.rows
-            && rows.depth == self.state.depth
-        {
-            rows.begins = Some((self.shape.normal.len(), self.state.marks, self.shape.slots.len()));
-        }
-        self.state.depth += 1;
-    }
-
-    fn closes(&mut self) {
-        if self.state.by == Some(self.state.depth) {
-            self.state.by = None;
-        }
-        self.state.depth = self.state.depth.saturating_sub(1);
-        if let Some((from, slot)) = self.state.list.take().filter(|(from, _)| *from < self.shape.normal.len())
-        {
-            self.list_ends(from, slot);
-        }
-        let depth = self.state.depth;
-        self.state.rows.take_if(|rows| rows.depth > depth);
-        let Some(rows) = &mut self.state.rows else { return };
-        if rows.depth < depth {
-            return;
-        }
-        let Some((begins, mark, slot)) = rows.begins.take() else { return };
-        let here = begins..self.shape.normal.len();
-        match &rows.last {
-            // Up to the parenthesis that is put next: of equal rows one is enough.
-            Some((last, first)) if self.shape.normal[last.clone()] == self.shape.normal[here.clone()] => {
-                self.shape.normal.truncate(last.end);
-                let shift = mark - first;
-                for slot in self.shape.slots[slot..].iter_mut().filter(|slot| slot.mark != PARAM) {
-                    slot.mark -= shift;
-                }
-                self.state.marks -= shift;
-            }
-            _ => rows.last = Some((here, mark)),
-        }
-    }
-
-    /// A list of nothing but constants: one mark stands for all.
-    fn list_ends(&mut self, from: usize, slot: usize) {
-        let slots = &mut self.shape.slots[slot..];
-        let lifted = slots.iter().filter(|slot| slot.mark != PARAM).count() as u32;
-        let mark = self.state.marks - lifted;
-        slots.iter_mut().for_each(|slot| slot.mark = mark);
-        self.state.marks = mark + 1;
-        self.shape.normal.truncate(from);
-        self.shape.normal.extend_from_slice(b"\0l ");
     }
 
     fn statement_ends(&mut self, at: usize) {

@@ -184,6 +184,11 @@ impl Traces {
         Traces(bits)
     }
 
+    /// The names of all there are.
+    pub fn all_labels() -> impl Iterator<Item = &'static str> {
+        Self::LABELS.iter().map(|(_, label)| *label)
+    }
+
     /// Their names, for people.
     pub fn labels(self) -> Vec<&'static str> {
         Self::LABELS.iter().filter(|(trace, _)| self.contains(*trace)).map(|(_, label)| *label).collect()

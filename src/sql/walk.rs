@@ -11,7 +11,7 @@ use sqlparser::ast::{
     Visit, Visitor,
 };
 
-use super::facts::{Call, Facts, Name, Operand, Predicate, Roles};
+use super::facts::{Call, Facts, Name, Operand, Operands, Predicate, Roles};
 use super::normal::{INTEGER, MARK};
 
 /// What a tree says beyond what its facts take: names that look like calls in the tokens and are none.
@@ -212,7 +212,7 @@ impl Walker<'_> {
                 Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => self.equal(left, right, binding),
                 Expr::InList { expr, list, negated: false } => {
                     self.uses(expr, Roles::EQUAL);
-                    let operands: Option<Vec<Operand>> = list.iter().map(operand).collect();
+                    let operands: Option<Operands> = list.iter().map(operand).collect();
                     self.predicate(expr, operands.filter(|_| binding));
                 }
                 Expr::BinaryOp {
@@ -235,12 +235,12 @@ impl Walker<'_> {
         self.uses(left, roles);
         self.uses(right, roles);
         if binding {
-            self.predicate(left, operand(right).map(|o| vec![o]));
-            self.predicate(right, operand(left).map(|o| vec![o]));
+            self.predicate(left, operand(right).map(|o| Operands::from_iter([o])));
+            self.predicate(right, operand(left).map(|o| Operands::from_iter([o])));
         }
     }
 
-    fn predicate(&mut self, column: &Expr, operands: Option<Vec<Operand>>) {
+    fn predicate(&mut self, column: &Expr, operands: Option<Operands>) {
         if let (Some((relation, column)), Some(operands)) = (self.column(column), operands) {
             self.predicates.push(Predicate { relation, column: column.into(), operands });
         }
@@ -292,7 +292,7 @@ impl Walker<'_> {
         }
         let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|q| &*q.body) else { return };
         for (i, column) in columns.iter().enumerate() {
-            let operands: Option<Vec<Operand>> =
+            let operands: Option<Operands> =
                 values.rows.iter().map(|row| row.get(i).and_then(operand)).collect();
             if let Some(operands) = operands {
                 self.predicates.push(Predicate { relation, column: column.as_str().into(), operands });

@@ -136,29 +136,60 @@ pub fn is_key(word: &[u8]) -> bool {
 }
 
 /// Functions whose first argument is a name, and types whose constants are.
-#[inline]
+pub const NAMING: &[&str] = &[
+    "currval",
+    "current_setting",
+    "lastval",
+    "nextval",
+    "pg_get_serial_sequence",
+    "pg_notify",
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+    "set_config",
+    "setval",
+    "to_regclass",
+];
+
+/// Whether it is one of those.
 pub fn is_naming(word: &[u8]) -> bool {
-    matches!(
-        word,
-        b"currval"
-            | b"current_setting"
-            | b"lastval"
-            | b"nextval"
-            | b"pg_get_serial_sequence"
-            | b"pg_notify"
-            | b"regclass"
-            | b"regcollation"
-            | b"regconfig"
-            | b"regdictionary"
-            | b"regnamespace"
-            | b"regoper"
-            | b"regoperator"
-            | b"regproc"
-            | b"regprocedure"
-            | b"regrole"
-            | b"regtype"
-            | b"set_config"
-            | b"setval"
-            | b"to_regclass"
-    )
+    NAMING.iter().any(|name| name.as_bytes() == word)
+}
+
+/// Words that say how the literals around them are to be read, beside those of [`NAMING`].
+const SPECIAL: &[&str] = &[
+    "in", "order", "group", "by", "null", "true", "false", "values", "limit", "offset", "fetch", "for",
+    "having", "union", "window", "where", "begin", "atomic", "case", "end",
+];
+
+/// By the first byte of a word: which lengths such words have, as a set.
+static SPECIAL_LENGTHS: [u32; 256] = {
+    let mut lengths = [0; 256];
+    let mut lists = [SPECIAL, NAMING].as_slice();
+    while let [list, rest @ ..] = lists {
+        let mut list = *list;
+        while let [word, others @ ..] = list {
+            let (first, len) = (word.as_bytes()[0], word.len());
+            assert!(len < 32, "no room for its length");
+            lengths[first as usize] |= 1 << len;
+            lengths[first.to_ascii_uppercase() as usize] |= 1 << len;
+            list = others;
+        }
+        lists = rest;
+    }
+    lengths
+};
+
+/// Whether a word, folded or not, may be one of those: most are not, and one look tells.
+#[inline]
+pub fn may_be_special(word: &[u8]) -> bool {
+    word.len() < 32 && SPECIAL_LENGTHS[usize::from(word[0])] >> word.len() & 1 == 1
 }

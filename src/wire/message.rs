@@ -110,9 +110,18 @@ pub fn data_row(frame: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     Some(columns)
 }
 
-/// The tag of a CommandComplete.
+/// The tag of a CommandComplete: all of its body.
+#[inline]
 pub fn command_tag(frame: &[u8]) -> &[u8] {
-    frame.get(FRAME_HEADER..).and_then(cstr).map_or(b"", |(tag, _)| tag)
+    frame.get(FRAME_HEADER..).and_then(|body| body.strip_suffix(b"\0")).unwrap_or_default()
+}
+
+/// The number that a tag ends with: rows; 0 where there is none.
+#[inline]
+pub fn tag_rows(tag: &[u8]) -> u64 {
+    let digits = tag.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let value = |n: u64, b: &u8| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0'));
+    tag[tag.len() - digits..].iter().fold(0, value)
 }
 
 #[cfg(test)]
@@ -142,6 +151,8 @@ mod tests {
         assert_eq!(parameter_status(b"S\0\0\0\0a\0b"), None);
         assert_eq!(command_tag(b"C\0\0\0\0SELECT 1\0"), b"SELECT 1");
         assert_eq!(command_tag(b"C\0\0\0\0SELECT 1"), b"");
+        let rows = [&b"SELECT 1"[..], b"INSERT 0 250", b"BEGIN", b"", b"7"].map(tag_rows);
+        assert_eq!(rows, [1, 250, 0, 0, 7]);
         let row = b"D\0\0\0\0\0\x02\0\0\0\x01x\xff\xff\xff\xff";
         assert_eq!(data_row(row), Some(vec![Some(&b"x"[..]), None]));
         assert_eq!(data_row(&row[..12]), None);

@@ -7,4 +7,5 @@ pub mod reply;
 pub mod scram;
 pub mod startup;
 pub mod stream;
+pub mod summary;
 pub mod tls;

@@ -25,6 +25,8 @@ pub const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 /// ParseComplete.
 pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+/// BindComplete.
+pub const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 /// CloseComplete.
 pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 /// PortalSuspended.

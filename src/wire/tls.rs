@@ -254,6 +254,12 @@ impl Stream {
         Ok(())
     }
 
+    /// The host name that a client asked TLS for, in lower case.
+    pub fn asked_host(&self) -> Option<String> {
+        let Stream::TlsServer(tls) = self else { return None };
+        tls.get_ref().1.server_name().map(str::to_ascii_lowercase)
+    }
+
     /// What SCRAM towards a backend binds to.
     pub fn server_binding(&self) -> ChannelBinding {
         let Stream::TlsClient(tls) = self else { return ChannelBinding::None };

@@ -7,7 +7,7 @@ use super::stage::{DATABASE, USER};
 use crate::app::cluster::{Cluster, Server};
 use crate::config::{
     self, Admin, Auth, Backend, Balancing, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log,
-    PoolMode, PoolSettings, Role, Secret, SslMode, User,
+    PoolMode, PoolSettings, Role, Secret, Size, SslMode, User, Writers,
 };
 use crate::core::limits;
 
@@ -42,6 +42,11 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
         }],
         backends: servers.iter().map(|server| backend(server)).collect(),
         rules: Vec::new(),
+        caches: Vec::new(),
+        metrics: Vec::new(),
+        mirrors: Vec::new(),
+        record: None,
+        tenants: Default::default(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {
             name: USER.into(),
@@ -69,6 +74,7 @@ fn general(port: u16) -> General {
         high_water_mark: limits::HIGH_WATER,
         max_message_size: limits::MAX_MESSAGE,
         max_memory: 0,
+        cache_memory: 0,
         max_client_prepared: 1000,
         zone: None,
         region: None,
@@ -108,15 +114,19 @@ fn database(index: usize, server: &Server) -> Database {
         dbname: Some(DATABASE.into()),
         user: None,
         catalog_user: None,
+        writers: Writers::Anyone,
         max_connections: 0,
         max_clients: 0,
         pool: PoolSettings {
             mode: PoolMode::Transaction,
-            size: 10,
+            size: Size::Fixed(10),
+            max_size: 50,
             min: 0,
             reserve: 0,
             reserve_after: Duration::from_secs(5),
             wait_timeout: Duration::from_secs(30),
+            max_waiting: 0,
+            max_waiting_age: Duration::ZERO,
             connect_timeout: Duration::from_secs(5),
             lifetime: Duration::from_secs(3600),
             idle_timeout: Duration::from_secs(600),

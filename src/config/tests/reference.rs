@@ -33,24 +33,34 @@ const UNSHOWN: [&str; 5] = ["name", "verifier", "password", "password_env", "pas
 
 #[test]
 fn every_key_is_shown_and_the_table_has_the_defaults() {
-    let rows = with("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'").unwrap().show();
-    for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba" | "route")) {
+    let metric = "[[metric]]\nname = 'm'\nhelp = 'h'\ndatabase = 'd'\nuser = 'u'\nquery = 'q'";
+    let mirror = "[[mirror]]\nname = 'x'\ndatabase = 'd'\nbackend = 'b'\nlogin = 'u'";
+    let tenant = "[tenants]\nby = 'user'\n[[tenant]]\nname = 't'";
+    let others = format!("{metric}\n{mirror}\n{tenant}");
+    let text = format!("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'\n{others}");
+    let rows = with(&text).unwrap().show();
+    for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba" | "route" | "cache")) {
         let prefix = match spec.name {
             "backend" => "backend.b",
             "cluster" => "cluster.c",
             "database" => "database.d",
             "user" => "user.u",
+            "metric" => "metric.m",
+            "mirror" => "mirror.x",
+            "tenant" => "tenant.t",
             name => name,
         };
         for key in spec.keys().filter(|key| !(spec.many && UNSHOWN.contains(&key.name))) {
             let full = format!("{prefix}.{}", key.name);
             let row = rows.iter().find(|row| row.key == full).expect(&full);
             assert_eq!((row.default, row.changeable), (key.default, key.changeable), "{full}");
-            // Of these, three are given, and the last is for a query that there is not.
-            if !matches!(
-                full.as_str(),
-                "backend.b.host" | "database.d.backend" | "cluster.c.backends" | "auth.cache"
-            ) {
+            // Of these, all but the last are given, and that is for a query that there is not.
+            let given =
+                ["backend.b.host", "database.d.backend", "cluster.c.backends", "auth.cache", "tenants.by"];
+            let of_metric = ["help", "database", "user", "query"].map(|key| format!("metric.m.{key}"));
+            let of_mirror = ["database", "backend", "dbname", "login"].map(|key| format!("mirror.x.{key}"));
+            let given = given.contains(&full.as_str()) || of_mirror.contains(&full);
+            if !given && !of_metric.contains(&full) {
                 assert_eq!(row.value, key.default, "{full}");
             }
         }
@@ -143,6 +153,7 @@ fn in_force(line: &str) -> String {
         Some("cluster") => line.into(),
         Some("unix_socket_dir") => "unix_socket_dir = '.'".into(),
         Some("state_dir") => "state_dir = '.'".into(),
+        Some("dir") => "dir = '.'".into(),
         Some("verifier" | "password" | "password_env" | "password_file") | None => line.into(),
         Some(key) if key.contains(' ') => line.into(),
         Some(_) => line.trim_start_matches("# ").into(),
@@ -152,15 +163,20 @@ fn in_force(line: &str) -> String {
 /// What is commented out would load as well, given the files that it speaks of.
 #[test]
 fn what_the_reference_has_commented_out_loads() {
-    let files = ["server.crt", "server.key", "clients.crt", "root.crt", "client.crt", "client.key"];
+    let files =
+        ["server.crt", "server.key", "clients.crt", "root.crt", "client.crt", "client.key", "recording.key"];
     let dir = directory(&files.map(|name| (name, b"".as_slice())));
     let text = std::fs::read_to_string(path()).unwrap();
     let text: Vec<_> = text.lines().map(in_force).collect();
     // The names in it that have no section of their own.
     let text = text.join("\n").replace("turnpike_auth", "app").replace("turnpike_catalog", "reader");
     let text = text.replace("discovery = \"none\"", "discovery = \"patroni\"");
+    let rates = text.replace("per_second = 0", "per_second = 100");
+    let text = rates.replace("pool = \"shared\"", "pool = \"own\"");
+    let text =
+        text.replace("mode = \"off\"", "mode = \"bounded\"").replace("cache_memory = 0", "cache_memory = 1");
     let text = format!("{text}\n[[user]]\nname = 'reader'\npassword = 'hunter2'");
     let config = parse(&text, &dir.path().join("t.toml")).map_err(|p| p.to_string()).unwrap();
     assert!(config.tls.is_some() && config.http.is_some() && config.auth.query.is_some());
-    assert_eq!(config.users[0].pool_size, Some(5));
+    assert_eq!(config.users[0].pool_size, Some(Size::Fixed(5)));
 }

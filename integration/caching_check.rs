@@ -1,0 +1,225 @@
+//! The checker of results that are kept: clients write and read rows through one proxy, and every read is held against
+//! what was acknowledged, or seen by anybody, before it began. `TURNPIKE_CHECK_READS` sets how many reads.
+//!
+//! Each row has one writer, whose values grow, so that a history is one of a register that works if and only if no read
+//! is older than the newest value that was acknowledged or read before it began, nor newer than the newest that was sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::caching::{caching, keep};
+use crate::harness::{Db, Proxy, pg, try_pg};
+
+const ROWS: usize = 6;
+const READERS: usize = 6;
+
+const SCHEMA: &str = "
+    CREATE TABLE kv (id int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT i, 0 FROM generate_series(0, 5) i;
+    CREATE VIEW seen AS SELECT id, v FROM kv;
+    CREATE FUNCTION by_function(int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT v FROM kv WHERE id = $1';
+    CREATE FUNCTION by_writer(int, bigint) RETURNS void LANGUAGE plpgsql AS
+        'BEGIN UPDATE kv SET v = $2 WHERE id = $1; END';";
+
+/// One row's history, as far as it matters.
+#[derive(Default)]
+struct Row {
+    /// The newest value that was sent, committed or not.
+    sent: AtomicI64,
+    /// The newest that was acknowledged, or read by anybody.
+    known: AtomicI64,
+}
+
+struct Shared {
+    rows: Vec<Row>,
+    reads: AtomicUsize,
+    wrong: AtomicUsize,
+    over: AtomicBool,
+    seed: AtomicUsize,
+}
+
+impl Shared {
+    fn below(&self, n: usize) -> usize {
+        let seed = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, SeqCst) as u64;
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed ^ (mixed >> 27)) >> 20) as usize % n
+    }
+}
+
+/// Values that are rolled back are of another kind: nobody may see one.
+const NEVER: i64 = 1 << 40;
+
+async fn write(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
+    let row = &shared.rows[id];
+    let v = row.sent.load(SeqCst) + 1;
+    let set = |v: i64| format!("UPDATE kv SET v = {v} WHERE id = {id}");
+    // Code and functions may define objects: nothing is kept until the catalog has been read again.
+    let way = if shared.below(400) == 0 { 7 + shared.below(2) } else { shared.below(7) };
+    if way == 0 {
+        client.batch_execute("BEGIN").await?;
+        client.batch_execute(&set(NEVER + v)).await?;
+        return client.batch_execute("ROLLBACK").await;
+    }
+    row.sent.store(v, SeqCst);
+    match way {
+        1 => {
+            client.batch_execute("BEGIN").await?;
+            client.batch_execute("SAVEPOINT s").await?;
+            client.batch_execute(&set(NEVER + v)).await?;
+            client.batch_execute("ROLLBACK TO s").await?;
+            client.batch_execute(&set(v)).await?;
+            client.batch_execute("COMMIT").await?;
+        }
+        2 => {
+            let with = format!("WITH w AS ({} RETURNING id) SELECT id FROM w", set(v));
+            client.batch_execute(&with).await?;
+        }
+        3 => {
+            let upsert =
+                format!("INSERT INTO kv VALUES ({id}, {v}) ON CONFLICT (id) DO UPDATE SET v = excluded.v");
+            client.batch_execute(&upsert).await?;
+        }
+        8 => client.batch_execute(&format!("SELECT by_writer({id}, {v})")).await?,
+        7 => {
+            let code = format!("DO $$ BEGIN UPDATE kv SET v = {v} WHERE id = {id}; END $$");
+            client.batch_execute(&code).await?;
+        }
+        4 => client.batch_execute(&format!("UPDATE seen SET v = {v} WHERE id = {id}")).await?,
+        5 => {
+            client.batch_execute(&format!("BEGIN; {}; COMMIT", set(v))).await?;
+        }
+        _ => drop(client.execute("UPDATE kv SET v = $2 WHERE id = $1", &[&(id as i32), &v]).await?),
+    }
+    row.known.fetch_max(v, SeqCst);
+    Ok(())
+}
+
+async fn read(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
+    let row = &shared.rows[id];
+    let least = row.known.load(SeqCst);
+    let simple = async |sql: String| {
+        let messages = client.simple_query(&sql).await?;
+        let value = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) => row.get(0).and_then(|text| text.parse().ok()),
+            _ => None,
+        });
+        Ok::<i64, tokio_postgres::Error>(value.expect("a row"))
+    };
+    let got: i64 = match shared.below(5) {
+        0 => simple(format!("SELECT v FROM seen WHERE id = {id}")).await?,
+        1 => client.query_one("SELECT v FROM kv WHERE id = $1", &[&(id as i32)]).await?.get(0),
+        2 => simple(format!("SELECT by_function({id}) FROM kv LIMIT 1")).await?,
+        _ => simple(format!("SELECT v FROM kv WHERE id = {id}")).await?,
+    };
+    let most = row.sent.load(SeqCst);
+    row.known.fetch_max(got.min(most), SeqCst);
+    if got < least || got > most {
+        shared.wrong.fetch_add(1, SeqCst);
+    }
+    shared.reads.fetch_add(1, SeqCst);
+    Ok(())
+}
+
+/// Ends connections of others at random, and changes definitions now and then.
+async fn disturb(db: &Db, proxy: &Proxy, shared: &Shared) {
+    for n in 0.. {
+        if shared.over.load(SeqCst) {
+            return;
+        }
+        let kill = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle' \
+                    AND application_name NOT LIKE 'turnpike%' LIMIT 1) x";
+        if n % 20 != 19 {
+            tokio::task::block_in_place(|| db.psql(kill));
+        } else if let Ok(client) = try_pg(proxy.url(db)).await {
+            client.batch_execute("CREATE OR REPLACE VIEW seen AS SELECT id, v FROM kv").await.ok();
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// Writers, each to rows of its own, and readers; how many reads were wrong, of how many.
+async fn check(db: &Db, proxy: &Proxy, reads: usize, writes_at: &str, disturbed: bool) -> (usize, usize) {
+    let shared = Arc::new(Shared {
+        rows: (0..ROWS).map(|_| Row::default()).collect(),
+        reads: AtomicUsize::new(0),
+        wrong: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
+        seed: AtomicUsize::new(7),
+    });
+    let mut tasks = Vec::new();
+    for n in 0..2 + READERS {
+        let (shared, url) = (shared.clone(), if n < 2 { writes_at.to_string() } else { proxy.url(db) });
+        tasks.push(tokio::spawn(async move {
+            let mut client = None;
+            while shared.reads.load(SeqCst) < reads {
+                let Some(connected) = client.take() else {
+                    client = try_pg(&url).await.ok();
+                    continue;
+                };
+                let done = if n < 2 {
+                    tokio::time::sleep(Duration::from_millis(shared.below(20) as u64)).await;
+                    write(&connected, &shared, shared.below(ROWS / 2) * 2 + n).await
+                } else {
+                    read(&connected, &shared, shared.below(ROWS)).await
+                };
+                // Whose connection was ended comes again: what became of its write, reads will tell.
+                client = done.is_ok().then_some(connected);
+            }
+            shared.over.store(true, SeqCst);
+        }));
+    }
+    if disturbed {
+        disturb(db, proxy, &shared).await;
+    }
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    (shared.wrong.load(SeqCst), shared.reads.load(SeqCst))
+}
+
+fn reads() -> usize {
+    std::env::var("TURNPIKE_CHECK_READS").ok().and_then(|n| n.parse().ok()).unwrap_or(15_000)
+}
+
+async fn prepared(rules: &str) -> (Db, Proxy) {
+    let db = Db::new();
+    let proxy = caching(&db, rules);
+    let client = pg(&proxy.url(&db)).await;
+    client.batch_execute(SCHEMA).await.expect("made");
+    keep(&client, "SELECT v FROM kv WHERE id = 0").await;
+    (db, proxy)
+}
+
+/// Results that were given, as metrics have it.
+async fn hits(db: &Db, proxy: &Proxy) -> u64 {
+    let shown = crate::harness::rows(&pg(&proxy.admin_url(db)).await, "SHOW CACHE").await;
+    shown.iter().find(|row| row[1] == "l1").expect("a row")[4].parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_older_than_what_is_known() {
+    let (db, proxy) = prepared("[[cache]]\n").await;
+    let (wrong, of) = check(&db, &proxy, reads(), &proxy.url(&db), false).await;
+    let hits = hits(&db, &proxy).await;
+    assert_eq!(wrong, 0, "of {of}");
+    assert!(hits > of as u64 / 20, "{hits} hits of {of} reads: nothing was checked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_where_connections_are_lost_and_views_are_replaced() {
+    let (db, proxy) = prepared("[[cache]]\n").await;
+    let (wrong, of) = check(&db, &proxy, reads() / 3, &proxy.url(&db), true).await;
+    assert_eq!(wrong, 0, "of {of}");
+}
+
+/// Where a declaration is broken there is something to see, so that the checker is known to see it: writers that do not
+/// pass through the proxy, though its configuration says that all do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checker_sees_what_is_stale() {
+    let (db, proxy) = prepared("[[cache]]\n").await;
+    let (wrong, of) = check(&db, &proxy, 3_000, &db.direct_url(), false).await;
+    assert!(wrong > 0, "of {of}");
+}

@@ -1,0 +1,75 @@
+//! SHOW CACHE.
+
+use super::table::{Cell, Table};
+use crate::cache::Cache;
+use crate::fence::versions::Cause;
+use crate::plan::Plan;
+use crate::session::shared::Shared;
+
+/// Shapes that are shown, those first that were looked for most.
+const MOST: usize = 200;
+/// Characters of a shape that are shown.
+const SHAPE: usize = 200;
+
+/// What is kept and how it goes: totals, rules, then every shape that a rule matches, with why its results are not kept
+/// if they must not be.
+pub fn cache(shared: &Shared) -> Table {
+    let mut table = Table::new("about what count:n bytes:n hits:n misses:n fingerprint detail");
+    let Some(cache) = &shared.cache else {
+        let none = "results are not kept: general.cache_memory is 0";
+        row(&mut table, ["total", "off"], [0, 0, 0, 0], "", none);
+        return table;
+    };
+    totals(shared, cache, &mut table);
+    for (i, rule) in shared.planner.rules().cache.rules().iter().enumerate() {
+        let said = rule.said().into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        let name = format!("[[cache]] {}", i + 1);
+        row(&mut table, ["rule", &name], [rule.line as u64, 0, 0, 0], "", &said.join(" "));
+    }
+    let by_shape = cache.by_shape();
+    let asked = |plan: &Plan| plan.cache.hits.get() + plan.cache.misses.get() + plan.parts.total().calls;
+    let mut plans = shared.planner.store.all();
+    plans.retain(|plan| plan.cache.rules != 0 && asked(plan) > 0);
+    plans.sort_by_cached_key(|plan| std::cmp::Reverse(asked(plan)));
+    plans.truncate(MOST);
+    for plan in plans {
+        let (entries, bytes) = by_shape.get(&plan.fingerprint).copied().unwrap_or_default();
+        let counts = [entries, bytes, plan.cache.hits.get(), plan.cache.misses.get()];
+        let (what, why) = match &plan.cache.refused {
+            Some(why) => ("refused", format!("{why}: ")),
+            None => ("kept", String::new()),
+        };
+        let detail = format!("{why}{}", plan.shown(SHAPE));
+        row(&mut table, ["shape", what], counts, &format!("{:032x}", plan.fingerprint), &detail);
+    }
+    table
+}
+
+fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
+    let stats = &cache.stats;
+    let (entries, bytes, collected) = cache.size();
+    let most = format!("of {} bytes at most", shared.config.load().general.cache_memory);
+    let hits = stats.hits.get();
+    row(table, ["total", "l1"], [entries, bytes, hits, stats.misses.get()], "", &most);
+    for (what, count, detail) in [
+        ("stored", stats.stored.get(), "answers that were kept"),
+        ("late", stats.stale.get(), "hits past their time, while somebody read the result again"),
+        ("waited", stats.waited.get(), "misses that waited for somebody else to read the same"),
+        ("flushed", stats.flushes.get(), "times that all was forgotten: FLUSH CACHE, RELOAD"),
+    ] {
+        row(table, ["total", what], [count, 0, 0, 0], "", detail);
+    }
+    row(table, ["total", "collecting"], [0, collected, 0, 0], "", "answers that are not complete yet");
+    for (cause, count) in Cause::ALL.into_iter().zip(cache.versions.moved()) {
+        row(table, ["outdated", cause.label()], [count, 0, 0, 0], "", "");
+    }
+    for (why, count) in stats.bypassed() {
+        row(table, ["not kept", why.label()], [count, 0, 0, 0], "", "");
+    }
+}
+
+fn row(table: &mut Table, names: [&str; 2], counts: [u64; 4], print: &str, detail: &str) {
+    let counts = counts.into_iter().map(Cell::from);
+    let row = names.into_iter().map(Cell::from).chain(counts).chain([print.into(), detail.into()]);
+    table.rows.push(row.collect());
+}

@@ -1,0 +1,213 @@
+//! A result as the frames that it was answered with, so that giving it again is copying them.
+
+use std::ops::Range;
+
+use super::key::Form;
+use crate::wire::frame;
+use crate::wire::message::command_tag;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    frames: Box<[u8]>,
+    /// ParameterDescription and RowDescription of the statement.
+    statement: Range<usize>,
+    /// RowDescription of what was bound.
+    portal: Range<usize>,
+    /// DataRows and CommandComplete; of a simple Query also RowDescription before them and ReadyForQuery after them.
+    rows: Range<usize>,
+    /// How many rows.
+    pub count: u64,
+}
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is an error, or something came with it that is told once: a notice, a parameter's new value.
+    Told,
+    /// It is no plain result.
+    Other,
+    /// It has too many rows.
+    Rows,
+}
+
+impl Answer {
+    /// Reads what a client was sent for one statement up to ReadyForQuery.
+    ///
+    /// # Errors
+    /// Why it is not one that can be given again.
+    pub fn read(form: Form, sent: &[u8], max_rows: u64) -> Result<Answer, Unfit> {
+        let mut answer = Answer::default();
+        let (mut at, mut first, mut complete) = (0, None, false);
+        loop {
+            let rest = sent.get(at..).unwrap_or_default();
+            let header = frame::server(rest).ok().flatten().ok_or(Unfit::Other)?;
+            let whole = rest.get(..header.len).ok_or(Unfit::Other)?;
+            let here = at..at + header.len;
+            at = here.end;
+            match header.kind {
+                b'1' | b'2' if !complete && form == Form::Extended => {}
+                b'3' if form == Form::Extended => {}
+                b't' if answer.statement.is_empty() && first.is_none() => answer.statement = here,
+                b'T' if !answer.statement.is_empty() && answer.statement.end == here.start => {
+                    answer.statement.end = here.end;
+                }
+                b'T' if answer.portal.is_empty() && first.is_none() => answer.portal = here,
+                b'D' if !complete => {
+                    first.get_or_insert(here.start);
+                    answer.count += 1;
+                }
+                b'C' if !complete && command_tag(whole).starts_with(b"SELECT ") => {
+                    complete = true;
+                    answer.rows = *first.get_or_insert(here.start)..here.end;
+                }
+                b'Z' if complete && whole.ends_with(b"I") => break,
+                b'E' | b'N' | b'S' | b'A' => return Err(Unfit::Told),
+                _ => return Err(Unfit::Other),
+            }
+            if answer.count > max_rows {
+                return Err(Unfit::Rows);
+            }
+        }
+        if form == Form::Simple {
+            let described = !answer.portal.is_empty() && answer.portal.end == answer.rows.start;
+            (answer.rows, answer.portal) = (answer.portal.start..at, 0..0);
+            return if described { Ok(answer.of(sent)) } else { Err(Unfit::Other) };
+        }
+        Ok(answer.of(sent))
+    }
+
+    /// Takes over the bytes that count.
+    fn of(mut self, sent: &[u8]) -> Answer {
+        let mut frames = Vec::with_capacity(self.statement.len() + self.portal.len() + self.rows.len());
+        for part in [&mut self.statement, &mut self.portal, &mut self.rows] {
+            let start = frames.len();
+            frames.extend_from_slice(&sent[part.clone()]);
+            *part = start..frames.len();
+        }
+        Answer { frames: frames.into(), ..self }
+    }
+
+    /// What a Describe of the statement is answered with. `None` where that is not known.
+    pub fn statement(&self) -> Option<&[u8]> {
+        self.part(&self.statement)
+    }
+
+    /// What a Describe of the portal is answered with. `None` where that is not known.
+    pub fn portal(&self) -> Option<&[u8]> {
+        self.part(&self.portal)
+    }
+
+    /// What an Execute is answered with, or all that a simple Query is.
+    pub fn rows(&self) -> &[u8] {
+        self.part(&self.rows).unwrap_or_default()
+    }
+
+    fn part(&self, part: &Range<usize>) -> Option<&[u8]> {
+        self.frames.get(part.clone()).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Bytes that it takes.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// What this one lacks, from another of the same statement.
+    #[must_use]
+    pub fn with(self, other: &Answer) -> Answer {
+        let lacks = |own: Option<&[u8]>, theirs: Option<&[u8]>| own.is_none() && theirs.is_some();
+        if !lacks(self.statement(), other.statement()) && !lacks(self.portal(), other.portal()) {
+            return self;
+        }
+        let statement = self.statement().or(other.statement()).unwrap_or_default();
+        let portal = self.portal().or(other.portal()).unwrap_or_default();
+        let frames = [statement, portal, self.rows()].concat();
+        let (a, b) = (statement.len(), statement.len() + portal.len());
+        let rows = b..frames.len();
+        Answer { frames: frames.into(), statement: 0..a, portal: a..b, rows, count: self.count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+    }
+
+    /// Frames by their letters.
+    fn frames(kinds: &str) -> Vec<u8> {
+        let of = |kind: u8| match kind {
+            b'C' => frame(b'C', b"SELECT 2\0"),
+            b'c' => frame(b'C', b"INSERT 0 1\0"),
+            b'Z' => frame(b'Z', b"I"),
+            b'z' => frame(b'Z', b"T"),
+            kind => frame(kind, b"body"),
+        };
+        kinds.bytes().flat_map(of).collect()
+    }
+
+    #[test]
+    fn of_simple_queries() {
+        let read = |kinds: &str| Answer::read(Form::Simple, &frames(kinds), 3);
+        let answer = read("TDDCZ").unwrap();
+        assert_eq!((answer.rows(), answer.count), (&*frames("TDDCZ"), 2));
+        assert_eq!(read("TCZ").unwrap().rows(), frames("TCZ"));
+        for (kinds, why) in [
+            ("TDNCZ", Unfit::Told),
+            ("STDCZ", Unfit::Told),
+            ("EZ", Unfit::Told),
+            ("TDCTDCZ", Unfit::Other),
+            ("TDcZ", Unfit::Other),
+            ("TDCz", Unfit::Other),
+            ("DCZ", Unfit::Other),
+            ("TDC", Unfit::Other),
+            ("IZ", Unfit::Other),
+            ("", Unfit::Other),
+            ("TDDDDCZ", Unfit::Rows),
+        ] {
+            assert_eq!(read(kinds), Err(why), "{kinds}");
+        }
+    }
+
+    #[test]
+    fn of_the_extended_protocol() {
+        let read = |kinds: &str| Answer::read(Form::Extended, &frames(kinds), 3);
+        let answer = read("12TDDC3Z").unwrap();
+        assert_eq!(answer.portal(), Some(&*frames("T")));
+        assert_eq!((answer.rows(), answer.statement()), (&*frames("DDC"), None));
+        let answer = read("1tT2TDCZ").unwrap();
+        assert_eq!(answer.statement(), Some(&*frames("tT")));
+        assert_eq!((answer.portal(), answer.rows()), (Some(&*frames("T")), &*frames("DC")));
+        let bare = read("2DCZ").unwrap();
+        assert_eq!((bare.portal(), bare.statement()), (None, None));
+        let both = bare.with(&answer);
+        assert_eq!((both.statement(), both.portal()), (answer.statement(), answer.portal()));
+        assert_eq!((both.rows(), both.count), (&*frames("DC"), 1));
+        for kinds in ["12TDsZ", "12TDCDZ", "12TDDC2TDCZ", "2DZ"] {
+            assert_eq!(read(kinds), Err(Unfit::Other), "{kinds}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a server sends, reading it ends, and what is kept is nothing but what was sent.
+        #[test]
+        fn never_panics(kinds in "[TtDCcZz123NSEI]{0,12}", cut in 0usize..40) {
+            let sent = frames(&kinds);
+            let sent = &sent[..sent.len().saturating_sub(cut)];
+            for form in [Form::Simple, Form::Extended] {
+                if let Ok(answer) = Answer::read(form, sent, 3) {
+                    prop_assert!(sent.windows(answer.rows().len()).any(|w| w == answer.rows()));
+                }
+            }
+        }
+    }
+}

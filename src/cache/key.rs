@@ -1,0 +1,143 @@
+//! What a result is kept under: everything but the tables that its bytes depend on. Built into a buffer that is used again.
+//!
+//! Whose it is and under which settings is one number, given out for a text that is compared whole ([`Contexts`]): two
+//! sessions have the same one only where database, users, role and every carried setting are the same. The rest is what
+//! the client has sent, byte for byte: the statement with its literals and, in the extended protocol, the types of its
+//! parameters, then their formats and values and the formats of the columns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use moka::sync::Cache;
+
+/// Whose a result is, as a number: see [`Contexts`].
+pub type Context = u64;
+
+/// How a result was asked for: its frames differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// By a simple Query.
+    Simple = b'Q',
+    /// By Bind and Execute.
+    Extended = b'E',
+}
+
+/// Begins a key of a statement, with its literals; of the extended protocol, the types of its parameters as Parse has
+/// them after its text.
+#[inline]
+pub fn begin(key: &mut Vec<u8>, form: Form, context: Context, statement: &[u8]) {
+    key.clear();
+    key.push(form as u8);
+    key.extend_from_slice(&context.to_be_bytes());
+    key.extend_from_slice(&(statement.len() as u64).to_be_bytes());
+    key.extend_from_slice(statement);
+}
+
+/// Adds what else counts, each part with its length before it: no two lists of parts are the same bytes.
+#[inline]
+pub fn add(key: &mut Vec<u8>, part: &[u8]) {
+    key.extend_from_slice(&(part.len() as u64).to_be_bytes());
+    key.extend_from_slice(part);
+}
+
+/// Bytes of contexts that are known at once. One that is forgotten gets another number: what was kept under the old one is found
+/// no more.
+const MOST: u64 = 8 << 20;
+
+/// Numbers of contexts.
+#[derive(Debug)]
+pub struct Contexts {
+    known: Cache<Arc<[u8]>, Context>,
+    next: AtomicU64,
+}
+
+impl Default for Contexts {
+    fn default() -> Self {
+        let known = Cache::builder()
+            .max_capacity(MOST)
+            .weigher(|text: &Arc<[u8]>, _| u32::try_from(text.len() + 64).unwrap_or(u32::MAX))
+            .build();
+        Contexts { known, next: AtomicU64::new(1) }
+    }
+}
+
+impl Contexts {
+    /// The number of a context that is made of these parts.
+    pub fn of<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Context {
+        let mut text = Vec::new();
+        parts.into_iter().for_each(|part| add(&mut text, part.as_bytes()));
+        self.known.get_with(text.into(), || self.next.fetch_add(1, Relaxed))
+    }
+}
+
+/// Whether a text, or a value, may be read as a time that is not the same tomorrow: `'now'`, `'today'` and their like are
+/// constants to look at and clocks to the server. Words that only contain one of them are not meant. What is written with
+/// escapes, or goes on in another line, may be any word.
+pub fn may_tell_time(bytes: &[u8]) -> bool {
+    let goes_on = |rest: &[u8]| {
+        let space = rest.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(rest.len());
+        rest[..space].contains(&b'\n') && rest.get(space) == Some(&b'\'')
+    };
+    let mut quotes = bytes.iter().enumerate().filter(|(_, b)| **b == b'\'');
+    let escapes = |at: usize| at > 1 && bytes[at - 1] == b'&' || goes_on(&bytes[at + 1..]);
+    if bytes.contains(&b'\\') || quotes.any(|(at, _)| escapes(at)) {
+        return true;
+    }
+    const WORDS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+    let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | 0x80..);
+    bytes.split(|b| !word(b)).any(|w| WORDS.iter().any(|known| w.eq_ignore_ascii_case(known)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn contexts_are_told_apart_by_their_parts() {
+        let contexts = Contexts::default();
+        let one = contexts.of(["a", "bc"]);
+        assert_eq!(contexts.of(["a", "bc"]), one);
+        for other in [&["ab", "c"][..], &["a", "b", "c"], &["a"], &["bc", "a"], &["a", "bc", ""]] {
+            assert_ne!(contexts.of(other.iter().copied()), one, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn words_that_tell_the_time() {
+        for text in [
+            "E'n\\157w'",
+            "'no'\n  'w'",
+            "U&'n!006fw' UESCAPE '!'",
+            "SELECT 'now'",
+            "x > ' Today 10:00'",
+            "now()",
+            "$1\0tomorrow",
+            "'YESTERDAY'",
+        ] {
+            assert!(may_tell_time(text.as_bytes()), "{text}");
+        }
+        for text in ["SELECT known FROM t", "nowhere", "now_playing", "todays", "'2024-01-01'", ""] {
+            assert!(!may_tell_time(text.as_bytes()), "{text}");
+        }
+    }
+
+    fn key(context: Context, statement: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
+        let mut key = vec![1, 2, 3];
+        begin(&mut key, Form::Extended, context, statement);
+        parts.iter().for_each(|part| add(&mut key, part));
+        key
+    }
+
+    proptest! {
+        /// Keys are the same if and only if all that they are made of is.
+        #[test]
+        fn keys_are_told_apart(
+            a in (0u64..3, prop::collection::vec(0u8..3, 0..4), prop::collection::vec(prop::collection::vec(0u8..3, 0..10), 0..3)),
+            b in (0u64..3, prop::collection::vec(0u8..3, 0..4), prop::collection::vec(prop::collection::vec(0u8..3, 0..10), 0..3)),
+        ) {
+            prop_assert_eq!(key(a.0, &a.1, &a.2) == key(b.0, &b.1, &b.2), a == b);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! `[[cache]]`: whose results may be kept, for how long, and how old they may be; and the same as sessions and comments ask
+//! for it.
+
+use std::time::Duration;
+
+use super::check::{ANY_TIME, SOME_TIME};
+use super::raw::{Fault, Section};
+use super::route::{fingerprint, list, prints};
+use super::words::{CACHE_MODES, word};
+use super::{Database, General, Pattern, Writers, units};
+use crate::core::limits::MAX_RULES;
+
+/// How fresh a kept result must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// As fresh as one that is read now.
+    Exact,
+    /// At most as old as its time to live, and as fresh as all that was written through this process.
+    Bounded,
+    /// Nothing is kept.
+    Off,
+}
+
+/// What a session or a comment asks for (`turnpike.cache`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheAsk {
+    /// Whatever the rules allow.
+    On,
+    /// Nothing.
+    Off,
+    /// What they allow, and nothing that is older than that.
+    For(Duration),
+}
+
+impl CacheAsk {
+    /// From what is said. `None` where that is nothing that can be meant.
+    pub fn read(value: &str) -> Option<CacheAsk> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(CacheAsk::On),
+            "off" | "false" | "no" | "0" => Some(CacheAsk::Off),
+            other => {
+                let time = units::duration(other).ok().filter(|time| SOME_TIME.contains(time))?;
+                Some(CacheAsk::For(time))
+            }
+        }
+    }
+}
+
+/// One `[[cache]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRule {
+    /// Line of the file that it begins on, from 1.
+    pub line: usize,
+    /// Who has logged in.
+    pub users: Vec<Pattern>,
+    /// To which database, as clients name it.
+    pub databases: Vec<Pattern>,
+    /// A table that the statement reads, with or without its schema.
+    pub tables: Vec<Pattern>,
+    /// The statement's shape.
+    pub fingerprints: Vec<u128>,
+    /// Only what a comment or the session asks for.
+    pub asked: bool,
+    /// How fresh.
+    pub mode: CacheMode,
+    /// How long a result is served at most.
+    pub ttl: Duration,
+    /// How much longer while somebody reads it again.
+    pub stale: Duration,
+    /// Most rows of a result that is kept.
+    pub max_rows: u64,
+    /// Most bytes of it.
+    pub max_bytes: usize,
+}
+
+/// How long what is exact is kept where nothing is said.
+const LONG: Duration = Duration::from_secs(3600);
+
+impl CacheRule {
+    /// What it is about and what it says, key by key, as the file would have it.
+    pub fn said(&self) -> Vec<(&'static str, String)> {
+        let conditions = [
+            ("user", list(&self.users)),
+            ("database", list(&self.databases)),
+            ("table", list(&self.tables)),
+            ("fingerprint", prints(&self.fingerprints)),
+            ("asked", if self.asked { "true".into() } else { String::new() }),
+        ];
+        let says = [
+            ("mode", word(CACHE_MODES, &self.mode).to_string()),
+            ("ttl", units::show_duration(self.ttl)),
+            ("stale_while_revalidate", units::show_duration(self.stale)),
+            ("max_rows", self.max_rows.to_string()),
+            ("max_bytes", units::show_size(self.max_bytes as u64)),
+        ];
+        let says = says.into_iter().filter(|_| self.mode != CacheMode::Off);
+        let off = (self.mode == CacheMode::Off).then(|| ("mode", "off".to_string()));
+        conditions.into_iter().filter(|(_, text)| !text.is_empty()).chain(off).chain(says).collect()
+    }
+}
+
+/// `[[cache]]`
+pub(super) fn rules(sections: &[Section<'_>], general: &General, databases: &[Database]) -> Vec<CacheRule> {
+    if let Some(section) = sections.get(MAX_RULES) {
+        section.report("", format!("there are more than {MAX_RULES} of them"));
+    }
+    let rules: Vec<_> = sections.iter().map(rule).collect();
+    for (section, rule) in sections.iter().zip(&rules).filter(|(_, rule)| rule.mode != CacheMode::Off) {
+        if general.cache_memory == 0 {
+            section.report("mode", "has no effect without general.cache_memory");
+        }
+        if rule.mode == CacheMode::Exact {
+            exact(section, rule, general, databases);
+        }
+    }
+    rules
+}
+
+/// What is exact is so only where every write is seen.
+fn exact(section: &Section<'_>, rule: &CacheRule, general: &General, databases: &[Database]) {
+    let meant = |database: &&Database| {
+        let any = database.name == "*"
+            && rule
+                .databases
+                .iter()
+                .any(|pattern| pattern.open || databases.iter().all(|other| *other.name != *pattern.text));
+        any || rule.databases.is_empty() || rule.databases.iter().any(|p| p.matches(&database.name))
+    };
+    if let Some(database) = databases.iter().filter(meant).find(|d| d.writers != Writers::Proxy) {
+        let fault = Fault::from(format!(
+            "exact needs every write of database {:?} to pass through this process, which nothing says",
+            database.name
+        ));
+        let hint =
+            "say writers = \"proxy\" in its [[database]] where that is so, or mode = \"bounded\" with a ttl";
+        section.report("mode", fault.hint(hint));
+    }
+    if general.takeover_socket.is_some() {
+        let fault = Fault::from(
+            "exact cannot be with general.takeover_socket: of two processes, neither sees what the other's clients write",
+        );
+        section.report("mode", fault.hint("use mode = \"bounded\" with a ttl, or restart without takeover"));
+    }
+}
+
+fn rule(section: &Section<'_>) -> CacheRule {
+    let patterns = |key| section.parsed(key, |text| Ok(Pattern::new(text))).unwrap_or_default();
+    for key in ["user", "database", "table", "fingerprint", "levels"] {
+        if section.count(key) == Some(0) {
+            section.report(key, "must not be empty");
+        }
+    }
+    section.parsed("levels", level);
+    let is_strict = section.text_quietly("mode").is_some_and(|mode| mode == "strict");
+    if is_strict {
+        let fault = Fault::from("strict, which holds for several processes, is not built yet");
+        section.report("mode", fault.hint("exact holds for one"));
+    }
+    if section.flag("auto") == Some(true) {
+        let fault = Fault::from("choosing shapes by their benefit is not built yet");
+        section.report("auto", fault.hint("name tables or fingerprints; SHOW PLANS has what shapes cost"));
+    }
+    // What cannot be is not to be reported twice.
+    let word = if is_strict { Some(CacheMode::Off) } else { section.word("mode", CACHE_MODES) };
+    let mode = word.unwrap_or(CacheMode::Exact);
+    let ttl = section.duration("ttl", SOME_TIME);
+    if mode == CacheMode::Bounded && !section.has("ttl") {
+        section.report("ttl", "is missing: bounded means at most so old");
+    }
+    let stale = section.duration("stale_while_revalidate", ANY_TIME).unwrap_or_default();
+    if mode == CacheMode::Exact && !stale.is_zero() {
+        section
+            .report("stale_while_revalidate", "has no effect where mode is exact: nothing stale is served");
+    }
+    CacheRule {
+        line: section.line(),
+        users: patterns("user"),
+        databases: patterns("database"),
+        tables: patterns("table"),
+        fingerprints: section.parsed("fingerprint", fingerprint).unwrap_or_default(),
+        asked: section.flag("asked").unwrap_or(false),
+        mode,
+        ttl: ttl.unwrap_or(LONG),
+        stale,
+        max_rows: section.number("max_rows", 1..=1_000_000_000).unwrap_or(10_000),
+        max_bytes: section.size("max_bytes", 1024..=64 << 20).unwrap_or(1 << 20),
+    }
+}
+
+/// Where results are kept.
+fn level(text: &str) -> Result<(), Fault> {
+    match text {
+        "l1" => Ok(()),
+        "l2" | "l3" => {
+            let what = if text == "l2" { "l2, Redis," } else { "l3, reports over HTTP," };
+            Err(Fault::from(format!("{what} is not built yet")).hint("l1 is this process' memory"))
+        }
+        _ => Err(Fault::from(format!("{text:?} is not one of l1"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_asked_for() {
+        for (value, want) in [
+            ("on", Some(CacheAsk::On)),
+            (" OFF ", Some(CacheAsk::Off)),
+            ("30s", Some(CacheAsk::For(Duration::from_secs(30)))),
+            ("0", Some(CacheAsk::Off)),
+            ("10min", Some(CacheAsk::For(Duration::from_secs(600)))),
+            ("soon", None),
+            ("", None),
+            ("0s", None),
+        ] {
+            assert_eq!(CacheAsk::read(value), want, "{value}");
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Versions of one database's tables: whether anything that a result was read from may have been written since.
+//!
+//! Each word counts in its upper bits how often its tables have been written, and in its lower ones who is about to. A
+//! write marks its words before it is sent ([`Versions::begin`]), and they move when its fate is known ([`Marks`]), in
+//! one step with taking the mark back. Words only grow, so their sum is the same if and only if each of them is: a
+//! [`Stamp`] is one number, however many tables it is of. What has the stamp of now was read when nothing was under way,
+//! and nothing has been sent since that could have changed it.
+//!
+//! What a write touches is known by the catalog, which definitions of objects make untrue: an INSERT that was planned
+//! before another session's CREATE TRIGGER committed may fire that trigger. Whoever may have defined something marks
+//! everything, and ends an era: nothing has a stamp until all writes have ended that were begun in eras before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::tables::{SLOTS, slot};
+use crate::core::clock::Instant;
+use crate::core::stats::Counter;
+
+/// Bits of a word that count who is about to write: more than there are connections, times the tables of a stamp.
+const BITS: u32 = 28;
+const MOVED: u64 = 1 << BITS;
+const MARKS: u64 = MOVED - 1;
+
+/// See the module.
+#[derive(Debug, Default)]
+struct Word(AtomicU64);
+
+impl Word {
+    fn begin(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.fetch_add(MOVED - 1, SeqCst);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(SeqCst)
+    }
+}
+
+/// What may be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Written<'a> {
+    /// These tables, by oid.
+    Tables(&'a [u32]),
+    /// Any table of the database.
+    Anything,
+    /// Any table, and perhaps what there is in the database, too.
+    Perhaps,
+    /// Any table, and what tables, functions and roles there are: also those that all databases share.
+    Definitions,
+}
+
+/// What a result was read from, as of then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(u64);
+
+/// Why versions have moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Known tables were written.
+    Tables,
+    /// Any table may have been.
+    Anything,
+    /// Objects may have been defined otherwise.
+    Definitions,
+    /// A connection was lost, and with it the fate of what had been written over it.
+    Lost,
+}
+
+impl Cause {
+    /// All of them, in order.
+    pub const ALL: [Cause; 4] = [Cause::Tables, Cause::Anything, Cause::Definitions, Cause::Lost];
+
+    /// A label for metrics and people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Cause::Tables => "tables",
+            Cause::Anything => "anything",
+            Cause::Definitions => "definitions",
+            Cause::Lost => "lost",
+        }
+    }
+}
+
+/// The versions of all databases of a process.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Of what all databases have in common.
+    common: Arc<Word>,
+    databases: Mutex<std::collections::HashMap<Box<str>, Arc<Versions>>>,
+}
+
+impl Book {
+    /// Those of a database, by its name on servers: wherever it is, so that one that is reached by two ways has one.
+    pub fn of(&self, dbname: &str) -> Arc<Versions> {
+        let mut databases = self.databases.lock();
+        if let Some(known) = databases.get(dbname) {
+            return known.clone();
+        }
+        let versions = Arc::new(Versions::new(self.common.clone()));
+        databases.insert(dbname.into(), versions.clone());
+        versions
+    }
+
+    /// How often versions have moved, by cause in the order of [`Cause::ALL`].
+    pub fn moved(&self) -> [u64; Cause::ALL.len()] {
+        let databases = self.databases.lock();
+        let mut all = [0; Cause::ALL.len()];
+        for versions in databases.values() {
+            all.iter_mut().zip(&versions.moved).for_each(|(sum, n)| *sum += n.get());
+        }
+        all
+    }
+
+    /// Databases that versions are kept of.
+    pub fn databases(&self) -> Vec<(Box<str>, Arc<Versions>)> {
+        self.databases.lock().iter().map(|(name, versions)| (name.clone(), versions.clone())).collect()
+    }
+}
+
+/// Writes that were begun between two changes of definitions. The last of them to end ends the era.
+#[derive(Debug)]
+struct Era {
+    all: Arc<Word>,
+    over: AtomicBool,
+}
+
+impl Drop for Era {
+    fn drop(&mut self) {
+        if *self.over.get_mut() {
+            self.all.end();
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Versions {
+    slots: Box<[Word]>,
+    all: Arc<Word>,
+    common: Arc<Word>,
+    era: Mutex<Arc<Era>>,
+    /// When definitions may last have become others, in microseconds; 0 for never.
+    defined_us: AtomicU64,
+    /// When it was last found out what had become of a lost write, in microseconds; 0 for never.
+    found_us: AtomicU64,
+    moved: [Counter; Cause::ALL.len()],
+}
+
+impl Versions {
+    fn new(common: Arc<Word>) -> Versions {
+        let all = Arc::new(Word::default());
+        Versions {
+            slots: (0..SLOTS).map(|_| Word::default()).collect(),
+            era: Mutex::new(Arc::new(Era { all: all.clone(), over: AtomicBool::new(false) })),
+            all,
+            common,
+            defined_us: AtomicU64::new(0),
+            found_us: AtomicU64::new(0),
+            moved: Default::default(),
+        }
+    }
+
+    fn sum(&self, tables: &[u32]) -> u64 {
+        let of = |table: &u32| self.slots.get(usize::from(slot(*table))).map_or(1, Word::get);
+        let shared = self.all.get().wrapping_add(self.common.get());
+        tables.iter().map(of).fold(shared, u64::wrapping_add)
+    }
+
+    /// The stamp of what is read of these tables from now on. `None` while something may be written to them.
+    #[inline]
+    pub fn stamp(&self, tables: &[u32]) -> Option<Stamp> {
+        let sum = self.sum(tables);
+        (sum & MARKS == 0).then_some(Stamp(sum))
+    }
+
+    /// Whether what was read of these tables with that stamp is what is there.
+    #[inline]
+    pub fn is_current(&self, tables: &[u32], stamp: Stamp) -> bool {
+        self.sum(tables) == stamp.0
+    }
+
+    /// A write is about to be sent.
+    pub fn begin(self: &Arc<Self>) -> Marks {
+        // The era first: see `Marks::add`.
+        let era = Some(self.era.lock().clone());
+        Marks {
+            versions: self.clone(),
+            era,
+            slots: SmallVec::new(),
+            anything: false,
+            turns: false,
+            definitions: false,
+        }
+    }
+
+    /// Everything that was read before is to be read again.
+    pub fn move_all(&self, cause: Cause) {
+        self.all.0.fetch_add(MOVED, SeqCst);
+        self.count(cause);
+    }
+
+    /// When definitions may last have become others: what was read of them before is not to be relied on.
+    pub fn defined(&self) -> Option<Instant> {
+        moment(&self.defined_us)
+    }
+
+    /// When it was last found out what had become of a write whose connection was lost: no fence tells of that.
+    pub fn found(&self) -> Option<Instant> {
+        moment(&self.found_us)
+    }
+
+    /// The same of some tables.
+    pub fn move_tables(&self, tables: &[u32]) {
+        for table in tables {
+            self.slots[usize::from(slot(*table))].0.fetch_add(MOVED, SeqCst);
+        }
+        self.count(Cause::Tables);
+    }
+
+    fn count(&self, cause: Cause) {
+        if let Some(counter) = self.moved.get(cause as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Definitions have changed: the writes that are under way may do more than their plans say.
+    fn turn(&self) {
+        note(&self.defined_us);
+        let next = Arc::new(Era { all: self.all.clone(), over: AtomicBool::new(false) });
+        self.all.begin();
+        let before = std::mem::replace(&mut *self.era.lock(), next);
+        before.over.store(true, Release);
+    }
+}
+
+/// That it is now.
+fn note(us: &AtomicU64) {
+    us.fetch_max(Instant::now().micros_since(Instant::default()), SeqCst);
+}
+
+fn moment(us: &AtomicU64) -> Option<Instant> {
+    let us = us.load(SeqCst);
+    (us > 0).then(|| Instant::default() + Duration::from_micros(us))
+}
+
+/// What the transaction on one server connection may have written. Ends by [`Marks::end`], when it is known that
+/// nothing of it can become visible any more that is not visible already; nothing else takes the marks back.
+#[derive(Debug)]
+#[must_use]
+pub struct Marks {
+    versions: Arc<Versions>,
+    era: Option<Arc<Era>>,
+    slots: SmallVec<[u16; 4]>,
+    anything: bool,
+    /// Definitions may be others.
+    turns: bool,
+    definitions: bool,
+}
+
+impl Marks {
+    /// Marks more. Whoever has planned by a catalog looks whether that is still the one that holds after
+    /// [`Versions::begin`], and marks anything if it is not.
+    pub fn add(&mut self, written: Written<'_>) {
+        match written {
+            Written::Tables(tables) => {
+                for slot in tables.iter().map(|table| slot(*table)) {
+                    if !self.slots.contains(&slot) {
+                        self.slots.push(slot);
+                        self.versions.slots[usize::from(slot)].begin();
+                    }
+                }
+            }
+            Written::Anything | Written::Perhaps | Written::Definitions => {
+                self.turns |= !matches!(written, Written::Anything);
+                if !std::mem::replace(&mut self.anything, true) {
+                    self.versions.all.begin();
+                }
+                if matches!(written, Written::Definitions) && !std::mem::replace(&mut self.definitions, true)
+                {
+                    self.versions.common.begin();
+                }
+            }
+        }
+    }
+
+    /// Whether objects have been defined otherwise.
+    pub fn defines(&self) -> bool {
+        self.definitions
+    }
+
+    /// Whether nothing is marked.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && !self.anything
+    }
+
+    /// The write is over, or never was. Where something may have been defined, whoever plans must know by now.
+    pub fn end(mut self, lost: bool) {
+        let versions = self.versions.clone();
+        if lost {
+            note(&versions.found_us);
+        }
+        if self.turns {
+            versions.turn();
+        }
+        if self.definitions {
+            versions.common.end();
+        }
+        if self.anything {
+            versions.all.end();
+        }
+        for slot in &self.slots {
+            versions.slots[usize::from(*slot)].end();
+        }
+        self.era = None;
+        if self.is_empty() {
+            return;
+        }
+        versions.count(match (lost, self.turns, self.anything) {
+            (true, ..) => Cause::Lost,
+            (_, true, _) => Cause::Definitions,
+            (_, _, true) => Cause::Anything,
+            _ => Cause::Tables,
+        });
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        // Whoever drops marks without a word does not know what becomes of the statement: they stay, and so does the era.
+        std::mem::forget(self.era.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn versions() -> Arc<Versions> {
+        Book::default().of("a")
+    }
+
+    fn write(versions: &Arc<Versions>, written: Written<'_>) -> Marks {
+        let mut marks = versions.begin();
+        marks.add(written);
+        marks
+    }
+
+    #[test]
+    fn a_write_outdates_what_reads_its_tables() {
+        let versions = versions();
+        let (before, other) = (versions.stamp(&[1, 2]), versions.stamp(&[3]));
+        let marks = write(&versions, Written::Tables(&[2]));
+        assert!(versions.stamp(&[1, 2]).is_none() && versions.stamp(&[3]) == other);
+        assert!(!versions.is_current(&[1, 2], before.unwrap_or(Stamp(1))));
+        marks.end(false);
+        assert!(versions.stamp(&[1, 2]).is_some() && versions.stamp(&[1, 2]) != before);
+        assert!(versions.is_current(&[3], other.unwrap_or(Stamp(1))));
+        write(&versions, Written::Anything).end(false);
+        assert!(versions.stamp(&[3]).is_some() && versions.stamp(&[3]) != other);
+    }
+
+    #[test]
+    fn definitions_count_in_all_databases() {
+        let book = Book::default();
+        let (a, b) = (book.of("a"), book.of("b"));
+        let before = b.stamp(&[1]);
+        write(&a, Written::Anything).end(false);
+        assert_eq!(b.stamp(&[1]), before);
+        let marks = write(&a, Written::Definitions);
+        assert_eq!(b.stamp(&[1]), None);
+        marks.end(false);
+        assert!(b.stamp(&[1]).is_some() && b.stamp(&[1]) != before);
+        assert_eq!(book.moved(), [0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn after_definitions_writes_of_before_are_waited_for() {
+        let versions = versions();
+        let under_way = write(&versions, Written::Tables(&[1]));
+        write(&versions, Written::Definitions).end(false);
+        // It may fire a trigger that its plan does not know.
+        assert_eq!(versions.stamp(&[2]), None);
+        let later = write(&versions, Written::Tables(&[3]));
+        under_way.end(false);
+        assert!(versions.stamp(&[2]).is_some());
+        later.end(false);
+    }
+
+    #[test]
+    fn what_is_dropped_stays_marked() {
+        let versions = versions();
+        drop(write(&versions, Written::Tables(&[1])));
+        assert!(versions.stamp(&[1]).is_none() && versions.stamp(&[2]).is_some());
+        write(&versions, Written::Definitions).end(true);
+        assert_eq!(versions.stamp(&[2]), None);
+    }
+
+    proptest! {
+        /// A stamp is of now if and only if no write to its tables has begun since and none is under way.
+        #[test]
+        fn stamps_are_of_now_until_something_is_written(
+            tables in prop::collection::vec(1u32..6, 1..4),
+            steps in prop::collection::vec((0u8..5, 1u32..8), 0..40),
+        ) {
+            let versions = versions();
+            let mut under_way: Vec<(Marks, bool)> = Vec::new();
+            let mut held: Option<Stamp> = versions.stamp(&tables);
+            for (step, table) in steps {
+                let touches = |t: u32| tables.iter().any(|own| slot(*own) == slot(t));
+                match step {
+                    0 | 1 => {
+                        under_way.push((write(&versions, Written::Tables(&[table])), touches(table)));
+                        held = held.filter(|_| !touches(table));
+                    }
+                    2 => {
+                        under_way.push((write(&versions, Written::Anything), true));
+                        held = None;
+                    }
+                    3 if !under_way.is_empty() => {
+                        under_way.swap_remove(table as usize % under_way.len()).0.end(false);
+                    }
+                    _ => held = held.or_else(|| versions.stamp(&tables)),
+                }
+                prop_assert_eq!(versions.stamp(&tables).is_none(), under_way.iter().any(|(_, t)| *t));
+                if let Some(stamp) = held {
+                    prop_assert!(versions.is_current(&tables, stamp));
+                }
+            }
+            under_way.into_iter().for_each(|(marks, _)| marks.end(false));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Metrics of results that are kept. A process that keeps none has none of them.
+
+use super::metrics::{Family, Kind};
+use crate::fence::versions::Cause;
+use crate::session::shared::Shared;
+
+/// All of them now.
+pub fn families(shared: &Shared) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let Some(cache) = &shared.cache else { return Vec::new() };
+    let stats = &cache.stats;
+    let (entries, bytes, collected) = cache.size();
+    let one = |name, kind, help, value: u64| Family::new(name, kind, help).with(&[], value as f64);
+    let lookups = Family::new("turnpike_cache_lookups_total", Counter, "Results that were looked for.");
+    let (hits, late) = (stats.hits.get(), stats.stale.get());
+    let outdated = Family::new(
+        "turnpike_cache_outdated_total",
+        Counter,
+        "Times that something was written, by how much is known of it.",
+    );
+    let causes = Cause::ALL.into_iter().zip(cache.versions.moved());
+    let unkept = Family::new(
+        "turnpike_cache_not_kept_total",
+        Counter,
+        "Results that were not looked for, or not kept, though a rule says so.",
+    );
+    vec![
+        one("turnpike_cache_entries", Gauge, "Results that are kept.", entries),
+        one("turnpike_cache_bytes", Gauge, "About how much memory they take.", bytes),
+        one("turnpike_cache_collecting_bytes", Gauge, "Answers that are being collected.", collected),
+        lookups
+            .with(&[("outcome", "hit")], hits.saturating_sub(late) as f64)
+            .with(&[("outcome", "late")], late as f64)
+            .with(&[("outcome", "miss")], stats.misses.get() as f64),
+        one(
+            "turnpike_cache_waited_total",
+            Counter,
+            "Misses that waited for somebody else to read the same.",
+            stats.waited.get(),
+        ),
+        one("turnpike_cache_stored_total", Counter, "Results kept.", stats.stored.get()),
+        causes.fold(outdated, |family, (cause, n)| family.with(&[("cause", cause.label())], n as f64)),
+        stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
+    ]
+}

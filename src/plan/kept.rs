@@ -1,0 +1,274 @@
+//! Whether the results of a shape may be kept: only where it is proven that they depend on nothing but the tables that
+//! the plan knows of, the session's settings, and the statement itself. What is not understood here is not kept.
+
+use super::class::Case;
+use super::functions;
+use super::rules::Rules;
+use super::touch::{Reach, Touches};
+use super::{Class, Reason};
+use crate::cache::key::may_tell_time;
+use crate::cache::policy::RuleSet;
+use crate::catalog::function::{Function, FunctionKind};
+use crate::catalog::{Catalog, Oid, Volatility};
+use crate::config::CacheAsk;
+use crate::core::stats::Counter;
+use crate::sql::facts::{Facts, Name};
+use crate::sql::normal::{Tok, tokens};
+
+/// What was decided about keeping a shape's results.
+#[derive(Debug, Default)]
+pub struct CacheRule {
+    /// Why they must not be kept. `None` where they may.
+    pub refused: Option<Box<str>>,
+    /// The `[[cache]]` rules that the shape matches.
+    pub rules: RuleSet,
+    /// What a comment asks for (`/* turnpike: cache=30s */`).
+    pub asks: Option<CacheAsk>,
+    /// They depend on settings that other results do not depend on: the application's name.
+    pub asks_settings: bool,
+    /// The tables that they are read from.
+    pub tables: Box<[Oid]>,
+    /// Results given.
+    pub hits: Counter,
+    /// Results that were looked for and not there.
+    pub misses: Counter,
+}
+
+/// What is known of a plan when that is decided.
+pub(super) struct About<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) normal: &'a [u8],
+    pub(super) fingerprint: u128,
+    pub(super) class: Class,
+    pub(super) reasons: &'a [Reason],
+    pub(super) touches: &'a Touches,
+    pub(super) fleeting: Option<String>,
+    pub(super) asks_settings: bool,
+    pub(super) asks: Option<CacheAsk>,
+    pub(super) is_query: bool,
+}
+
+/// Decides.
+pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>) -> CacheRule {
+    let tables = match &about.touches.reads {
+        Reach::Tables(tables) => tables.clone(),
+        Reach::Anything => Box::default(),
+    };
+    let matched = match catalog {
+        Some(catalog) if about.is_query && !rules.cache.is_empty() => {
+            let names = tables.iter().filter_map(|oid| {
+                let relation = catalog.relation_by_oid(*oid)?;
+                let schema = catalog.schema_by_oid(relation.schema).map(|schema| &*schema.name);
+                Some((schema, &*relation.name))
+            });
+            rules.cache.of_statement(about.fingerprint, names)
+        }
+        // Without a catalog nothing is kept.
+        _ => 0,
+    };
+    let (asks, asks_settings) = (about.asks, about.asks_settings);
+    let refused = refusal(about).map(Into::into);
+    CacheRule { refused, rules: matched, asks, asks_settings, tables, ..CacheRule::default() }
+}
+
+fn refusal(about: About<'_>) -> Option<String> {
+    if about.class != Class::Read {
+        let against = about.reasons.iter().find(|reason| reason.against);
+        return Some(against.map_or_else(|| "it is the primary's".into(), |reason| reason.text.to_string()));
+    }
+    if !about.is_query || !about.touches.writes.is_nothing() {
+        return Some("it is no plain query".into());
+    }
+    if let Some(fleeting) = about.fleeting.or_else(|| said(about.normal)) {
+        return Some(fleeting);
+    }
+    match &about.touches.reads {
+        Reach::Anything => Some("which tables it reads is not known".into()),
+        Reach::Tables(tables) if tables.is_empty() => Some("it reads no table".into()),
+        Reach::Tables(_) if about.text.contains(&0) => Some("it is not understood".into()),
+        Reach::Tables(_) => None,
+    }
+}
+
+/// Columns of every table that change without its being written.
+const UNSTEADY_COLUMNS: &[&str] = &["cmax", "cmin", "ctid", "xmax", "xmin"];
+/// Types that text can be turned into whatever it says: nothing of these is a clock.
+const STEADY_TYPES: &[&str] = &[
+    "bigint",
+    "bool",
+    "boolean",
+    "bpchar",
+    "bytea",
+    "char",
+    "character",
+    "cidr",
+    "decimal",
+    "double",
+    "float",
+    "float4",
+    "float8",
+    "inet",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "macaddr",
+    "money",
+    "name",
+    "numeric",
+    "real",
+    "smallint",
+    "text",
+    "uuid",
+    "varchar",
+];
+
+/// What the words of a normal form tell that speaks against keeping its results.
+fn said(normal: &[u8]) -> Option<String> {
+    let tokens = tokens(normal);
+    for (i, token) in tokens.iter().enumerate() {
+        if token.is("tablesample") {
+            return Some("it takes a sample".into());
+        }
+        if token.is_any(UNSTEADY_COLUMNS) {
+            return Some(format!("{} changes by itself", String::from_utf8_lossy(token.text)));
+        }
+        let cast = if token.is("cast") && tokens.get(i + 1).is_some_and(|t| t.is_punct(b'(')) {
+            cast_by_name(&tokens, i + 1)
+        } else if is_cast(&tokens, i) {
+            Some((i.checked_sub(1), i + 2))
+        } else {
+            None
+        };
+        if let Some((operand, at)) = cast {
+            let constant = operand.and_then(|n| tokens.get(n)).is_some_and(is_constant);
+            if !constant && !tokens.get(at).is_some_and(|t| t.is_any(STEADY_TYPES)) {
+                return Some("a cast of it may tell the time".into());
+            }
+        }
+    }
+    None
+}
+
+fn is_cast(tokens: &[Tok<'_>], at: usize) -> bool {
+    tokens.get(at..at + 2).is_some_and(|two| two.iter().all(|t| t.is_punct(b':')))
+}
+
+/// What has no value but the one that is in the key.
+fn is_constant(token: &Tok<'_>) -> bool {
+    use crate::sql::lex::Kind;
+    token.mark.is_some() || matches!(token.kind, Kind::String | Kind::Number | Kind::Param)
+}
+
+/// Where the operand of `CAST (operand AS type)` is, if it is a single token, and where the type begins.
+fn cast_by_name(tokens: &[Tok<'_>], open: usize) -> Option<(Option<usize>, usize)> {
+    let (mut depth, mut found) = (0usize, None);
+    for (i, token) in tokens.iter().enumerate().skip(open) {
+        if token.is_punct(b'(') {
+            depth += 1;
+        } else if token.is_punct(b')') {
+            depth -= 1;
+            if depth == 0 {
+                break;
+            }
+        } else if depth == 1 && token.is("as") {
+            found = Some(i);
+        }
+    }
+    // Where there is none, whatever follows is no type that is known.
+    let at = found.unwrap_or(open);
+    Some(((at == open + 2).then_some(open + 1), at + 1))
+}
+
+impl<'a> Case<'a> {
+    /// Notes why results must not be kept.
+    pub(super) fn fleeting(&mut self, why: impl FnOnce() -> String) {
+        if !self.silent && self.fleeting.is_none() {
+            self.fleeting = Some(why());
+        }
+    }
+
+    /// The same of a function that is called and is not volatile.
+    pub(super) fn calls_kept(&mut self, name: &Name, function: &Function, built_in: bool) {
+        self.asks_settings |= &*function.name == "current_setting";
+        let stable = function.volatility != Volatility::Immutable;
+        if built_in {
+            if stable && !functions::is_steady(&function.name) {
+                self.fleeting(|| format!("what {name} depends on is not known"));
+            }
+            return;
+        }
+        let looked_into = &*function.language == "sql" && function.kind == FunctionKind::Function;
+        if stable && !looked_into {
+            self.fleeting(|| format!("what {name} reads is not known"));
+        }
+        if function.security_definer || !function.settings.is_empty() {
+            self.fleeting(|| format!("{name} runs as somebody else, or under other settings"));
+        }
+    }
+
+    /// The same of operators and casts, which call functions, too.
+    pub(super) fn operators_kept(&mut self, catalog: &'a Catalog, facts: &Facts) {
+        let system = catalog.schema("pg_catalog").map(|schema| schema.oid);
+        let plain = |name: &str| name.len() <= 2 && name.bytes().all(|b| b"=<>!+-*/%|".contains(&b));
+        for operator in catalog.operators().unwrap_or_default() {
+            let used = plain(&operator.name) || facts.operators.iter().any(|o| **o == *operator.name);
+            if used && Some(operator.schema) != system {
+                self.fleeting(|| format!("what operator {} depends on is not known", operator.name));
+            }
+        }
+        for cast in catalog.casts().unwrap_or_default() {
+            let function = catalog.function_by_oid(cast.function);
+            if function.is_none_or(|function| Some(function.schema) != system) {
+                self.fleeting(|| "what a cast between some types depends on is not known".into());
+            }
+        }
+    }
+
+    /// The same of the text of a view, a function or a policy.
+    pub(super) fn says_kept(&mut self, text: &[u8], normal: &[u8], what: &str) {
+        if may_tell_time(text) {
+            self.fleeting(|| format!("{what} may tell the time"));
+        } else if let Some(said) = said(normal) {
+            self.fleeting(|| format!("{what}: {said}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::shape::Shape;
+
+    #[test]
+    fn what_words_tell() {
+        let is_kept = |sql: &str| {
+            let mut shape = Shape::default();
+            shape.read(sql.as_bytes(), true);
+            said(&shape.normal).is_none()
+        };
+        for sql in [
+            "SELECT a::text, b::numeric(10, 2) FROM t WHERE c > '2024-01-01'::date AND d = $1::timestamptz",
+            "SELECT CAST(a AS integer), CAST('2024-01-01' AS date), CAST($1 AS timestamptz) FROM t",
+            "SELECT date '2024-01-01' FROM t",
+        ] {
+            assert!(is_kept(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT a::date FROM t",
+            "SELECT (a || b)::timestamptz FROM t",
+            "SELECT CAST(a AS date) FROM t",
+            "SELECT CAST(coalesce(a, CAST(b AS text)) AS timestamp with time zone) FROM t",
+            "SELECT a::mine FROM t",
+            "SELECT ctid FROM t",
+            "SELECT t.xmin FROM t",
+            "SELECT * FROM t TABLESAMPLE SYSTEM (1)",
+        ] {
+            assert!(!is_kept(sql), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What the statements of a shape have done. Every worker counts for itself, so that workers which run the same shape do
+//! not wait for each other's cache lines; whoever looks adds it up.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::usual::Usual;
+use crate::core::clock::Instant;
+use crate::core::stats::{Counter, Latency, stripe};
+
+/// Calls after which a shape gets a histogram. Most shapes are used a few times, and there may be very many of them.
+pub const OFTEN: u64 = 16;
+
+/// Backends that are told apart; what others serve counts together.
+const BACKENDS: usize = 4;
+
+/// What one worker has run.
+#[derive(Debug, Default)]
+pub struct Uses {
+    /// Statements answered.
+    pub calls: Counter,
+    /// Of those, with an error.
+    pub errors: Counter,
+    /// Rows that their tags spoke of.
+    pub rows: Counter,
+    /// From a statement's first byte to its ReadyForQuery, in microseconds.
+    pub time_us: Counter,
+    longest_us: AtomicU64,
+    latency: OnceLock<Box<Latency>>,
+    by: [Served; BACKENDS],
+    usual: Usual,
+}
+
+/// What one backend has answered.
+#[derive(Debug, Default)]
+struct Served {
+    /// Its mark ([`crate::pool::connect::Target::mark`]); zero where none is yet.
+    backend: AtomicU32,
+    calls: AtomicU32,
+}
+
+impl Uses {
+    /// A statement was answered, by the backend with this mark.
+    #[inline]
+    pub fn answered(&self, backend: u32) {
+        self.calls.add(1);
+        let place = self.by.iter().find(|served| match served.backend.load(Relaxed) {
+            0 => served
+                .backend
+                .compare_exchange(0, backend, Relaxed, Relaxed)
+                .map_or_else(|b| b == backend, |_| true),
+            known => known == backend,
+        });
+        if let Some(served) = place {
+            served.calls.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes how long one took, in microseconds.
+    pub fn took(&self, us: u64) {
+        self.time_us.add(us);
+        self.longest_us.fetch_max(us, Relaxed);
+        if self.calls.get() >= OFTEN {
+            self.latency.get_or_init(Default::default).record_us(us);
+        }
+    }
+
+    /// What one usually takes on a server, in microseconds, after another that has taken so long.
+    #[inline]
+    pub fn usual(&self, us: u64, now: Instant) -> u64 {
+        self.usual.after(us, now, self.calls.get() <= OFTEN)
+    }
+
+    /// How long those took that were timed one by one: none of the first few.
+    pub fn latency(&self) -> Option<&Latency> {
+        self.latency.get().map(|latency| &**latency)
+    }
+}
+
+/// What all workers have run, each its part; most shapes are one worker's.
+#[derive(Debug, Default)]
+pub struct Parts(Mutex<SmallVec<[Part; 1]>>);
+
+/// Whose, and what.
+type Part = (usize, Arc<Uses>);
+
+/// The sum of all parts.
+#[derive(Debug, Default)]
+pub struct Total {
+    /// Statements answered.
+    pub calls: u64,
+    /// Of those, with an error.
+    pub errors: u64,
+    /// Rows that their tags spoke of.
+    pub rows: u64,
+    /// Microseconds in all.
+    pub time_us: u64,
+    /// Workers that have run it.
+    pub parts: u64,
+}
+
+impl Parts {
+    /// This worker's part.
+    pub fn own(&self) -> Arc<Uses> {
+        let stripe = stripe();
+        let mut parts = self.0.lock();
+        if let Some((_, uses)) = parts.iter().find(|(of, _)| *of == stripe) {
+            return uses.clone();
+        }
+        let uses = Arc::<Uses>::default();
+        parts.push((stripe, uses.clone()));
+        uses
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Uses>> {
+        self.0.lock().iter().map(|(_, uses)| uses.clone()).collect()
+    }
+
+    /// Whether any statement was answered.
+    pub fn are_used(&self) -> bool {
+        self.0.lock().iter().any(|(_, uses)| uses.calls.get() > 0)
+    }
+
+    /// What they come to.
+    pub fn total(&self) -> Total {
+        self.0.lock().iter().fold(Total::default(), |sum, (_, uses)| Total {
+            calls: sum.calls + uses.calls.get(),
+            errors: sum.errors + uses.errors.get(),
+            rows: sum.rows + uses.rows.get(),
+            time_us: sum.time_us + uses.time_us.get(),
+            parts: sum.parts + 1,
+        })
+    }
+
+    /// Calls by the marks of the backends that answered, most first; and those of all others.
+    pub fn served(&self) -> (Vec<(u32, u64)>, u64) {
+        let mut by: Vec<(u32, u64)> = Vec::new();
+        for uses in self.all() {
+            for served in &uses.by {
+                let (backend, calls) = (served.backend.load(Relaxed), u64::from(served.calls.load(Relaxed)));
+                match by.iter_mut().find(|(known, _)| *known == backend) {
+                    Some((_, sum)) => *sum += calls,
+                    None if backend != 0 => by.push((backend, calls)),
+                    None => {}
+                }
+            }
+        }
+        by.sort_by_key(|(_, calls)| std::cmp::Reverse(*calls));
+        let known: u64 = by.iter().map(|(_, calls)| calls).sum();
+        (by, self.total().calls.saturating_sub(known))
+    }
+
+    /// Mean and 99th percentile, in microseconds; the longest of a few.
+    pub fn times_us(&self) -> (u64, u64) {
+        let (mut all, mut longest) = (None::<Histogram<u64>>, 0);
+        for uses in self.all() {
+            longest = longest.max(uses.longest_us.load(Relaxed));
+            match (&mut all, uses.latency().map(Latency::snapshot)) {
+                (Some(sum), Some(more)) => drop(sum.add(more)),
+                (None, more) => all = more,
+                (_, None) => {}
+            }
+        }
+        let total = self.total();
+        let mean = total.time_us.checked_div(total.calls).unwrap_or_default();
+        (mean, all.map_or(longest, |all| all.value_at_quantile(0.99)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_count_apart_and_are_added_up() {
+        let parts = Arc::<Parts>::default();
+        let own = parts.own();
+        assert!(Arc::ptr_eq(&own, &parts.own()), "a worker has one part");
+        let others = std::thread::spawn({
+            let parts = parts.clone();
+            move || {
+                let own = parts.own();
+                (0..30).for_each(|_| own.answered(7));
+                own.took(3_000);
+                own
+            }
+        });
+        let others = others.join().expect("it counts");
+        assert!(!Arc::ptr_eq(&own, &others), "and no other's");
+        (0..10).for_each(|_| own.answered(9));
+        own.took(1_000);
+        let total = parts.total();
+        assert_eq!((total.calls, total.time_us, total.parts), (40, 4_000, 2));
+        assert_eq!(parts.served(), (vec![(7, 30), (9, 10)], 0));
+        let (mean, p99) = parts.times_us();
+        assert!(mean == 100 && p99.abs_diff(3_000) < 100, "{p99}");
+    }
+
+    #[test]
+    fn more_backends_than_are_told_apart() {
+        let parts = Parts::default();
+        let own = parts.own();
+        for backend in 1..=20 {
+            own.answered(backend);
+            own.answered(backend);
+        }
+        let (by, rest) = parts.served();
+        assert_eq!((by.len(), rest), (BACKENDS, (20 - BACKENDS as u64) * 2));
+    }
+}

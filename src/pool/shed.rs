@@ -1,0 +1,393 @@
+//! Who is not to wait, or no longer: where a queue is too long, or somebody has waited in it for too long, those go who have
+//! time, and of those who are alike whoever's tenant has most of them waiting for its weight.
+
+use std::time::Duration;
+
+use super::pool::{Pool, State, Waiter};
+use super::queue::{Comer, Flow, Queue};
+use crate::core::clock::Instant;
+use crate::core::error::{Error, Side, SqlState};
+use crate::tenant::{Priority, WEIGHT};
+
+/// What a waiter is told that has to go.
+struct Notice<'a> {
+    limit: String,
+    wish: &'a super::wish::Wish,
+}
+
+impl<T> Queue<T> {
+    /// How many wait with this priority.
+    fn count(&self, priority: Priority) -> usize {
+        self.flows.values().map(|flow| flow.levels[priority as usize].len()).sum()
+    }
+
+    /// Takes out who goes so that `comer` may wait. `None` where that is the comer itself.
+    pub(super) fn give_way(&mut self, comer: &Comer) -> Option<T> {
+        let has_time = comer.priority == Priority::Batch || self.count(Priority::Batch) > 0;
+        let level = if has_time { Priority::Batch } else { Priority::Interactive };
+        let own = comer.tenant.as_ref().map_or(0, |tenant| tenant.id);
+        let comes = usize::from(comer.priority == level);
+        // What is guaranteed to somebody is not in anybody's way.
+        let load = |n: usize, tenant: Option<&crate::tenant::Tenant>| {
+            let owed = tenant.map_or(0, |t| t.owed()) as usize;
+            n.saturating_sub(owed) as u64 * u64::from(WEIGHT) * 1000
+                / u64::from(tenant.map_or(WEIGHT, |t| t.weight()))
+        };
+        let level = level as usize;
+        let youngest = |flow: &Flow<T>| flow.levels[level].keys().next_back().copied();
+        let waiting = self.flows.get(&own);
+        let all = waiting.map_or(0, |flow| flow.levels[level].len()) + comes;
+        let last = if comes > 0 { Some(u64::MAX) } else { waiting.and_then(youngest) };
+        let most = (load(all, comer.tenant.as_deref()), last, own);
+        let others = self.flows.iter().filter(|(id, _)| **id != own);
+        let others = others
+            .map(|(id, flow)| (load(flow.levels[level].len(), flow.tenant.as_deref()), youngest(flow), *id));
+        // Of those who are alike, whoever has come last.
+        let most = others.fold(most, Ord::max);
+        if most.2 == own && comes > 0 || most.0 == 0 {
+            return None;
+        }
+        let youngest = self.flows.get(&most.2)?.levels[level].values().next_back()?.client;
+        self.withdraw(youngest)
+    }
+
+    /// Takes out the youngest of a tenant's that have time. `None` where there is none.
+    fn give_way_within(&mut self, tenant: u32) -> Option<T> {
+        let flow = self.flows.get(&tenant)?;
+        let youngest = flow.levels[Priority::Batch as usize].values().next_back()?.client;
+        self.withdraw(youngest)
+    }
+
+    /// Takes out who has to go where nobody is to wait for as long as `age`: those who have time and have waited for that
+    /// long; where others have, all who have time; where there are none of those, the others. A tenant that waits for
+    /// nothing but itself is in nobody's way.
+    pub(super) fn shed(&mut self, now: Instant, age: Duration) -> Vec<T> {
+        let old = |since: Instant| now.since(since) >= age;
+        let is_late = |level: &std::collections::BTreeMap<u64, super::queue::Waiter<T>>| {
+            level.values().next().is_some_and(|w| old(w.since))
+        };
+        let (interactive, batch) = (Priority::Interactive as usize, Priority::Batch as usize);
+        let ready = || self.flows.iter().filter(|(id, _)| !self.aside.contains(*id));
+        let late = ready().any(|(_, flow)| is_late(&flow.levels[interactive]));
+        let any_batch = ready().any(|(_, flow)| !flow.levels[batch].is_empty());
+        let mut gone = Vec::new();
+        for (id, flow) in &self.flows {
+            let (late, any_batch) = match self.aside.contains(id) {
+                true => (is_late(&flow.levels[interactive]), !flow.levels[batch].is_empty()),
+                false => (late, any_batch),
+            };
+            let have_time = flow.levels[batch].values().filter(|w| late || old(w.since));
+            gone.extend(have_time.map(|w| w.client));
+            if late && !any_batch {
+                gone.extend(flow.levels[interactive].values().take_while(|w| old(w.since)).map(|w| w.client));
+            }
+        }
+        gone.into_iter().filter_map(|client| self.withdraw(client)).collect()
+    }
+
+    /// Connections that tenants are owed who have waited for so long.
+    pub(super) fn owed_since(&self, now: Instant, long: Duration) -> u32 {
+        let flows =
+            self.promised.iter().take(super::queue::MOST_OWED).filter_map(|(_, id)| self.flows.get(id));
+        let owed = flows.filter_map(|flow| {
+            let waiters = || flow.levels.iter().flat_map(|level| level.values());
+            let late = waiters().any(|w| now.since(w.since) >= long);
+            let owed = flow.tenant.as_ref()?.owed();
+            late.then(|| owed.min(u32::try_from(waiters().count()).unwrap_or(u32::MAX)))
+        });
+        owed.sum()
+    }
+}
+
+impl State {
+    /// Notes that a connection has come back from somebody who has a guarantee.
+    #[inline]
+    pub(super) fn spare(&mut self, hold: &crate::tenant::Hold, now: Instant) {
+        let guaranteed = hold.tenant.guaranteed();
+        if guaranteed > 0 {
+            self.spared = Some((now, guaranteed));
+        }
+    }
+}
+
+/// How long somebody who has less than is guaranteed waits for others' leases to end before a pool grows beyond its size
+/// for that: where they are short, another connection would not be sooner.
+const OWED_AFTER: Duration = Duration::from_millis(20);
+
+/// How long what is guaranteed stays where it was last used before other pools get it.
+const SPARED: Duration = Duration::from_secs(1);
+
+impl Pool {
+    /// Lets somebody wait, or not: then whoever goes is told why.
+    pub(super) fn admit(&self, state: &mut State, comer: Comer, waiter: Waiter) {
+        let most = self.settings().max_waiting;
+        let mut gone = None;
+        // It counts already.
+        if let Some(tenant) =
+            comer.tenant.as_ref().filter(|t| t.max_waiting() > 0 && t.waiting() > t.max_waiting())
+        {
+            let limit =
+                format!("{} (tenant.max_waiting) for tenant \"{}\"", tenant.max_waiting(), tenant.name);
+            let other =
+                (comer.priority == Priority::Interactive).then(|| state.waiters.give_way_within(tenant.id));
+            match other.flatten() {
+                Some(other) => gone = Some((other, limit)),
+                None => return self.refuse(waiter, &limit),
+            }
+        } else if most > 0 && state.waiters.len() >= most as usize && !state.paused {
+            let limit = format!("{most} (pool.max_waiting)");
+            match state.waiters.give_way(&comer) {
+                Some(other) => gone = Some((other, limit)),
+                None => return self.refuse(waiter, &limit),
+            }
+        }
+        state.waiters.push(comer, waiter);
+        if let Some((other, limit)) = gone {
+            self.refuse(other, &limit);
+        }
+    }
+
+    /// Sends those away who have waited for too long, or are in the way of those who have.
+    pub(super) fn shed_old(&self, state: &mut State, now: Instant) {
+        let age = self.settings().max_waiting_age;
+        if age.is_zero() || state.waiters.is_empty() {
+            return;
+        }
+        for waiter in state.waiters.shed(now, age) {
+            self.refuse(waiter, &format!("{age:?} (pool.max_waiting_age)"));
+        }
+    }
+
+    fn refuse(&self, waiter: Waiter, limit: &str) {
+        self.traffic.shed.add(1);
+        if let Some(waits) = &waiter.waits {
+            waits.tenant().did.shed.add(1);
+        }
+        let notice = Notice { limit: limit.to_string(), wish: &waiter.wish };
+        let error = self.shed_error(&notice);
+        // A client that has gone needs no answer.
+        let _ = waiter.reply.send(Err(error));
+    }
+
+    fn shed_error(&self, notice: &Notice<'_>) -> Error {
+        let first = match notice.wish.priority {
+            Priority::Batch => " Statements of priority batch, as this one, go first.",
+            Priority::Interactive => "",
+        };
+        Error::statement(SqlState::TOO_MANY_CONNECTIONS, "too many clients wait for a server connection")
+            .detail(format!(
+                "The limit is {}; pool of database \"{}\", user \"{}\".{first}",
+                notice.limit, self.purpose.database, self.purpose.user
+            ))
+            .hint("Try again later, or raise the limit.")
+            .retryable()
+    }
+
+    pub(super) fn wait_error(&self, cause: Option<&Error>) -> Error {
+        let timeout = self.settings().wait_timeout;
+        match cause {
+            Some(cause) => Error {
+                side: Side::Backend,
+                ..Error::fatal(
+                    SqlState::CONNECTION_FAILURE,
+                    format!("no connection to backend \"{}\" within {timeout:?}", self.target.name()),
+                )
+                .detail(cause.message.clone())
+                .retryable()
+            },
+            None => Error::statement(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("no server connection became free within {timeout:?}"),
+            )
+            .detail(format!(
+                "Pool of database \"{}\", user \"{}\" has all of its {} connections in use (pool.wait_timeout).",
+                self.purpose.database, self.purpose.user, self.bounds.size()
+            ))
+            .hint("Raise pool.size or pool.wait_timeout, or end transactions sooner.")
+            .retryable(),
+        }
+    }
+
+    /// How many connections more than its size it may have now, for who waits long or is owed one; and whether anybody is
+    /// owed one.
+    pub(super) fn reserve(&self, state: &State, now: Instant) -> (u32, bool) {
+        let (waiters, settings) = (&state.waiters, self.settings());
+        if waiters.is_empty() {
+            return (0, false);
+        }
+        let owed = waiters.is_owed();
+        let long = || waiters.oldest().is_some_and(|since| now.since(since) >= settings.reserve_after);
+        let reserve = if settings.reserve > 0 && (owed || long()) { settings.reserve } else { 0 };
+        // Those for whom it has grown already, and who have what they have, are not in the way of the next.
+        let more = owed && waiters.owed_since(now, OWED_AFTER) > state.connecting;
+        (if more { reserve.max(state.total) } else { reserve }, owed)
+    }
+
+    /// Whether another pool under one of our caps wants a connection that only we can free.
+    pub(super) fn others_starve(&self) -> bool {
+        self.caps.iter().any(|cap| cap.is_contended())
+    }
+
+    /// Whether somebody waits in another pool who has less than is guaranteed, and nobody here; or the connection was
+    /// opened beyond the pool's size for somebody like that.
+    #[inline]
+    pub(super) fn is_owed_elsewhere(&self, state: &State) -> bool {
+        if state.waiters.is_empty() {
+            return state.total > self.bounds.size() && self.has_outgrown(state);
+        }
+        self.gives_up(state)
+    }
+
+    /// Whether it has more than its settings allow. An adaptive pool that lends less for a while keeps what it has.
+    fn has_outgrown(&self, state: &State) -> bool {
+        let settings = self.settings();
+        state.total > settings.most() + settings.reserve
+    }
+
+    fn gives_up(&self, state: &State) -> bool {
+        if state.waiters.is_owed() {
+            return false;
+        }
+        self.has_outgrown(state) || self.caps.iter().any(|cap| cap.is_promised())
+    }
+
+    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
+    pub(super) fn forget_starving(&self) {
+        self.caps.iter().for_each(|cap| cap.forget_starving());
+    }
+
+    /// Whether somebody waits who has less than is guaranteed.
+    pub(super) fn is_owed(&self) -> bool {
+        self.state.lock().waiters.is_owed()
+    }
+
+    /// Closes the worst idle connection if another pool waits for what it takes up.
+    pub(super) fn make_way(&self) {
+        if !self.others_starve() {
+            return;
+        }
+        let now = Instant::now();
+        let idle = {
+            let mut state = self.state.lock();
+            let spared = state.spared.filter(|(at, _)| now.since(*at) < SPARED).map_or(0, |(_, n)| n);
+            let free = state.waiters.ready() == 0 && state.idle.len() > spared as usize;
+            if free { state.take_worst(now) } else { None }
+        };
+        idle.into_iter().for_each(super::pool::retire);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tenant::Tenant;
+
+    fn tenant(id: u32, weight: u32, guaranteed: u32) -> Arc<Tenant> {
+        let tenant = Arc::new(Tenant::new(id, &format!("t{id}"), Arc::default()));
+        tenant.set_share(weight, guaranteed, 0);
+        tenant
+    }
+
+    fn comer(client: u64, tenant: &Arc<Tenant>, priority: Priority, since: Instant) -> Comer {
+        Comer { client, tenant: Some(tenant.clone()), priority, since }
+    }
+
+    #[test]
+    fn who_has_time_goes_first_and_then_whose_tenant_has_most() {
+        let (now, a, b) = (Instant::now(), tenant(1, 100, 0), tenant(2, 100, 0));
+        let mut queue = Queue::default();
+        for (client, whose, priority) in [
+            (1, &a, Priority::Interactive),
+            (2, &b, Priority::Batch),
+            (3, &a, Priority::Interactive),
+            (4, &b, Priority::Batch),
+        ] {
+            queue.push(comer(client, whose, priority, now), client);
+        }
+        let mut come = |client, whose, priority| {
+            let comer = comer(client, whose, priority, now);
+            let gone = queue.give_way(&comer);
+            if gone.is_some() {
+                queue.push(comer, client);
+            }
+            gone
+        };
+        assert_eq!(come(5, &b, Priority::Batch), None, "the youngest of those who have time");
+        assert_eq!(come(6, &a, Priority::Interactive), Some(4));
+        assert_eq!(come(7, &a, Priority::Interactive), Some(2));
+        assert_eq!(come(8, &a, Priority::Interactive), None, "its tenant has most");
+        assert_eq!(come(9, &b, Priority::Interactive), Some(7));
+    }
+
+    #[test]
+    fn weight_and_guarantee_count() {
+        let (now, heavy, small, vip) =
+            (Instant::now(), tenant(1, 300, 0), tenant(2, 100, 0), tenant(3, 100, 2));
+        let mut queue = Queue::default();
+        for (client, whose) in [(1, &heavy), (2, &heavy), (3, &heavy), (4, &small), (5, &small), (6, &vip)] {
+            queue.push(comer(client, whose, Priority::Interactive, now), client);
+        }
+        // Three at three times the weight are fewer than two.
+        assert_eq!(queue.give_way(&comer(7, &heavy, Priority::Interactive, now)), Some(5));
+        // What is guaranteed is in nobody's way; of those who are alike now, the youngest goes.
+        assert_eq!(queue.give_way(&comer(8, &vip, Priority::Interactive, now)), Some(4));
+    }
+
+    #[test]
+    fn who_has_waited_for_too_long_goes_or_whoever_has_time() {
+        let (now, a, b) = (Instant::now(), tenant(1, 100, 0), tenant(2, 100, 0));
+        let (age, later) = (Duration::from_secs(1), now + Duration::from_millis(500));
+        let mut queue = Queue::default();
+        queue.push(comer(1, &a, Priority::Interactive, now), 1);
+        queue.push(comer(2, &b, Priority::Batch, later), 2);
+        queue.push(comer(3, &b, Priority::Interactive, later), 3);
+        assert!(queue.shed(later, age).is_empty());
+        assert_eq!(queue.shed(now + age, age), [2]);
+        assert_eq!(queue.shed(now + age, age), [1]);
+        assert!(queue.shed(now + age, age).is_empty());
+        // Who waits for its own tenant's connections is in nobody's way.
+        let full = tenant(3, 100, 0);
+        full.set_share(100, 0, 1);
+        let _hold = full.hold(now, 0);
+        queue.push(comer(4, &full, Priority::Interactive, now), 4);
+        queue.push(comer(5, &b, Priority::Batch, now + age), 5);
+        assert_eq!(queue.shed(now + age, age), [4]);
+    }
+
+    proptest! {
+        /// Nobody for whom somebody waits goes while there is one who has time, and the queue stays as long as it is.
+        #[test]
+        fn priorities_hold(comers in prop::collection::vec((0usize..4, any::<bool>()), 1..80), most in 1usize..10) {
+            let now = Instant::now();
+            let tenants: Vec<_> = (1..5).map(|id| tenant(id, 50 * id, 0)).collect();
+            let mut queue = Queue::default();
+            let mut waiting: HashMap<u64, bool> = HashMap::new();
+            for (client, (whose, batch)) in (1u64..).zip(comers) {
+                let priority = if batch { Priority::Batch } else { Priority::Interactive };
+                let comer = comer(client, &tenants[whose], priority, now);
+                if queue.len() >= most {
+                    let any_batch = batch || waiting.values().any(|batch| *batch);
+                    match queue.give_way(&comer) {
+                        None => {
+                            prop_assert!(batch || !any_batch);
+                            continue;
+                        }
+                        Some(gone) => {
+                            let was = waiting.remove(&gone);
+                            prop_assert_eq!(was, Some(any_batch));
+                        }
+                    }
+                }
+                queue.push(comer, client);
+                waiting.insert(client, batch);
+                prop_assert_eq!(queue.len(), waiting.len());
+                prop_assert!(queue.len() <= most);
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What a session of a process that keeps results knows of that: whose results it may be given, and what it writes.
+
+use std::sync::Arc;
+
+use super::run::Client;
+use super::shared::Shared;
+use super::way::PREFIX;
+use crate::cache::Cache;
+use crate::cache::key::{self, Context, Form, may_tell_time};
+use crate::cache::l1::{Found, Moment};
+use crate::cache::policy::{RuleSet, Terms};
+use crate::config::{CacheAsk, Writers};
+use crate::core::clock::Instant;
+use crate::fence::versions::{Versions, Written};
+use crate::plan::Held;
+use crate::plan::rules::Rules;
+use crate::plan::touch::{Defines, Reach, Touches};
+use crate::pool::pool::Pool;
+use crate::pool::settings::{APPLICATION_NAME, Settings};
+use crate::pool::term;
+
+/// See the module. Every session has one, whether a rule matches it or not: all must tell what they write.
+#[derive(Debug)]
+pub struct Caching {
+    pub(super) cache: Arc<Cache>,
+    pub(super) versions: Arc<Versions>,
+    known: Option<Known>,
+}
+
+/// What follows from a session's settings and the configuration.
+#[derive(Debug)]
+struct Known {
+    settings: Arc<Settings>,
+    class: Arc<Settings>,
+    epoch: u64,
+    rules: Arc<Rules>,
+    matched: RuleSet,
+    asks: Option<CacheAsk>,
+    writers_pass: bool,
+    context: Context,
+    /// The same for results that depend on the application's name.
+    named: Context,
+}
+
+/// What holds for a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) terms: Terms,
+    pub(super) context: Context,
+}
+
+impl Caching {
+    /// For a session of `pool`, if this process keeps results.
+    pub(super) fn of(shared: &Shared, pool: &Pool) -> Option<Box<Caching>> {
+        let cache = shared.cache.clone()?;
+        Some(Box::new(Caching { versions: cache.versions.of(&pool.purpose.dbname), cache, known: None }))
+    }
+
+    /// What holds for the statement of a plan. `None` where its results are not to be kept.
+    #[inline]
+    pub(super) fn asked(&self, plan: &Held) -> Option<Asked> {
+        let known = self.known.as_ref()?;
+        if plan.cache.rules & known.matched == 0 || plan.serial != known.rules.serial {
+            return None;
+        }
+        let asks = plan.cache.asks.or(known.asks);
+        let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, known.writers_pass)?;
+        let context = if plan.cache.asks_settings { known.named } else { known.context };
+        Some(Asked { terms, context })
+    }
+
+    /// Whether any rule matches the session.
+    #[inline]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.matched != 0)
+    }
+}
+
+impl Client {
+    /// Marks what a statement that is about to be sent may write.
+    pub(super) fn mark_written(&mut self, plan: Option<&Held>) {
+        let (Some(caching), Some(server)) = (&self.caching, &mut self.lease) else { return };
+        let schema = &self.pool.schema;
+        let touches = plan.map(|plan| &plan.touches);
+        let is_current = || plan.is_some_and(|plan| plan.generation == schema.view());
+        if touches.is_some_and(|t| t.is_nothing_but_reading() && !t.calls) && is_current() {
+            return;
+        }
+        // In this order: who changes definitions after that waits for what is under way now.
+        let marks = server.marks(&caching.versions);
+        let current = is_current();
+        if current && touches.is_some_and(Touches::is_nothing_but_reading) {
+            return;
+        }
+        let written = match touches {
+            Some(touches) if touches.defines == Defines::Objects => Written::Definitions,
+            Some(touches) if current && touches.defines == Defines::Nothing => match &touches.writes {
+                Reach::Tables(tables) if schema.is_since(caching.versions.defined()) => {
+                    Written::Tables(tables)
+                }
+                _ => Written::Anything,
+            },
+            _ => Written::Perhaps,
+        };
+        marks.add(written);
+    }
+
+    /// Finds out whose results the session may be given, where that has changed.
+    pub(super) fn settle_caching(&mut self) {
+        let Some(caching) = &self.caching else { return };
+        let (epoch, serial) = (caching.cache.epoch(), self.shared.planner.store.serial());
+        let is_known = |known: &Known| {
+            Arc::ptr_eq(&known.settings, &self.settings)
+                && Arc::ptr_eq(&known.class, &self.wish.class)
+                && (known.epoch, known.rules.serial) == (epoch, serial)
+        };
+        if caching.known.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let known = self.find_out(&caching.cache, epoch);
+        if let Some(caching) = &mut self.caching {
+            caching.known = Some(known);
+        }
+    }
+
+    fn find_out(&self, cache: &Cache, epoch: u64) -> Known {
+        let rules = self.shared.planner.rules();
+        let purpose = &self.pool.purpose;
+        let matched = rules.cache.of_session(&purpose.user, &purpose.database);
+        let asks = self.own(&format!("{PREFIX}cache")).and_then(|value| CacheAsk::read(&value));
+        let config = self.shared.config.load();
+        let declared = config.database(&purpose.database).is_some_and(|d| d.writers == Writers::Proxy);
+        // What a standby replays, no session of ours has written there.
+        let standby =
+            self.course.is_none() && self.pool.welcomes.reports("in_hot_standby").is_some_and(|v| v != "off");
+        let counts = |(name, _): &(&str, &str)| *name != APPLICATION_NAME && !name.starts_with(PREFIX);
+        let own = [self.wish.class.iter(), self.settings.iter()].map(|all| {
+            let pairs = all.filter(counts).flat_map(|(name, value)| [name, value]);
+            // No name is empty.
+            pairs.chain([""]).collect::<Vec<_>>()
+        });
+        let who = [&purpose.database, &purpose.user, &purpose.dbname, &purpose.server_user];
+        let who = who.map(String::as_str);
+        let place = self.course.as_ref().map_or(self.pool.target.name(), |course| course.cluster.name());
+        let parts = || who.into_iter().chain([place]).chain(own.iter().flatten().copied());
+        let application =
+            self.settings.get(APPLICATION_NAME).or_else(|| self.wish.class.get(APPLICATION_NAME));
+        let context = if matched == 0 { 0 } else { cache.contexts.of(parts()) };
+        let named = if matched == 0 {
+            0
+        } else {
+            cache.contexts.of(parts().chain([application.unwrap_or_default()]))
+        };
+        Known {
+            settings: self.settings.clone(),
+            class: self.wish.class.clone(),
+            epoch,
+            rules,
+            matched,
+            asks,
+            writers_pass: declared && !standby,
+            context,
+            named,
+        }
+    }
+
+    /// The timeline of the primary; 0 without a cluster. `None` where there is no primary that is known.
+    pub(super) fn leading(&self) -> Option<term::Term> {
+        match &self.course {
+            None => Some(term::NONE),
+            Some(course) => course.cluster.leader().map(|(_, term)| term),
+        }
+    }
+
+    /// What is known of now, for results that are read from a plan's tables. `None` where it cannot be shown that what
+    /// is known is what there is.
+    pub(super) fn moment<'a>(&self, versions: &'a Versions, plan: &'a Held) -> Option<Moment<'a>> {
+        let schema = &self.pool.schema;
+        if !schema.is_since(versions.defined()) {
+            return None;
+        }
+        let (view, serial) = (schema.view(), self.shared.planner.store.serial());
+        // What it was planned under says which tables those are.
+        if (plan.generation, plan.serial) != (view, serial) {
+            return None;
+        }
+        Some(Moment { versions, tables: &plan.cache.tables, view, serial, term: self.leading()? })
+    }
+
+    /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.
+    pub(super) fn caches(&self, plan: &Held, text: Option<&[u8]>) -> String {
+        let Some(caching) = &self.caching else { return String::new() };
+        let cache = &caching.cache;
+        let Some(Asked { terms, context }) = caching.asked(plan) else {
+            return match &plan.cache.refused {
+                _ if !caching.is_wanted() => "no, since no [[cache]] rule matches the session".into(),
+                Some(refused) => format!("no, since {refused}"),
+                None => "no, since no [[cache]] rule says so of it".into(),
+            };
+        };
+        let rule = self.shared.planner.rules().cache.name(terms.rule);
+        if let Some(refused) = &plan.cache.refused {
+            return format!("no, since {refused} ({rule})");
+        }
+        if let Some(why) = self.why_uncached() {
+            return format!("not now, since {why} ({rule})");
+        }
+        let Some(moment) = self.moment(&caching.versions, plan) else {
+            return format!("not now, since objects may have changed, or no primary is known ({rule})");
+        };
+        let Some(text) = text else { return format!("by its values ({rule})") };
+        let (mut key, now) = (Vec::new(), Instant::now());
+        key::begin(&mut key, Form::Simple, context, text);
+        match cache.find(cache.hash(&key), &key, &moment, &terms, now) {
+            Found::Hit(entry) => format!("hit, {} s old ({rule})", entry.age(now).as_secs()),
+            Found::Late(entry) => {
+                format!("hit while it is read again, {} s old ({rule})", entry.age(now).as_secs())
+            }
+            Found::Nothing if cache.as_of(&moment).is_none() => {
+                format!("not now, since its tables are being written to ({rule})")
+            }
+            Found::Nothing if may_tell_time(text) => {
+                format!("no, since a value in it may tell the time ({rule})")
+            }
+            Found::Nothing => format!("miss ({rule})"),
+        }
+    }
+
+    /// Why no result may be given to the session now, whatever it asks for.
+    pub(super) fn why_uncached(&self) -> Option<&'static str> {
+        let unopened = self.course.as_ref().is_some_and(|course| course.unopened.is_some());
+        if unopened {
+            return Some("a transaction is open");
+        }
+        if self.listening.is_some() {
+            return Some("it listens");
+        }
+        if self.unsynced {
+            return Some("it is not known yet what its session has changed");
+        }
+        self.what_binds()
+    }
+}
