@@ -314,6 +314,20 @@ async fn locks_taken_in_passing_are_kept_and_given_back() {
     }
 }
 
+/// Whoever leaves while the server is being asked what it holds for them leaves nothing to the next.
+#[test]
+fn who_leaves_before_the_answer_leaves_no_locks() {
+    let (db, proxy) = bed(2);
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                 (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for _ in 0..50 {
+        let mut a = proxy.raw(&db);
+        a.query("DO $$ BEGIN PERFORM pg_advisory_lock(5); RAISE 'no'; END $$");
+        drop(a);
+    }
+    eventually("the lock is free", || db.psql(locks) == "0");
+}
+
 #[tokio::test]
 async fn sequence_values_are_a_sessions_own() {
     let (db, proxy) = bed(1);

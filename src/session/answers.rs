@@ -50,7 +50,7 @@ impl Batch<'_> {
             let Some(header) = frame::server(self.flow.down.window())? else { return Ok(()) };
             let whole = self.flow.down.window().len() >= header.len;
             if header.kind == b'D' && self.flow.hand.asked.is_some() && self.is_inquiry() {
-                if !whole && self.flow.down.can_hold(header.len) {
+                if !whole && self.flow.down.comes(header.len) {
                     return Ok(());
                 }
                 if whole {
@@ -75,7 +75,7 @@ impl Batch<'_> {
                 }
                 continue;
             }
-            if !whole && self.flow.down.can_hold(header.len) {
+            if !whole && self.flow.down.comes(header.len) {
                 return Ok(());
             }
             self.take_answer(header, whole)?;

@@ -262,7 +262,7 @@ impl Batch<'_> {
     /// What the server connection owes.
     pub(super) fn debris(&mut self) -> Debris {
         let opening = self.client.course.as_ref().is_some_and(|c| c.opening.is_some());
-        let Flow { down, expected, .. } = &mut *self.flow;
+        let Flow { down, expected, hand, .. } = &mut *self.flow;
         // What is being begun is ended like any other request.
         let opening = opening && expected.ready_owed() == 0;
         Debris {
@@ -271,7 +271,9 @@ impl Batch<'_> {
             owed: expected.ready_owed(),
             sync: expected.needs_sync() || opening,
             copy_in: expected.is_copying_in(),
-            ..Debris::default()
+            // What it may hold is being asked, and nobody waits for the answer.
+            state: hand.asked.is_some(),
+            open: false,
         }
     }
 }

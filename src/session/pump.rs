@@ -81,10 +81,12 @@ impl Pump {
         &self.rd[self.scan..self.end]
     }
 
-    /// Whether a frame that is not whole yet can become so: there is room for more of it.
+    /// Whether more of a frame of `len` bytes that is not whole yet will be in the window, if it is waited for. What is
+    /// still to be written makes room by being written: a frame too large to be held is only taken apart with as much of
+    /// it here as there can be.
     #[inline]
-    pub fn can_hold(&self, len: usize) -> bool {
-        len <= self.high_water
+    pub fn comes(&self, len: usize) -> bool {
+        len <= self.high_water || self.end - self.scan < self.high_water
     }
 
     /// Passes on the next `n` bytes of the window as they are.
@@ -359,6 +361,18 @@ mod tests {
 
     fn pending(pump: &Pump) -> Vec<u8> {
         [&pump.out[pump.written..], &pump.rd[pump.start..pump.scan]].concat()
+    }
+
+    #[test]
+    fn the_head_of_a_large_frame_is_waited_for_behind_what_is_to_be_written() {
+        let mut up = pump(&[0; MIN_HIGH_WATER]);
+        up.pass(MIN_HIGH_WATER - 7);
+        assert!(!up.has_room() && up.comes(1 << 20), "seven bytes of it are not all that can be here");
+        up.advance(MIN_HIGH_WATER - 7);
+        assert!(up.has_room() && up.comes(1 << 20));
+        up.make_room();
+        up.end = MIN_HIGH_WATER;
+        assert!(!up.comes(1 << 20) && up.comes(MIN_HIGH_WATER), "no more than this is ever here at once");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Batch<'_> {
             return Ok(None);
         };
         let whole = self.flow.up.window().len() >= header.len;
-        let comes = !whole && (self.flow.up.can_hold(header.len) || self.flow.up.has_room());
+        let comes = !whole && self.flow.up.comes(header.len);
         Ok((!comes).then_some((header, whole)))
     }
 

@@ -194,10 +194,8 @@ impl Client {
             self.pool.will_replace();
             return reset::close(server, debris.owed > 0 || debris.sync);
         }
-        reset::recover(
-            server,
-            Debris { open, state: !self.pins.is_empty() || self.doubts.is_some(), ..debris },
-        );
+        let state = debris.state || !self.pins.is_empty() || self.doubts.is_some();
+        reset::recover(server, Debris { open, state, ..debris });
     }
 }
 
