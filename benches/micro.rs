@@ -17,7 +17,8 @@ use turnpike::cache::l1::Moment;
 use turnpike::cache::policy::Terms;
 use turnpike::config::{CacheMode, check};
 use turnpike::core::clock::Instant;
-use turnpike::core::stats::{Counter, Latency};
+use turnpike::core::latency::LoneLatency;
+use turnpike::core::stats::Counter;
 use turnpike::fence::versions::Written;
 use turnpike::plan::store::Scope;
 use turnpike::plan::{Planner, Reading};
@@ -38,8 +39,8 @@ fn stats(c: &mut Criterion) {
     let mut group = c.benchmark_group("core::stats");
     let counter = Counter::default();
     group.bench_function("Counter::add", |b| b.iter(|| counter.add(black_box(1))));
-    let latency = Latency::default();
-    group.bench_function("Latency::record", |b| {
+    let latency = LoneLatency::default();
+    group.bench_function("LoneLatency::record", |b| {
         b.iter(|| latency.record(black_box(Duration::from_micros(137))))
     });
     group.bench_function("clock::Instant::now", |b| b.iter(Instant::now));
@@ -152,7 +153,7 @@ fn plans(c: &mut Criterion) {
                     let began = std::time::Instant::now();
                     for _ in 0..n {
                         let held = planner.plan(black_box(orm), READING, scope, Default::default);
-                        held.uses.answered(1);
+                        held.uses().answered(1);
                         drop(black_box(held.clone()));
                     }
                     began.elapsed()
@@ -189,8 +190,8 @@ fn memory(_: &mut Criterion) {
         let reading = Reading { conforming: true, is_ambiguous: false };
         let held =
             planner.plan(text.as_bytes(), reading, Scope { place: 1, generation: 0 }, Default::default);
-        held.uses.answered(1);
-        held.uses.took(137);
+        held.uses().answered(1);
+        held.uses().took(137);
     }
     let (kept, counted) = planner.store.size();
     println!(

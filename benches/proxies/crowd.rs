@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::task::JoinSet;
-use turnpike::core::stats::{Counter, Latency};
+use turnpike::core::latency::Latency;
+use turnpike::core::stats::Counter;
 
 use crate::Failure;
 use crate::bed::SCALE;

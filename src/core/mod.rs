@@ -5,6 +5,7 @@ pub mod budget;
 pub mod clock;
 pub mod durations;
 pub mod error;
+pub mod latency;
 pub mod limits;
 pub mod stats;
 pub mod tally;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 
+use super::latency::{Latency, LoneLatency};
 use super::work;
 
 /// A counter that only grows.
@@ -76,7 +76,7 @@ thread_local! {
 
 /// Which part is this thread's: a seat is one thread's alone for good, but for the last.
 #[inline]
-fn seat() -> usize {
+pub fn seat() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     if SEAT.get() == NO_SEAT {
         SEAT.set(NEXT.fetch_add(1, Relaxed).min(APART));
@@ -114,6 +114,13 @@ impl Lone {
             self.0.fetch_add(n, Relaxed);
         }
     }
+    /// Makes it `n` if it is less.
+    #[inline]
+    pub fn raise(&self, n: u64) {
+        if self.0.load(Relaxed) < n {
+            self.0.fetch_max(n, Relaxed);
+        }
+    }
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -140,42 +147,6 @@ impl Gauge {
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-/// A histogram of microseconds, 1 us to 1 h, two significant digits.
-#[derive(Debug)]
-pub struct Latency(Mutex<Histogram<u64>>);
-
-/// Longest latency told apart, in microseconds (one hour); longer ones count as this.
-const LATENCY_CEILING_US: u64 = 3_600_000_000;
-/// Significant decimal digits that are kept.
-const DIGITS: u8 = 2;
-
-impl Default for Latency {
-    fn default() -> Self {
-        // Grows with what it sees: ten thousand pools that see little must not cost what one busy pool does.
-        Latency(Mutex::new(Histogram::new(DIGITS).expect("the number of digits is a constant")))
-    }
-}
-
-impl Latency {
-    /// Records one duration.
-    pub fn record(&self, d: Duration) {
-        self.record_us(u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
-    }
-    /// Records one duration in microseconds.
-    pub fn record_us(&self, us: u64) {
-        // It resizes itself, and the ceiling is below what it can hold.
-        let _ = self.0.lock().record(us.clamp(1, LATENCY_CEILING_US));
-    }
-    /// Whatever `look` makes of it. Nothing is recorded meanwhile.
-    pub fn look<T>(&self, look: impl FnOnce(&Histogram<u64>) -> T) -> T {
-        look(&self.0.lock())
-    }
-    /// A copy to compute quantiles from.
-    pub fn snapshot(&self) -> Histogram<u64> {
-        self.0.lock().clone()
     }
 }
 
@@ -227,7 +198,7 @@ pub struct Work {
     /// Bind messages sent to servers.
     pub binds: Lone,
     /// Time from a statement's first byte to its ReadyForQuery.
-    pub query_latency: Latency,
+    pub query_latency: LoneLatency,
 }
 
 impl Traffic {
@@ -238,7 +209,7 @@ impl Traffic {
     /// A copy of what all have recorded of statements, to compute quantiles from.
     pub fn query_latency(&self) -> Histogram<u64> {
         let mut parts = self.work.all().map(|work| work.query_latency.snapshot());
-        let mut sum = parts.next().unwrap_or_else(|| Latency::default().snapshot());
+        let mut sum = parts.next().unwrap_or_else(|| LoneLatency::default().snapshot());
         for part in parts {
             // They have one form, and grow as they must.
             let _ = sum.add(part);

@@ -70,7 +70,7 @@ impl Sums {
         let mut timed = Buckets::default();
         for uses in plan.parts.all() {
             if let Some(latency) = uses.latency() {
-                timed.add_growth(&Buckets::default(), &latency.look(Buckets::of));
+                timed.add_growth(&Buckets::default(), &Buckets::of(&latency.snapshot()));
             }
         }
         let mut early = before.early;
@@ -213,8 +213,8 @@ mod tests {
             let scope = Scope { place: 1, generation: 1 };
             let plan = self.planner.plan(sql.as_bytes(), reading, scope, Home::default);
             for _ in 0..calls {
-                plan.uses.calls.add(1);
-                plan.uses.took(us);
+                plan.uses().calls.add(1);
+                plan.uses().took(us);
             }
             plan
         }
@@ -268,8 +268,8 @@ mod tests {
         let bed = Bed::new();
         let plan = bed.run("SELECT 1", 3, 2_000);
         for _ in 0..100 {
-            plan.uses.calls.add(1);
-            plan.uses.errors.add(1);
+            plan.uses().calls.add(1);
+            plan.uses().errors.add(1);
         }
         assert_eq!(bed.scrape()[0].1, 3);
         let Value::Number(errors) = bed.shapes.families(&[])[1].samples[0].1 else { panic!() };

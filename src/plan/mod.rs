@@ -237,17 +237,18 @@ impl Plan {
 
 /// A worker's hold on a plan: workers share the plan, and nothing that running it changes.
 #[derive(Debug)]
-pub struct Hold {
-    plan: Arc<Plan>,
-    /// What the plan's statements have done, as far as this worker has run them.
-    pub uses: Arc<uses::Uses>,
-}
+pub struct Hold(Arc<Plan>);
 
 impl Hold {
     /// One for this worker.
     pub fn new(plan: Arc<Plan>) -> Held {
-        let uses = plan.parts.own();
-        Arc::new(Hold { plan, uses })
+        Arc::new(Hold(plan))
+    }
+
+    /// What the plan's statements have done, as far as this worker has run them.
+    #[inline]
+    pub fn uses(&self) -> &uses::Uses {
+        self.0.parts.own()
     }
 }
 
@@ -255,7 +256,7 @@ impl Deref for Hold {
     type Target = Plan;
     #[inline]
     fn deref(&self) -> &Plan {
-        &self.plan
+        &self.0
     }
 }
 

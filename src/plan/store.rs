@@ -91,14 +91,15 @@ impl Texts {
     /// Which set a text belongs to. Nothing but speed depends on it.
     #[inline]
     fn set(text: &[u8]) -> usize {
-        let leading = &text[..text.len().min(LEADING)];
-        let mut sum = leading.len() as u64;
-        for chunk in leading.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            sum = (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mix =
+            |sum: u64, word: [u8; 8]| (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (words, rest) = text[..text.len().min(LEADING)].as_chunks::<8>();
+        let sum = words.iter().fold(rest.len() as u64, |sum, word| mix(sum, *word));
+        let mut last = [0; 8];
+        for (to, byte) in last.iter_mut().zip(rest) {
+            *to = *byte;
         }
-        (sum >> 32) as usize % SETS * WAYS
+        (mix(sum, last) >> 32) as usize % SETS * WAYS
     }
 
     /// The plan of a text's twin.

@@ -1,16 +1,15 @@
 //! What the statements of a shape have done. Every worker counts for itself, so that workers which run the same shape do
 //! not wait for each other's cache lines; whoever looks adds it up.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
-use parking_lot::Mutex;
-use smallvec::SmallVec;
 
 use super::usual::Usual;
 use crate::core::clock::Instant;
-use crate::core::stats::{Counter, Latency, stripe};
+use crate::core::latency::LoneLatency;
+use crate::core::stats::{Each, Lone};
 
 /// Calls after which a shape gets a histogram. Most shapes are used a few times, and there may be very many of them.
 pub const OFTEN: u64 = 16;
@@ -22,15 +21,15 @@ const BACKENDS: usize = 4;
 #[derive(Debug, Default)]
 pub struct Uses {
     /// Statements answered.
-    pub calls: Counter,
+    pub calls: Lone,
     /// Of those, with an error.
-    pub errors: Counter,
+    pub errors: Lone,
     /// Rows that their tags spoke of.
-    pub rows: Counter,
+    pub rows: Lone,
     /// From a statement's first byte to its ReadyForQuery, in microseconds.
-    pub time_us: Counter,
-    longest_us: AtomicU64,
-    latency: OnceLock<Box<Latency>>,
+    pub time_us: Lone,
+    longest_us: Lone,
+    latency: OnceLock<Box<LoneLatency>>,
     by: [Served; BACKENDS],
     usual: Usual,
 }
@@ -40,7 +39,7 @@ pub struct Uses {
 struct Served {
     /// Its mark ([`crate::pool::connect::Target::mark`]); zero where none is yet.
     backend: AtomicU32,
-    calls: AtomicU32,
+    calls: Lone,
 }
 
 impl Uses {
@@ -56,14 +55,14 @@ impl Uses {
             known => known == backend,
         });
         if let Some(served) = place {
-            served.calls.fetch_add(1, Relaxed);
+            served.calls.add(1);
         }
     }
 
     /// Notes how long one took, in microseconds.
     pub fn took(&self, us: u64) {
         self.time_us.add(us);
-        self.longest_us.fetch_max(us, Relaxed);
+        self.longest_us.raise(us);
         if self.calls.get() >= OFTEN {
             self.latency.get_or_init(Default::default).record_us(us);
         }
@@ -76,17 +75,14 @@ impl Uses {
     }
 
     /// How long those took that were timed one by one: none of the first few.
-    pub fn latency(&self) -> Option<&Latency> {
+    pub fn latency(&self) -> Option<&LoneLatency> {
         self.latency.get().map(|latency| &**latency)
     }
 }
 
-/// What all workers have run, each its part; most shapes are one worker's.
+/// What all workers have run, each its part.
 #[derive(Debug, Default)]
-pub struct Parts(Mutex<SmallVec<[Part; 1]>>);
-
-/// Whose, and what.
-type Part = (usize, Arc<Uses>);
+pub struct Parts(Each<Uses>);
 
 /// The sum of all parts.
 #[derive(Debug, Default)]
@@ -105,30 +101,24 @@ pub struct Total {
 
 impl Parts {
     /// This worker's part.
-    pub fn own(&self) -> Arc<Uses> {
-        let stripe = stripe();
-        let mut parts = self.0.lock();
-        if let Some((_, uses)) = parts.iter().find(|(of, _)| *of == stripe) {
-            return uses.clone();
-        }
-        let uses = Arc::<Uses>::default();
-        parts.push((stripe, uses.clone()));
-        uses
+    #[inline]
+    pub fn own(&self) -> &Uses {
+        self.0.own()
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<Arc<Uses>> {
-        self.0.lock().iter().map(|(_, uses)| uses.clone()).collect()
+    pub fn all(&self) -> impl Iterator<Item = &Uses> {
+        self.0.all()
     }
 
     /// Whether any statement was answered.
     pub fn are_used(&self) -> bool {
-        self.0.lock().iter().any(|(_, uses)| uses.calls.get() > 0)
+        self.all().any(|uses| uses.calls.get() > 0)
     }
 
     /// What they come to.
     pub fn total(&self) -> Total {
-        self.0.lock().iter().fold(Total::default(), |sum, (_, uses)| Total {
+        self.all().fold(Total::default(), |sum, uses| Total {
             calls: sum.calls + uses.calls.get(),
             errors: sum.errors + uses.errors.get(),
             rows: sum.rows + uses.rows.get(),
@@ -142,7 +132,7 @@ impl Parts {
         let mut by: Vec<(u32, u64)> = Vec::new();
         for uses in self.all() {
             for served in &uses.by {
-                let (backend, calls) = (served.backend.load(Relaxed), u64::from(served.calls.load(Relaxed)));
+                let (backend, calls) = (served.backend.load(Relaxed), served.calls.get());
                 match by.iter_mut().find(|(known, _)| *known == backend) {
                     Some((_, sum)) => *sum += calls,
                     None if backend != 0 => by.push((backend, calls)),
@@ -159,8 +149,8 @@ impl Parts {
     pub fn times_us(&self) -> (u64, u64) {
         let (mut all, mut longest) = (None::<Histogram<u64>>, 0);
         for uses in self.all() {
-            longest = longest.max(uses.longest_us.load(Relaxed));
-            match (&mut all, uses.latency().map(Latency::snapshot)) {
+            longest = longest.max(uses.longest_us.get());
+            match (&mut all, uses.latency().map(|latency| latency.snapshot())) {
                 (Some(sum), Some(more)) => drop(sum.add(more)),
                 (None, more) => all = more,
                 (_, None) => {}
@@ -178,24 +168,20 @@ mod tests {
 
     #[test]
     fn workers_count_apart_and_are_added_up() {
-        let parts = Arc::<Parts>::default();
+        let parts = Parts::default();
         let own = parts.own();
-        assert!(Arc::ptr_eq(&own, &parts.own()), "a worker has one part");
-        let others = std::thread::spawn({
-            let parts = parts.clone();
-            move || {
-                let own = parts.own();
-                (0..30).for_each(|_| own.answered(7));
-                own.took(3_000);
-                own
-            }
+        assert!(std::ptr::eq(own, parts.own()), "a worker has one part");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let others = parts.own();
+                (0..30).for_each(|_| others.answered(7));
+                others.took(3_000);
+            });
         });
-        let others = others.join().expect("it counts");
-        assert!(!Arc::ptr_eq(&own, &others), "and no other's");
         (0..10).for_each(|_| own.answered(9));
         own.took(1_000);
         let total = parts.total();
-        assert_eq!((total.calls, total.time_us, total.parts), (40, 4_000, 2));
+        assert_eq!((total.calls, total.time_us), (40, 4_000));
         assert_eq!(parts.served(), (vec![(7, 30), (9, 10)], 0));
         let (mean, p99) = parts.times_us();
         assert!(mean == 100 && p99.abs_diff(3_000) < 100, "{p99}");

@@ -42,11 +42,14 @@ impl Batch<'_> {
             return None;
         }
         let window = self.flow.up.window();
+        // This is on the way of every statement, and most depend on nothing that is loaded: only a Query may, and no SELECT.
+        let select = matches!(window, [b'Q', _, _, _, _, _, b'e' | b'E', b'l' | b'L', ..]);
+        if same && (select || !matches!(window, [b'Q', ..])) {
+            return None;
+        }
         let header = frame::client(window, self.client.max_message).ok()??;
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
         let text = match header.kind {
-            // Only these depend on what is loaded, and this is on the way of every statement.
-            b'Q' if same && matches!(body, [_, b'e' | b'E', b'l' | b'L', ..]) => return None,
             b'Q' if same && !leads(body, b"set ") && !leads(body, b"load") => return None,
             b'Q' => body,
             b'P' if !same => cstr(body).map_or(&b""[..], |(_, rest)| rest),

@@ -126,7 +126,7 @@ impl Batch<'_> {
                 self.flow.up.omit_frame(len);
                 reply::frame(self.flow.up.insert(), b'B', |out| out.extend_from_slice(&bind));
             }
-            None => self.rename(len, b'B', portal + 1, name.len(), renamed.map(Into::into)),
+            None => self.rename(len, portal + 1, name.len(), renamed),
         }
         true
     }

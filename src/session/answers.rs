@@ -2,7 +2,7 @@
 //! it answers something of ours. Bodies are read only where the session must know: status, tags, parameters, errors.
 
 use super::batch::{Batch, Flow};
-use super::expect::{Expect, Fate, Ordinary, Ours};
+use super::expect::{Expect, Fate, Ordinary, Ours, Ready};
 use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -232,9 +232,14 @@ impl Batch<'_> {
             self.echoed = true;
             return Ok(());
         }
-        let (Some(status), Some(true)) = (status, self.flow.expected.ready()) else {
-            return Err(self.violation(b'Z'));
-        };
+        let Some(status) = status else { return Err(self.violation(b'Z')) };
+        match self.flow.expected.ready() {
+            Some(Ready::Query(plan)) if std::mem::take(&mut self.flow.hand.completed) => {
+                self.flow.hand.done = plan;
+            }
+            Some(Ready::Query(_) | Ready::Sync) => {}
+            Some(Ready::Ours) | None => return Err(self.violation(b'Z')),
+        }
         self.client.status = status;
         self.client.commits = false;
         // What else has been sent may write as well.
@@ -268,7 +273,7 @@ impl Batch<'_> {
         let failing = matches!(self.flow.expected.front(), Some(Expect::OurQuery(Ours::Failure)));
         match (status, self.flow.expected.ready()) {
             // A statement of ours that fails in the client's transaction fails that.
-            (Some(status), Some(false))
+            (Some(status), Some(Ready::Ours))
                 if (status == TxStatus::Idle) == (self.client.status == TxStatus::Idle) || failing =>
             {
                 if about_state {
@@ -293,18 +298,23 @@ impl Batch<'_> {
     fn count_plan(&mut self, rows: u64) {
         self.client.tenant_ended(rows);
         let Some(plan) = self.flow.expected.plan() else { return };
-        plan.uses.answered(self.client.pool.target.mark());
-        plan.uses.rows.add(rows);
+        let uses = plan.uses();
+        uses.answered(self.client.pool.target.mark());
+        uses.rows.add(rows);
         if let Some(gap) = plan.gap {
             self.client.shared.planner.count_gap(gap);
         }
-        self.flow.hand.done = Some(plan.clone());
+        match self.flow.expected.take_plan() {
+            Some(plan) => self.flow.hand.done = Some(plan),
+            // There may be more of a simple Query: it has its plan until it is over.
+            None => self.flow.hand.completed = true,
+        }
     }
 
     /// A portal has given as many rows as were asked for: its tag will only speak of the last ones.
     fn count_suspended(&mut self) {
         if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
-            plan.uses.rows.add(u64::from(*most));
+            plan.uses().rows.add(u64::from(*most));
             if let Some(tenant) = &self.client.wish.tenant {
                 tenant.read_on(u64::from(*most));
             }
@@ -453,8 +463,9 @@ impl Batch<'_> {
         self.client.pool.traffic.errors.add(1);
         self.client.tenant_failed();
         if let Some(plan) = self.flow.expected.plan() {
-            plan.uses.answered(self.client.pool.target.mark());
-            plan.uses.errors.add(1);
+            let uses = plan.uses();
+            uses.answered(self.client.pool.target.mark());
+            uses.errors.add(1);
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Hand {
     pub resolved: Option<Held>,
     /// The plan of what has been answered but for ReadyForQuery.
     pub done: Option<Held>,
+    /// A simple Query has been answered so far: its plan is still where it is expected.
+    pub completed: bool,
     /// What the server has been asked about the client's state.
     pub asked: Option<Box<Asked>>,
     /// An error of a statement of ours that explains the client's next one.
@@ -73,10 +75,13 @@ impl Hand {
         // One look at each is cheaper than writing to all.
         let Hand { long_text, params, ahead, found, running, bound, resolved, done, asked, reason, .. } =
             self;
-        let plans = found.is_some() || bound.is_some() || resolved.is_some() || done.is_some();
+        if bound.is_some() {
+            *bound = None;
+        }
+        let plans = found.is_some() || resolved.is_some() || done.is_some();
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
-        let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for;
+        let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
         if plans || others || params || kept {
             *self = Hand::default();
         }
@@ -191,20 +196,15 @@ impl<'a> Batch<'a> {
 
     /// Runs until the client is at rest. An error is the end of the session; its server connection, if it is still
     /// of use, has then been handed over for cleaning.
-    pub async fn run(mut self) -> Result<(), End> {
+    ///
+    /// Its memory is part of every client's, at rest, too: whatever is rarer than moving bytes is boxed.
+    pub async fn run(&mut self) -> Result<(), End> {
         self.client.renew_shadow();
         let end = self.turn().await;
         self.count_bytes();
-        match end {
-            Ok(()) => {
-                self.keep_flow();
-                Ok(())
-            }
-            Err(end) => {
-                self.hand_over(&end);
-                Err(self.part(end).await)
-            }
-        }
+        let Err(end) = end else { return Ok(()) };
+        self.hand_over(&end);
+        Err(Box::pin(self.part(end)).await)
     }
 
     /// What was said to the client before the end comes before the farewell; in the middle of a message there is
@@ -314,7 +314,8 @@ impl<'a> Batch<'a> {
     }
 
     fn at_rest(&self) -> bool {
-        self.flow.up.is_empty() && self.flow.down.is_empty() && self.flow.expected.is_empty()
+        // In this order: while an answer is owed, one look tells.
+        self.flow.expected.is_empty() && self.flow.up.is_empty() && self.flow.down.is_empty()
     }
 
     /// Moves what can be moved. `Ready` when there is something new to look at, or the batch may be over.
@@ -361,8 +362,12 @@ impl<'a> Batch<'a> {
         }
         // With everything answered there is nothing to hurry for: the client's next request is waited for at rest.
         let done = self.client.lease.is_none() && up.is_empty() && down.is_flushed() && moved;
-        if !done && up.has_room() && (!sent || self.client.stream.poll_readable(cx).is_ready()) {
-            match up.poll_read(cx, &mut self.client.stream) {
+        if !done && up.has_room() {
+            let nothing = sent && self.client.stream.poll_readable(cx).is_pending();
+            let read = if nothing { Poll::Pending } else { up.poll_read(cx, &mut self.client.stream) };
+            // With no budget left, the task is woken anyway, and nothing has been asked of the reactor.
+            self.client.armed = read.is_pending() && tokio::task::coop::has_budget_remaining();
+            match read {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.received += n as u64;
                     moved = true;
@@ -401,10 +406,11 @@ impl<'a> Batch<'a> {
         if let Some(begun) = self.begun.replace(now) {
             let took = now.micros_since(begun);
             if let Some(plan) = self.flow.hand.done.take() {
-                plan.uses.took(took);
+                let uses = plan.uses();
+                uses.took(took);
                 if self.client.pool.bounds.is_adaptive() {
                     let served = now.micros_since(begun.max(self.client.leased_at));
-                    self.client.pool.traffic.got_done.add(plan.uses.usual(served, now), served);
+                    self.client.pool.traffic.got_done.add(uses.usual(served, now), served);
                 }
             }
             work.query_time_us.add(took);
@@ -429,7 +435,8 @@ impl<'a> Batch<'a> {
         work.sent.add(self.flow.down.sent() - self.sent_before);
     }
 
-    fn keep_flow(mut self) {
+    /// It is over: what it had is kept for the next one.
+    pub fn done(mut self) {
         self.client.entry.set_state(self.client.pins, self.client.names.count());
         if let Some(course) = &mut self.client.course {
             course.settled();

@@ -1,6 +1,10 @@
 //! What uses prepared statements: Bind, Describe and Close, by the client's names, of what the server may know under
 //! another name or not at all.
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use super::analyzed;
 use super::batch::Batch;
 use super::expect::Expect;
@@ -10,7 +14,7 @@ use super::run::End;
 use crate::core::error::{Error, SqlState};
 use crate::core::limits::FRAME_HEADER;
 use crate::pool::server::Unnamed;
-use crate::pool::statement::SERVER_PREFIX;
+use crate::pool::statement::{Prepared, SERVER_PREFIX};
 use crate::sql::effect::Traces;
 use crate::wire::message::cstr;
 use crate::wire::reply;
@@ -20,13 +24,29 @@ use crate::wire::reply;
 pub(super) enum Resolved {
     /// As the client does.
     Same,
-    /// This.
-    Renamed(Box<[u8]>),
+    /// By our name for it.
+    Ours(Arc<Prepared>),
+    /// This, which it does not have.
+    Unknown(Box<[u8]>),
     /// Nothing, and for this reason.
     Lost(Error),
     /// That depends on an answer of the server's, or on a plan that is to be made.
     Later,
 }
+
+impl Resolved {
+    /// The name on the server, where that differs.
+    pub(super) fn name(&self) -> Option<&[u8]> {
+        match self {
+            Resolved::Ours(statement) => Some(&statement.name),
+            Resolved::Unknown(name) => Some(name),
+            Resolved::Same | Resolved::Lost(_) | Resolved::Later => None,
+        }
+    }
+}
+
+/// A copy of a name that the client gave to something: most are short.
+pub(super) type Name = SmallVec<[u8; 48]>;
 
 impl Batch<'_> {
     /// Outside a transaction there are no portals, and statements are ours to forget.
@@ -110,10 +130,10 @@ impl Batch<'_> {
                     }
                 };
                 self.use_statement(statement.pins, &statement.body)?;
-                Ok(Resolved::Renamed(statement.name.clone()))
+                Ok(Resolved::Ours(statement))
             }
             // The server says that it does not exist; a name of ours must not exist for a client that guesses it.
-            None if name.starts_with(SERVER_PREFIX) => Ok(Resolved::Renamed([name, b"?"].concat().into())),
+            None if name.starts_with(SERVER_PREFIX) => Ok(Resolved::Unknown([name, b"?"].concat().into())),
             None | Some(Named::OnServer) => Ok(Resolved::Same),
             Some(Named::Sql(_)) => {
                 self.client.executes(name);
@@ -126,7 +146,7 @@ impl Batch<'_> {
     pub(super) fn bind(&mut self, len: usize) -> Result<bool, End> {
         let body = self.body(len);
         let names = cstr(body).and_then(|(portal, rest)| Some((portal.len(), cstr(rest)?.0)));
-        let Some((portal, name)) = names.map(|(portal, name)| (portal, name.to_vec())) else {
+        let Some((portal, name)) = names.map(|(portal, name)| (portal, Name::from_slice(name))) else {
             return Err(unterminated());
         };
         if name.is_empty() && self.unnamed_is_here() {
@@ -134,23 +154,22 @@ impl Batch<'_> {
             self.bind_unnamed(len, portal);
             self.flow.up.pass_frame(len);
         } else {
-            let server_name = match self.resolve(&name)? {
-                Resolved::Same => None,
-                Resolved::Renamed(name) => Some(name),
+            let resolved = match self.resolve(&name)? {
                 Resolved::Lost(reason) => {
                     self.fail_in_place(len, reason);
                     return Ok(true);
                 }
                 Resolved::Later => return Ok(false),
+                resolved => resolved,
             };
             if self.client.listening.is_some() {
                 let portal = self.body(len)[..portal].to_vec();
                 let body = self.client.names.body(&name).map(<[u8]>::to_vec);
                 self.bind_listen(&portal, body.as_deref());
             }
-            if !self.bind_explained(len, portal, &name, server_name.as_deref()) {
+            if !self.bind_explained(len, portal, &name, resolved.name()) {
                 self.note_portal(len, portal, None);
-                self.rename(len, b'B', portal + 1, name.len(), server_name);
+                self.rename(len, portal + 1, name.len(), resolved.name());
             }
         }
         self.flow.expected.push(Expect::Bind);
@@ -200,19 +219,11 @@ impl Batch<'_> {
     }
 
     /// Passes on a request of `len` bytes, with the name of `old` bytes at `at` in its body replaced.
-    pub(super) fn rename(&mut self, len: usize, kind: u8, at: usize, old: usize, new: Option<Box<[u8]>>) {
-        let Some(new) = new else { return self.flow.up.pass_frame(len) };
-        let up = &mut self.flow.up;
-        let head = FRAME_HEADER + at;
-        let before = up.window()[FRAME_HEADER..head].to_vec();
-        up.omit(head + old);
-        let length = u32::try_from(len - 1 - old + new.len()).unwrap_or(u32::MAX);
-        let out = up.insert();
-        out.push(kind);
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&before);
-        out.extend_from_slice(&new);
-        up.pass_frame(len - head - old);
+    pub(super) fn rename(&mut self, len: usize, at: usize, old: usize, new: Option<&[u8]>) {
+        match new {
+            Some(new) => self.flow.up.replace(len, FRAME_HEADER + at, old, new),
+            None => self.flow.up.pass_frame(len),
+        }
     }
 
     /// Describe.
@@ -224,16 +235,15 @@ impl Batch<'_> {
             self.flow.up.pass_frame(len);
             return Ok(true);
         }
-        let server_name = match self.resolve(&name)? {
-            Resolved::Same => None,
-            Resolved::Renamed(name) => Some(name),
+        let resolved = match self.resolve(&name)? {
             Resolved::Lost(reason) => {
                 self.fail_in_place(len, reason);
                 return Ok(true);
             }
             Resolved::Later => return Ok(false),
+            resolved => resolved,
         };
-        self.rename(len, b'D', 1, name.len(), server_name);
+        self.rename(len, 1, name.len(), resolved.name());
         let explained = self.explained_form(0);
         self.flow.expected.push(explained.map_or(Expect::DescribeStatement, Expect::DescribeExplained));
         Ok(true)
@@ -264,7 +274,7 @@ impl Batch<'_> {
             }
             Some(Named::OnServer | Named::Sql(_)) => {
                 let id = self.client.entry.id;
-                self.server()?.own_of(id).remove(name.as_slice());
+                self.server()?.own_of(id).remove(&*name);
                 let undo = self.client.names.set(&name, None);
                 self.flow.expected.push(Expect::Close(Some(undo)));
                 self.flow.up.pass_frame(len);
@@ -279,9 +289,9 @@ impl Batch<'_> {
     }
 
     /// Kind and name of a Describe or Close.
-    pub(super) fn target(&self, len: usize) -> Result<(u8, Vec<u8>), End> {
+    pub(super) fn target(&self, len: usize) -> Result<(u8, Name), End> {
         let Some((&kind, rest)) = self.body(len).split_first() else { return Err(unterminated()) };
         let Some((name, _)) = cstr(rest) else { return Err(unterminated()) };
-        Ok((kind, name.to_vec()))
+        Ok((kind, Name::from_slice(name)))
     }
 }

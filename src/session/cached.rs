@@ -275,7 +275,7 @@ impl Batch<'_> {
     }
 
     fn count_given(&mut self, wanted: &Wanted, rows: u64, now: Instant) {
-        let uses = &wanted.plan.uses;
+        let uses = wanted.plan.uses();
         uses.calls.add(1);
         uses.rows.add(rows);
         wanted.plan.cache.hits.add(1);

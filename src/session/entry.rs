@@ -162,6 +162,8 @@ pub struct Entry {
     /// It waits for a server of its cluster, and then that it is to wait no longer.
     wait: AtomicU8,
     waker: AtomicWaker,
+    /// Its task has been woken, or is to be told for the first time whom to wake: with every transaction would cost more.
+    woken: AtomicBool,
 }
 
 impl Entry {
@@ -193,6 +195,7 @@ impl Entry {
             lost: AtomicBool::new(false),
             wait: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            woken: AtomicBool::new(true),
         }
     }
 
@@ -236,7 +239,7 @@ impl Entry {
         let link = self.link.lock();
         if link.as_ref().is_some_and(|link| Arc::ptr_eq(&link.target, target)) {
             self.lost.store(true, Release);
-            self.waker.wake();
+            self.wake();
         }
     }
 
@@ -256,6 +259,22 @@ impl Entry {
         self.link.lock().as_ref().map(Link::begin_cancel)
     }
 
+    /// Has its task look at what has changed.
+    fn wake(&self) {
+        self.woken.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Has the client's task woken when anything changes from now on. It is always the same task.
+    #[inline]
+    fn register(&self, cx: &std::task::Context<'_>) {
+        if self.woken.load(Acquire) {
+            // In this order: who wakes it in between is seen next time.
+            self.woken.store(false, Release);
+            self.waker.register(cx.waker());
+        }
+    }
+
     /// Notes that it waits for a server of its cluster, or no longer does. True where it has been told to stop waiting.
     pub fn set_awaiting(&self, waits: bool) -> bool {
         self.wait.swap(u8::from(waits), AcqRel) == CALLED_OFF
@@ -265,21 +284,21 @@ impl Entry {
     pub fn call_off(&self) -> bool {
         let waited = self.wait.compare_exchange(u8::from(true), CALLED_OFF, AcqRel, Acquire).is_ok();
         if waited {
-            self.waker.wake();
+            self.wake();
         }
         waited
     }
 
     /// Whether it has been told to stop waiting; otherwise the task of `cx` is woken when it is.
     pub fn poll_called_off(&self, cx: &std::task::Context<'_>) -> bool {
-        self.waker.register(cx.waker());
+        self.register(cx);
         self.wait.load(Acquire) == CALLED_OFF
     }
 
     /// Asks it to end; the first reason counts, unless a later one is more urgent.
     pub fn end(&self, verdict: Verdict) {
         if self.ending.fetch_max(verdict as u8, AcqRel) < verdict as u8 {
-            self.waker.wake();
+            self.wake();
         }
     }
 
@@ -300,7 +319,7 @@ impl Entry {
 
     /// Whether it has been asked to; otherwise the task of `cx` is woken when it is.
     pub fn poll_ending(&self, cx: &std::task::Context<'_>) -> Verdict {
-        self.waker.register(cx.waker());
+        self.register(cx);
         self.verdict()
     }
 

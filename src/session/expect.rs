@@ -112,6 +112,17 @@ pub enum Ordinary {
     Last,
 }
 
+/// What a ReadyForQuery ends.
+#[derive(Debug)]
+pub enum Ready {
+    /// A simple Query of the client's, with its plan.
+    Query(Option<Held>),
+    /// A batch of the client's.
+    Sync,
+    /// A statement of ours.
+    Ours,
+}
+
 /// The queue. Bounded by the caller ([`crate::core::limits::MAX_EXPECTED`]).
 #[derive(Debug, Default)]
 pub struct Expected {
@@ -320,6 +331,15 @@ impl Expected {
         }
     }
 
+    /// The same of an Execute, which the next frame ends.
+    #[inline]
+    pub fn take_plan(&mut self) -> Option<Held> {
+        match self.queue.front_mut() {
+            Some(Expect::Execute(plan, _)) => plan.take(),
+            _ => None,
+        }
+    }
+
     /// What is being run to be explained, where the next frame is about that.
     pub fn explained(&mut self) -> Option<&mut Running> {
         self.front();
@@ -414,18 +434,19 @@ impl Expected {
         }
     }
 
-    /// Takes ReadyForQuery. `None`: nothing of the kind was owed. `Some(true)`: it is the client's.
+    /// Takes ReadyForQuery. `None`: nothing of the kind was owed.
     #[inline]
-    pub fn ready(&mut self) -> Option<bool> {
+    pub fn ready(&mut self) -> Option<Ready> {
         self.front();
-        let ours = match self.pop()? {
-            Expect::Query(_) | Expect::Sync => false,
-            Expect::OurQuery(_) => true,
+        let ready = match self.pop()? {
+            Expect::Query(plan) => Ready::Query(plan),
+            Expect::Sync => Ready::Sync,
+            Expect::OurQuery(_) => Ready::Ours,
             _ => return None,
         };
         self.ready -= 1;
         self.copy_in = false;
-        Some(!ours)
+        Some(ready)
     }
 
     /// Takes ErrorResponse: in an extended batch the server skips to the next Sync, so what it owed up to there it
@@ -475,7 +496,7 @@ mod tests {
             Expect::Sync,
         ]);
         assert!(answers(&mut e, b"12TDDC").iter().all(|f| *f == Fate::Forward));
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert!(e.is_empty());
     }
 
@@ -486,7 +507,7 @@ mod tests {
         assert!(e.is_answered() && !e.is_empty() && e.needs_sync());
         e.push(Expect::Sync);
         assert!(!e.needs_sync());
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert!(e.is_empty());
         // What is answered without the server opens nothing there.
         let mut e = queue([Expect::ReplyClose(None)]);
@@ -498,7 +519,7 @@ mod tests {
     fn an_answer_out_of_place_is_a_violation() {
         assert_eq!(queue([Expect::Bind]).answer(b'1'), Fate::Violation);
         assert_eq!(queue([]).answer(b'D'), Fate::Violation);
-        assert_eq!(queue([Expect::Execute(None, 0)]).ready(), None);
+        assert!(queue([Expect::Execute(None, 0)]).ready().is_none());
     }
 
     #[test]
@@ -508,7 +529,7 @@ mod tests {
         let mut dropped = 0;
         e.error(|_| dropped += 1);
         assert_eq!((dropped, e.is_skipping()), (3, false));
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         e.error(|_| dropped += 1);
         assert!(e.is_skipping() && !e.is_empty());
         e.push(Expect::Sync);
@@ -520,7 +541,7 @@ mod tests {
         let mut e = queue([Expect::Bind, Expect::Query(None), Expect::Sync]);
         e.error(|_| {});
         assert_eq!(e.ready_owed(), 1);
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert!(e.is_empty());
     }
 
@@ -528,7 +549,7 @@ mod tests {
     fn a_simple_query_goes_on_to_ready_after_an_error() {
         let mut e = queue([Expect::Query(None), Expect::Query(None)]);
         e.error(|_| panic!("nothing is dropped"));
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert_eq!(e.ready_owed(), 1);
     }
 
@@ -540,7 +561,7 @@ mod tests {
         e.copy_ended();
         e.push(Expect::Sync);
         assert_eq!(e.answer(b'C'), Fate::Forward);
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert!(e.is_empty());
     }
 
@@ -552,7 +573,7 @@ mod tests {
         assert_eq!(e.answer(b'G'), Fate::Forward);
         assert!(!e.is_copying_in());
         assert_eq!(e.answer(b'C'), Fate::Forward);
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
     }
 
     #[test]
@@ -562,6 +583,6 @@ mod tests {
         e.error(|_| {});
         assert!(e.is_skipping());
         e.push(Expect::Sync);
-        assert_eq!(e.ready(), Some(true));
+        assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
     }
 }

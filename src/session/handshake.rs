@@ -111,6 +111,7 @@ impl Seat {
             blurred: false,
             shadow: None,
             reading: None,
+            armed: false,
             names: Names::default(),
             lease: None,
             leased_at: Instant::now(),

@@ -2,16 +2,14 @@
 //! it can bring down.
 
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
 use super::handshake::{Outcome, Visitor, handshake};
-use super::shared::Shared;
+use super::shared::{Shared, Totals};
 use super::{replication, run};
 use crate::core::error::{Error, SqlState};
 use crate::wire::reply;
@@ -48,7 +46,7 @@ pub async fn listen(shared: Arc<Shared>, listener: Listener, admins: mpsc::Sende
         match accept(&listener).await {
             Ok(visitor) => {
                 shared.totals.accepted.add(1);
-                tokio::spawn(guarded(shared.clone(), visitor, admins.clone()));
+                tokio::spawn(serve(shared.clone(), visitor, admins.clone()));
             }
             Err(e) => {
                 tracing::warn!(error = %e, "accept failed");
@@ -73,22 +71,32 @@ async fn accept(listener: &Listener) -> io::Result<Visitor> {
     }
 }
 
-/// A panic ends the client that it happened to, and nobody else.
-async fn guarded(shared: Arc<Shared>, visitor: Visitor, admins: mpsc::Sender<AdminVisit>) {
-    shared.totals.clients.add(1);
-    let totals = shared.totals.clone();
-    // Boxed apart: what a login needs is gone when the session runs.
-    let session = Box::pin(AssertUnwindSafe(login(shared, visitor, admins)).catch_unwind()).await;
-    match session {
-        Ok(Some(session)) => {
-            if AssertUnwindSafe(session).catch_unwind().await.is_err() {
-                totals.panics.add(1);
-            }
-        }
-        Ok(None) => {}
-        Err(_) => totals.panics.add(1),
+/// A client that is being served, for as long as this lives. A panic ends the client that it happened to, and nobody else:
+/// the runtime catches it.
+struct Served(Arc<Totals>);
+
+impl Served {
+    fn new(totals: &Arc<Totals>) -> Served {
+        totals.clients.add(1);
+        Served(totals.clone())
     }
-    totals.clients.sub(1);
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.clients.sub(1);
+        if std::thread::panicking() {
+            self.0.panics.add(1);
+        }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, visitor: Visitor, admins: mpsc::Sender<AdminVisit>) {
+    let _served = Served::new(&shared.totals);
+    // Boxed apart: what a login needs is gone when the session runs.
+    if let Some(session) = Box::pin(login(shared, visitor, admins)).await {
+        session.await;
+    }
 }
 
 /// Performs the login; what it leads to is returned to be run without the login's memory.

@@ -196,6 +196,7 @@ impl Batch<'_> {
             return Poll::Ready(End::from(verdict));
         }
         while self.flow.up.has_room() {
+            self.client.armed = false;
             match self.flow.up.poll_read(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
                 Poll::Ready(_) => return Poll::Ready(End::ClientLost),

@@ -1,8 +1,10 @@
 //! One client's prepared statements by the names that it gave them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use foldhash::HashMap;
 
 use crate::plan::Held;
 use crate::pool::statement::Prepared;
@@ -66,6 +68,8 @@ pub struct Undo {
 #[allow(clippy::box_collection, reason = "most clients have none, and a client at rest is to be small")]
 pub struct Names {
     named: Option<Box<HashMap<Box<[u8]>, Named>>>,
+    /// How many of them were prepared by SQL.
+    sql: u32,
     /// The unnamed statement, if there is one.
     pub unnamed: Option<Arc<UnnamedText>>,
     portals: Option<Box<HashMap<Box<[u8]>, Portal>>>,
@@ -121,7 +125,9 @@ impl Names {
 
     /// Statements that were prepared by SQL.
     pub fn sql(&self) -> impl Iterator<Item = (&[u8], &Arc<SqlText>)> {
-        self.named.iter().flat_map(|named| named.iter()).filter_map(|(name, meaning)| match meaning {
+        // All are looked through only where there are any: whoever gets a server connection asks.
+        let named = self.named.as_ref().filter(|_| self.sql > 0);
+        named.into_iter().flat_map(|named| named.iter()).filter_map(|(name, meaning)| match meaning {
             Named::Sql(text) => Some((&**name, text)),
             _ => None,
         })
@@ -135,11 +141,19 @@ impl Names {
 
     /// Gives `name` a meaning, or takes it away; returns how to undo that.
     pub fn set(&mut self, name: &[u8], meaning: Option<Named>) -> Box<Undo> {
+        Box::new(Undo { name: name.into(), before: self.put(name.into(), meaning) })
+    }
+
+    /// Gives a name a meaning, or takes it away; returns the one before.
+    fn put(&mut self, name: Box<[u8]>, meaning: Option<Named>) -> Option<Named> {
+        let is_sql = |meaning: &Option<Named>| u32::from(matches!(meaning, Some(Named::Sql(_))));
+        self.sql += is_sql(&meaning);
         let before = match meaning {
-            Some(meaning) => self.named.get_or_insert_default().insert(name.into(), meaning),
-            None => self.named.as_mut().and_then(|named| named.remove(name)),
+            Some(meaning) => self.named.get_or_insert_default().insert(name, meaning),
+            None => self.named.as_mut().and_then(|named| named.remove(&name)),
         };
-        Box::new(Undo { name: name.into(), before })
+        self.sql -= is_sql(&before);
+        before
     }
 
     /// Something else has been decided about a statement.
@@ -192,14 +206,7 @@ impl Names {
 
     /// Undoes one [`Names::set`].
     pub fn undo(&mut self, undo: Undo) {
-        match undo.before {
-            Some(before) => {
-                self.named.get_or_insert_default().insert(undo.name, before);
-            }
-            None => {
-                self.named.as_mut().and_then(|named| named.remove(&undo.name));
-            }
-        }
+        self.put(undo.name, undo.before);
     }
 
     /// Replaces the unnamed statement; returns the one before it.
@@ -231,7 +238,7 @@ impl Names {
 
     /// Forgets all named statements.
     pub fn clear_named(&mut self) {
-        self.named = None;
+        (self.named, self.sql) = (None, 0);
     }
 }
 

@@ -41,13 +41,20 @@ pub fn whole(buf: &[u8]) -> Option<Header> {
 pub fn client(buf: &[u8], max: usize) -> Result<Option<Header>> {
     let Some((kind, len)) = peek(buf) else {
         // A type that no client may send is told at once: the rest of its header may never come.
-        return match buf.first() {
-            Some(&kind) => client_limit(kind, max).map(|_| None),
-            None => Ok(None),
-        };
+        return buf.first().map_or(Ok(None), |&kind| client_limit(kind, max).map(|_| None));
     };
-    let limit = client_limit(kind, max)?;
     let len = len as usize;
+    // Most are small ones that any type may have.
+    if (4..=SMALL_MESSAGE).contains(&len) && len <= max && is_client(kind) {
+        return Ok(Some(Header { kind, len: len + 1 }));
+    }
+    client_large(kind, len, max)
+}
+
+/// The same of one that is large, or must not be.
+#[cold]
+fn client_large(kind: u8, len: usize, max: usize) -> Result<Option<Header>> {
+    let limit = client_limit(kind, max)?;
     if len < 4 || len > limit.saturating_add(4) {
         let error = Error::protocol("invalid message length");
         let bounded = len > limit && limit == max && max < MAX_MESSAGE;
@@ -60,10 +67,19 @@ pub fn client(buf: &[u8], max: usize) -> Result<Option<Header>> {
     Ok(Some(Header { kind, len: len + 1 }))
 }
 
+/// Whether a client may send a message of this type.
+#[inline]
+fn is_client(kind: u8) -> bool {
+    matches!(
+        kind,
+        b'Q' | b'P' | b'B' | b'F' | b'd' | b'p' | b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f'
+    )
+}
+
 fn client_limit(kind: u8, max: usize) -> Result<usize> {
     match kind {
         b'Q' | b'P' | b'B' | b'F' | b'd' | b'p' => Ok(max.min(MAX_MESSAGE)),
-        b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' => Ok(SMALL_MESSAGE.min(max)),
+        kind if is_client(kind) => Ok(SMALL_MESSAGE.min(max)),
         other => Err(Error::protocol(format!("invalid frontend message type {other}"))),
     }
 }

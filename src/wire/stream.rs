@@ -1,11 +1,12 @@
 //! A connection's bytes, whatever carries them: TCP, a Unix socket, or TLS in either role. The only I/O of this floor.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -119,8 +120,13 @@ impl Stream {
         ready.map(|_| ())
     }
 
-    /// Whether the reactor knows of something to read. Nobody is woken for it.
-    fn is_readable(&self) -> bool {
+    /// Whether there is something to read, as far as is known without a system call. Nobody is woken for what comes.
+    pub fn is_readable(&self) -> bool {
+        self.has_plaintext() || self.is_ready()
+    }
+
+    /// Whether the reactor knows of something to read.
+    fn is_ready(&self) -> bool {
         let something = || Ok(());
         match self {
             Stream::Unix(unix) => unix.try_io(Interest::READABLE, something).is_ok(),
@@ -133,7 +139,7 @@ impl Stream {
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Stream::Tcp(tcp) = self {
             let len = buf.len();
-            return poll_io(tcp, cx, Interest::READABLE, len, || (&*SockRef::from(&*tcp)).read(buf));
+            return poll_io(tcp, cx, Interest::READABLE, len, || receive(tcp, buf));
         }
         let mut buf = ReadBuf::new(buf);
         Pin::new(self).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
@@ -144,13 +150,11 @@ impl Stream {
     pub fn poll_write_from(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Stream::Tcp(tcp) = self {
             // There is nearly always room: the reactor is asked where there is none.
-            match (&*SockRef::from(&*tcp)).write(bytes) {
+            match send(tcp, bytes) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
-            return poll_io(tcp, cx, Interest::WRITABLE, bytes.len(), || {
-                (&*SockRef::from(&*tcp)).write(bytes)
-            });
+            return poll_io(tcp, cx, Interest::WRITABLE, bytes.len(), || send(tcp, bytes));
         }
         Pin::new(self).poll_write(cx, bytes)
     }
@@ -159,7 +163,7 @@ impl Stream {
     /// asked for. Where the connection has been at rest for long (`look`) the system is asked; otherwise only where
     /// the reactor thinks so: after a read that was filled to the brim, it does without reason.
     pub fn has_input(&mut self, look: bool) -> bool {
-        if !(look || self.is_readable() || self.has_plaintext()) {
+        if !(look || self.is_readable()) {
             return false;
         }
         let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -255,6 +259,19 @@ fn poll_io(
         }
         ready!(if interest.is_readable() { tcp.poll_read_ready(cx) } else { tcp.poll_write_ready(cx) })?;
     }
+}
+
+/// One `recv(2)`. By way of the C library every call would be a point at which a thread can be cancelled, which costs a
+/// process with threads two locked instructions.
+#[inline]
+fn receive(tcp: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(tcp, buf, RecvFlags::empty())?.0)
+}
+
+/// One `send(2)`, likewise.
+#[inline]
+fn send(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?)
 }
 
 macro_rules! on {

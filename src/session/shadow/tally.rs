@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::core::latency::Latency;
 use crate::core::limits::MAX_MIRRORED_SHAPES;
-use crate::core::stats::{Counter, Latency};
+use crate::core::stats::Counter;
 
 /// Characters of a shape that are kept.
 const SHOWN: usize = 200;
