@@ -218,6 +218,7 @@ fn results(c: &mut Criterion) {
         return;
     };
     let terms = Terms {
+        remote: false,
         rule: 0,
         mode: CacheMode::Exact,
         ttl: Duration::from_secs(3600),

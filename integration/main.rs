@@ -32,6 +32,7 @@ mod plans;
 mod pooling;
 mod protocol;
 mod recordings;
+mod redis;
 mod replication;
 mod routes;
 mod rust_drivers;

@@ -51,6 +51,22 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
     let most = format!("of {} bytes at most", shared.config.load().general.cache_memory);
     let hits = stats.hits.get();
     row(table, ["total", "l1"], [entries, bytes, hits, stats.misses.get()], "", &most);
+    if let Some(remote) = cache.remote() {
+        let stats = &remote.stats;
+        let state =
+            if remote.is_there() { "Redis is there" } else { "Redis is not there: nobody waits for it" };
+        let counts = [stats.stored.get(), 0, stats.hits.get(), stats.misses.get()];
+        row(table, ["total", "l2"], counts, "", state);
+        for (what, count, detail) in [
+            ("l2 late", stats.late.get(), "answers of Redis that came after the deadline"),
+            ("l2 errors", stats.errors.get(), "errors of Redis"),
+            ("l2 away", stats.away.get(), "times that Redis was not there to be asked"),
+            ("l2 broken", stats.broken.get(), "results that were not what had been kept"),
+            ("l2 dropped", stats.dropped.get(), "results that were not kept in Redis: too much waited to be"),
+        ] {
+            row(table, ["total", what], [count, 0, 0, 0], "", detail);
+        }
+    }
     for (what, count, detail) in [
         ("stored", stats.stored.get(), "answers that were kept"),
         ("late", stats.stale.get(), "hits past their time, while somebody read the result again"),

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::admin;
 use crate::cache::Cache;
+use crate::cache::remote::Remote;
 use crate::config::Config;
 use crate::discover;
 use crate::mirror;
@@ -72,6 +73,7 @@ pub async fn run(
         async move { shared.clusters.run(&shared.pools).await }
     });
     let watcher = tokio::spawn(watch::watch(shared.clone()));
+    let remote = tokio::spawn(remote(shared.clone()));
     let finder = tokio::spawn(discover::run(shared.clone()));
     let metrics = tokio::spawn(custom::run(shared.clone()));
     let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
@@ -89,6 +91,7 @@ pub async fn run(
     prober.abort();
     watcher.abort();
     finder.abort();
+    remote.abort();
     metrics.abort();
     drop(mirrors);
     mirror::record::finish(&shared).await;
@@ -124,7 +127,7 @@ async fn start(
         Pools::new(&config)?,
         Planner::new(&config.plan, &config.rules, &config.mirrored(), &config.caches)?,
         Gate::new(&config)?,
-        (config.general.cache_memory > 0).then(|| Cache::new(config.general.cache_memory)).transpose()?,
+        cache(&config)?,
         config,
     );
     let before = match offer {
@@ -132,6 +135,25 @@ async fn start(
         None => None,
     };
     Ok((shared, sockets, before))
+}
+
+/// Looks after what is kept outside of the process, if anything is.
+async fn remote(shared: Arc<Shared>) {
+    if let Some(remote) = shared.cache.as_ref().and_then(|cache| cache.remote()) {
+        remote.clone().run().await;
+    }
+}
+
+/// Where results are kept, if they are.
+fn cache(config: &Config) -> Result<Option<Arc<Cache>>, String> {
+    if config.general.cache_memory == 0 {
+        return Ok(None);
+    }
+    let cache = Cache::new(config.general.cache_memory)?;
+    if let Some(redis) = &config.redis {
+        cache.set_remote(Remote::new(redis.clone())?);
+    }
+    Ok(Some(cache))
 }
 
 /// Serves until nobody is to be served any more.

@@ -2,9 +2,20 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::key::Form;
 use crate::wire::frame;
 use crate::wire::message::command_tag;
+
+/// Where the parts of an answer are among its frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline {
+    statement: Range<usize>,
+    portal: Range<usize>,
+    rows: Range<usize>,
+    count: u64,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +43,21 @@ pub enum Unfit {
 }
 
 impl Answer {
+    /// Its frames, and where its parts are among them.
+    pub fn taken_apart(&self) -> (&[u8], Outline) {
+        let Answer { frames, statement, portal, rows, count } = self;
+        let (statement, portal, rows) = (statement.clone(), portal.clone(), rows.clone());
+        (frames, Outline { statement, portal, rows, count: *count })
+    }
+
+    /// An answer of such parts. `None` where they are not among these frames.
+    pub fn put_together(frames: &[u8], outline: Outline) -> Option<Answer> {
+        let Outline { statement, portal, rows, count } = outline;
+        let fits = |part: &Range<usize>| frames.get(part.clone()).is_some();
+        let all = fits(&statement) && fits(&portal) && fits(&rows);
+        all.then(|| Answer { frames: frames.into(), statement, portal, rows, count })
+    }
+
     /// Reads what a client was sent for one statement up to ReadyForQuery.
     ///
     /// # Errors

@@ -1,24 +1,28 @@
 //! The results that are kept in memory: found by a keyed hash, and only taken where the key is the same byte by byte.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+
+mod packed;
 
 use super::answer::Answer;
 use super::key::Contexts;
 use super::policy::Terms;
+use super::remote::Remote;
 use crate::core::clock::Instant;
 use crate::core::stats::Counter;
 use crate::fence::versions::{Book, Stamp, Versions};
 use crate::sql::fingerprint;
 
 /// What a result was read from, as of before it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsOf {
     /// Of the tables.
     pub stamp: Stamp,
@@ -172,6 +176,8 @@ pub struct Cache {
     /// Bytes of answers that are being collected.
     collected: AtomicU64,
     most: u64,
+    /// Where results are kept outside of the process, too.
+    remote: OnceLock<Arc<Remote>>,
 }
 
 /// A result that somebody is reading.
@@ -256,6 +262,7 @@ impl Cache {
             collected: AtomicU64::new(0),
             // What is not kept yet takes memory as well.
             most: max_memory / 4,
+            remote: OnceLock::new(),
         }))
     }
 
@@ -278,6 +285,11 @@ impl Cache {
         (as_of.view, as_of.serial, as_of.term) == (moment.view, moment.serial, moment.term)
             && as_of.epoch == self.epoch.load(Acquire)
             && moment.versions.is_current(moment.tables, as_of.stamp)
+    }
+
+    /// How often anything has been flushed.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Acquire)
     }
 
     /// How often everything has been flushed.
@@ -336,7 +348,7 @@ impl Cache {
         as_of: AsOf,
         born: Instant,
         fingerprint: u128,
-    ) {
+    ) -> Arc<Entry> {
         let known = self.entries.get(&hash).filter(|known| *known.key == *key && known.as_of == as_of);
         // Who asks for less than others does not take away what they need.
         let answer = match known {
@@ -344,8 +356,24 @@ impl Cache {
             None => answer,
         };
         self.stats.stored.add(1);
-        let entry = Entry { key: key.into(), answer, as_of, born, fingerprint };
+        let entry = Arc::new(Entry { key: key.into(), answer, as_of, born, fingerprint });
+        self.entries.insert(hash, entry.clone());
+        entry
+    }
+
+    /// Keeps what was kept outside; whether it may be given is found out like that of any other.
+    pub fn put_back(&self, hash: u128, entry: Entry) {
         self.entries.insert(hash, Arc::new(entry));
+    }
+
+    /// Where results are kept outside of the process, too.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.get()
+    }
+
+    /// Has them kept there, too, from now on.
+    pub fn set_remote(&self, remote: Arc<Remote>) {
+        let _ = self.remote.set(remote);
     }
 
     /// Forgets everything, also what is being read now.
@@ -437,6 +465,7 @@ mod tests {
     use crate::fence::versions::Written;
 
     const TERMS: Terms = Terms {
+        remote: false,
         rule: 0,
         mode: CacheMode::Exact,
         ttl: Duration::from_secs(10),

@@ -36,6 +36,9 @@
 //! - After a change of the primary nothing that was kept before is given: it may know of writes that are lost.
 //! - Another database of the same server that writes to this one over a foreign server is a writer elsewhere.
 //!
+//! - What was kept outside of the process ([`remote`]) comes back with the stamp that it was kept with, under a name and a key
+//!   that are this process' own; it is given on the same condition as if it had never left.
+//!
 //! What is written past this process is not seen. Where that may be, `mode = "bounded"` bounds the age of what is given
 //! by the time to live, counted from before it was asked for, and `exact` is refused by the configuration's check.
 
@@ -43,5 +46,6 @@ pub mod answer;
 pub mod key;
 pub mod l1;
 pub mod policy;
+pub mod remote;
 
 pub use l1::{Cache, Entry};

@@ -29,6 +29,8 @@ pub struct Terms {
     pub max_rows: u64,
     /// Most bytes.
     pub max_bytes: usize,
+    /// In Redis, too.
+    pub remote: bool,
 }
 
 fn meets(patterns: &[Pattern], name: &str) -> bool {
@@ -117,7 +119,8 @@ impl Policy {
             // Who asks for less than there may be does not want what is older, either.
             let stale = if own < rule.ttl { Duration::ZERO } else { rule.stale };
             let (ttl, max_rows, max_bytes) = (rule.ttl.min(own), rule.max_rows, rule.max_bytes);
-            return Some(Terms { rule: place, mode: rule.mode, ttl, stale, max_rows, max_bytes });
+            let (mode, remote) = (rule.mode, rule.remote);
+            return Some(Terms { rule: place, mode, ttl, stale, max_rows, max_bytes, remote });
         }
         None
     }
@@ -144,6 +147,7 @@ mod tests {
             stale: FOR,
             max_rows: 1,
             max_bytes: 1,
+            remote: false,
         }
     }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::check::{ANY_TIME, SOME_TIME};
-use super::raw::{Fault, Section};
+use super::raw::{Fault, Section, Sections};
+use super::redis::{Redis, redis};
 use super::route::{fingerprint, list, prints};
 use super::words::{CACHE_MODES, word};
 use super::{Database, General, Pattern, Writers, units};
@@ -71,6 +72,8 @@ pub struct CacheRule {
     pub max_rows: u64,
     /// Most bytes of it.
     pub max_bytes: usize,
+    /// In Redis, too.
+    pub remote: bool,
 }
 
 /// How long what is exact is kept where nothing is said.
@@ -92,6 +95,7 @@ impl CacheRule {
             ("stale_while_revalidate", units::show_duration(self.stale)),
             ("max_rows", self.max_rows.to_string()),
             ("max_bytes", units::show_size(self.max_bytes as u64)),
+            ("levels", if self.remote { "l1,l2".into() } else { "l1".into() }),
         ];
         let says = says.into_iter().filter(|_| self.mode != CacheMode::Off);
         let off = (self.mode == CacheMode::Off).then(|| ("mode", "off".to_string()));
@@ -99,8 +103,19 @@ impl CacheRule {
     }
 }
 
+/// `[redis]` and `[[cache]]`
+pub(super) fn caches(
+    sections: &Sections<'_>,
+    general: &General,
+    databases: &[Database],
+) -> (Option<Redis>, Vec<CacheRule>) {
+    let redis = redis(&sections.table("redis"));
+    let rules = rules(&sections.list("cache"), general, databases, redis.is_some());
+    (redis, rules)
+}
+
 /// `[[cache]]`
-pub(super) fn rules(sections: &[Section<'_>], general: &General, databases: &[Database]) -> Vec<CacheRule> {
+fn rules(sections: &[Section<'_>], general: &General, databases: &[Database], redis: bool) -> Vec<CacheRule> {
     if let Some(section) = sections.get(MAX_RULES) {
         section.report("", format!("there are more than {MAX_RULES} of them"));
     }
@@ -108,6 +123,9 @@ pub(super) fn rules(sections: &[Section<'_>], general: &General, databases: &[Da
     for (section, rule) in sections.iter().zip(&rules).filter(|(_, rule)| rule.mode != CacheMode::Off) {
         if general.cache_memory == 0 {
             section.report("mode", "has no effect without general.cache_memory");
+        }
+        if rule.remote && !redis {
+            section.report("levels", "l2 is Redis: [redis] does not say where that is");
         }
         if rule.mode == CacheMode::Exact {
             exact(section, rule, general, databases);
@@ -150,7 +168,7 @@ fn rule(section: &Section<'_>) -> CacheRule {
             section.report(key, "must not be empty");
         }
     }
-    section.parsed("levels", level);
+    let levels = section.parsed("levels", level).unwrap_or_default();
     let is_strict = section.text_quietly("mode").is_some_and(|mode| mode == "strict");
     if is_strict {
         let fault = Fault::from("strict, which holds for several processes, is not built yet");
@@ -184,18 +202,23 @@ fn rule(section: &Section<'_>) -> CacheRule {
         stale,
         max_rows: section.number("max_rows", 1..=1_000_000_000).unwrap_or(10_000),
         max_bytes: section.size("max_bytes", 1024..=64 << 20).unwrap_or(1 << 20),
+        remote: levels.contains(&Level::Remote),
     }
 }
 
 /// Where results are kept.
-fn level(text: &str) -> Result<(), Fault> {
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Memory,
+    Remote,
+}
+
+fn level(text: &str) -> Result<Level, Fault> {
     match text {
-        "l1" => Ok(()),
-        "l2" | "l3" => {
-            let what = if text == "l2" { "l2, Redis," } else { "l3, reports over HTTP," };
-            Err(Fault::from(format!("{what} is not built yet")).hint("l1 is this process' memory"))
-        }
-        _ => Err(Fault::from(format!("{text:?} is not one of l1"))),
+        "l1" => Ok(Level::Memory),
+        "l2" => Ok(Level::Remote),
+        "l3" => Err(Fault::from("l3, an HTTP cache, is of reports").hint("see [[report]]")),
+        _ => Err(Fault::from(format!("{text:?} is not one of l1, l2"))),
     }
 }
 

@@ -92,7 +92,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let clusters = cluster::clusters(&cluster_sections, &backends, &users);
     let rules = route::rules(&sections.list("route"), &backends, &clusters);
     let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
-    let caches = cache::rules(&sections.list("cache"), &general, &databases);
+    let (redis, caches) = cache::caches(&sections, &general, &databases);
     let metrics = metric::metrics(&metric_sections, &databases, &users);
     let known =
         mirror::Known { backends: &backends, clusters: &clusters, databases: &databases, users: &users };
@@ -117,6 +117,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
         clusters,
         rules,
         caches,
+        redis,
         databases,
         users,
         metrics,

@@ -82,6 +82,7 @@ pub const SECTIONS: &[Spec] = &[
     Spec::many("cluster", CLUSTER, &[ROUTING]),
     Spec::many("route", ROUTE, &[]),
     Spec::many("cache", CACHE, &[]),
+    Spec::one("redis", REDIS),
     Spec::many("database", DATABASE, &[POOL, ROUTING]),
     Spec::many("user", USER, &[]),
     Spec::many("metric", METRIC, &[]),
@@ -237,6 +238,22 @@ const CACHE: &[Key] = &[
     live("max_bytes", "1MiB"),
     live("levels", "l1"),
     live("auto", "false"),
+];
+
+const REDIS: &[Key] = &[
+    fixed("nodes", ""),
+    fixed("mode", "single"),
+    fixed("master", ""),
+    fixed("user", ""),
+    fixed("password", ""),
+    fixed("password_env", ""),
+    fixed("password_file", ""),
+    fixed("database", "0"),
+    fixed("tls", "false"),
+    fixed("ca", ""),
+    fixed("deadline", "10ms"),
+    fixed("compress_above", "1KiB"),
+    fixed("encrypt", "true"),
 ];
 
 const DATABASE: &[Key] = &[

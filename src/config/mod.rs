@@ -16,6 +16,7 @@ mod mirror;
 mod people;
 pub mod problem;
 pub mod raw;
+mod redis;
 mod route;
 mod secret;
 pub mod show;
@@ -29,6 +30,7 @@ pub use cache::{CacheAsk, CacheMode, CacheRule};
 pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
 pub use metric::{Metric, MetricKind, MetricPlace, is_label};
 pub use mirror::{Mirror, MirrorMode, MirrorTarget, Record, Share};
+pub use redis::{Redis, RedisMode};
 pub use tenant::{Priority, Tenants};
 
 pub use route::{CLASSES, Directions, Pattern, ROUTES, Route, Rule, SAYABLE, Unsayable, Way};
@@ -60,6 +62,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `[[cache]]`, in order.
     pub caches: Vec<CacheRule>,
+    /// `[redis]`; `None` where it does not say where that is.
+    pub redis: Option<Redis>,
     /// `[[database]]`, wildcards last.
     pub databases: Vec<Database>,
     /// `[[user]]`

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::keys;
 use super::mirror::{RECORDED_FILES, RECORDED_SIZE, RECORDED_WAITING};
+use super::redis::{REDIS_COMPRESS, REDIS_DEADLINE, RedisMode};
 use super::tenant::{OwnShare, Tenant, TenantWay};
 use super::units::{show_duration, show_size};
+use super::words::REDIS_MODES;
 use super::words::{
     CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, METRIC_KINDS, METRIC_PLACES, MIRROR_MODES,
     MODES, PRIORITIES, ROLES, SIZES, SSL_MODES, STRATEGIES, TENANT_WAYS, TRANSACTIONS, WRITERS, word,
@@ -44,6 +46,7 @@ impl Config {
             let parts = rule.said().into_iter().map(|(key, value)| format!("{key}={value}"));
             rows.push(format!("cache.{}", i + 1), parts.collect::<Vec<_>>().join(" "), "", true);
         }
+        self.show_redis(&mut rows);
         self.databases.iter().for_each(|database| self.show_database(database, &mut rows));
         self.users.iter().for_each(|user| show_user(user, &mut rows));
         self.metrics.iter().for_each(|metric| show_metric(metric, &mut rows));
@@ -99,6 +102,27 @@ impl Config {
         rows.add("auth", "cache", query.map(|q| show_duration(q.cache)).unwrap_or_default());
         rows.add("auth", "failure_delay", show_duration(self.auth.failure_delay));
         rows.add("auth", "max_failures_per_minute", self.auth.max_failures_per_minute);
+    }
+
+    fn show_redis(&self, rows: &mut Rows) {
+        let redis = self.redis.as_ref();
+        let node = |(host, port): &(String, u16)| format!("{host}:{port}");
+        let nodes: Vec<String> = redis.map(|r| r.nodes.iter().map(node).collect()).unwrap_or_default();
+        rows.add("redis", "nodes", joined(&nodes));
+        rows.add("redis", "mode", word(REDIS_MODES, &redis.map_or(RedisMode::Single, |r| r.mode)));
+        rows.add("redis", "master", redis.map_or("", |r| r.master.as_str()));
+        rows.add("redis", "user", redis.and_then(|r| r.user.as_deref()).unwrap_or(""));
+        for key in ["password", "password_env", "password_file"] {
+            let given = key == "password" && redis.is_some_and(|r| r.password.is_some());
+            rows.add("redis", key, if given { "given" } else { "" });
+        }
+        rows.add("redis", "database", redis.map_or(0, |r| r.database));
+        rows.add("redis", "tls", redis.is_some_and(|r| r.tls));
+        rows.add("redis", "ca", path(redis.and_then(|r| r.ca.as_deref())));
+        let times = redis.map_or((REDIS_DEADLINE, REDIS_COMPRESS), |r| (r.deadline, r.compress_above));
+        rows.add("redis", "deadline", show_duration(times.0));
+        rows.add("redis", "compress_above", show_size(times.1 as u64));
+        rows.add("redis", "encrypt", redis.is_none_or(|r| r.encrypt));
     }
 
     fn show_record(&self, rows: &mut Rows) {

@@ -1,6 +1,7 @@
 //! The words that stand for a choice in the file: read by `check`, written by `show`.
 
 use super::discovery::Source;
+use super::redis::RedisMode;
 use super::tenant::{Priority, TenantWay};
 use super::{
     Balancing, CacheMode, Consistency, HbaMethod, HbaType, MetricKind, MetricPlace, MirrorMode, PoolMode,
@@ -63,6 +64,10 @@ pub const WRITERS: Words<Writers> = &[("anyone", Writers::Anyone), ("proxy", Wri
 /// `[[cache]] mode`.
 pub const CACHE_MODES: Words<CacheMode> =
     &[("exact", CacheMode::Exact), ("bounded", CacheMode::Bounded), ("off", CacheMode::Off)];
+
+/// `[redis] mode`.
+pub const REDIS_MODES: Words<RedisMode> =
+    &[("single", RedisMode::Single), ("sentinel", RedisMode::Sentinel), ("cluster", RedisMode::Cluster)];
 
 /// `[[metric]] type`.
 pub const METRIC_KINDS: Words<MetricKind> = &[("gauge", MetricKind::Gauge), ("counter", MetricKind::Counter)];

@@ -1,6 +1,8 @@
 //! Metrics of results that are kept. A process that keeps none has none of them.
 
 use super::metrics::{Family, Kind};
+use crate::cache::remote::Remote;
+use crate::core::stats;
 use crate::fence::versions::Cause;
 use crate::session::shared::Shared;
 
@@ -24,7 +26,7 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         Counter,
         "Results that were not looked for, or not kept, though a rule says so.",
     );
-    vec![
+    let mut families = vec![
         one("turnpike_cache_entries", Gauge, "Results that are kept.", entries),
         one("turnpike_cache_bytes", Gauge, "About how much memory they take.", bytes),
         one("turnpike_cache_collecting_bytes", Gauge, "Answers that are being collected.", collected),
@@ -41,5 +43,37 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         one("turnpike_cache_stored_total", Counter, "Results kept.", stats.stored.get()),
         causes.fold(outdated, |family, (cause, n)| family.with(&[("cause", cause.label())], n as f64)),
         stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
+    ];
+    families.extend(cache.remote().into_iter().flat_map(|remote| outside(remote)));
+    families
+}
+
+/// Those of results that are kept in Redis, too.
+fn outside(remote: &Remote) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let stats = &remote.stats;
+    let one = |name, kind, help, value: u64| Family::new(name, kind, help).with(&[], value as f64);
+    let lookups = Family::new("turnpike_cache_redis_lookups_total", Counter, "Results looked for in Redis.");
+    let outcomes = [
+        ("hit", &stats.hits),
+        ("miss", &stats.misses),
+        ("late", &stats.late),
+        ("away", &stats.away),
+        ("broken", &stats.broken),
+    ];
+    let add = |family: Family, (outcome, n): (&str, &stats::Counter)| {
+        family.with(&[("outcome", outcome)], n.get() as f64)
+    };
+    vec![
+        one("turnpike_cache_redis_up", Gauge, "Whether Redis is there.", u64::from(remote.is_there())),
+        outcomes.into_iter().fold(lookups, add),
+        one("turnpike_cache_redis_errors_total", Counter, "Errors of Redis.", stats.errors.get()),
+        one("turnpike_cache_redis_stored_total", Counter, "Results kept in Redis.", stats.stored.get()),
+        one(
+            "turnpike_cache_redis_dropped_total",
+            Counter,
+            "Results that were not kept in Redis, since too much waited to be.",
+            stats.dropped.get(),
+        ),
     ]
 }

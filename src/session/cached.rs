@@ -14,6 +14,7 @@ use super::single::{Single, Step};
 use crate::cache::answer::{Answer, Unfit};
 use crate::cache::key::{self, Form, may_tell_time};
 use crate::cache::l1::{AsOf, Collected, Found, PATIENCE, Reading, Turn, Why};
+use crate::cache::remote::Remote;
 use crate::cache::{Cache, Entry};
 use crate::config::CacheMode;
 use crate::core::clock::Instant;
@@ -208,12 +209,19 @@ impl Batch<'_> {
 
     /// What is asked for is not there: it is read, unless somebody else does that already.
     fn miss(&mut self, wanted: &Wanted, cache: &Arc<Cache>, hash: u128, key: &[u8]) -> Given {
-        self.flow.hand.collecting = None;
+        let waited = self.flow.hand.waited_for;
+        let turn = self.flow.hand.collecting.take();
+        // Where it has been looked for outside of the process, others wait for this one still.
+        let own = turn.filter(|c| waited && c.begun.is_none() && c.hash == hash && *c.key == *key);
+        if own.is_some() {
+            self.flow.hand.collecting = own;
+            return self.missed(wanted, cache);
+        }
         let (plan, asked, form, key) = (wanted.plan.clone(), wanted.asked, wanted.form, key.into());
         match cache.turn(hash) {
             Err(reading) if !self.flow.hand.waited_for => {
                 cache.stats.waited.add(1);
-                self.flow.hand.awaited = Some(reading);
+                self.flow.hand.awaited = Some(Awaited::Reading(reading));
                 return Given::Wait;
             }
             Err(_) => {}
@@ -221,8 +229,19 @@ impl Batch<'_> {
                 let (begun, collected) = (None, cache.collect());
                 let collecting = Collecting { _turn, hash, key, form, plan, asked, begun, collected };
                 self.flow.hand.collecting = Some(Box::new(collecting));
+                let remote = cache.remote().filter(|_| wanted.asked.terms.remote);
+                if let Some(remote) = remote.filter(|remote| remote.is_there() && !self.flow.hand.waited_for)
+                {
+                    self.flow.hand.awaited = Some(Awaited::Remote(remote.clone(), hash));
+                    return Given::Wait;
+                }
             }
         }
+        self.missed(wanted, cache)
+    }
+
+    /// It is for a server to answer.
+    fn missed(&mut self, wanted: &Wanted, cache: &Cache) -> Given {
         cache.stats.misses.add(1);
         wanted.plan.cache.misses.add(1);
         self.flow.hand.waited_for = false;
@@ -271,6 +290,7 @@ impl Batch<'_> {
         let Flow { up, .. } = &mut *self.flow;
         up.omit(len);
         self.flow.hand.found = None;
+        self.flow.hand.collecting = None;
         self.flow.hand.waited_for = false;
     }
 
@@ -287,15 +307,39 @@ impl Batch<'_> {
         self.account(Instant::now());
     }
 
-    /// Waits until somebody else has read what is asked for, or has taken too long.
+    /// Waits until somebody else has read what is asked for, or has taken too long; or until it has been looked for where
+    /// results are kept outside of the process.
     pub(super) async fn await_reading(&mut self) -> Result<(), End> {
-        let Some(reading) = self.flow.hand.awaited.take() else { return Ok(()) };
+        let Some(awaited) = self.flow.hand.awaited.take() else { return Ok(()) };
         self.begin();
         self.flow.hand.waited_for = true;
+        let reading = match awaited {
+            Awaited::Reading(reading) => reading,
+            Awaited::Remote(remote, hash) => return self.await_remote(remote, hash).await,
+        };
         match self.wait_for(tokio::time::timeout(PATIENCE, reading.over())).await {
             Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
             Err(end) => Err(end),
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// What is found there is put where it is looked for; others who ask for it wait meanwhile.
+    async fn await_remote(&mut self, remote: Arc<Remote>, hash: u128) -> Result<(), End> {
+        let (Some(collecting), Some(caching)) = (&self.flow.hand.collecting, &self.client.caching) else {
+            return Ok(());
+        };
+        let cache = caching.cache.clone();
+        let find = remote.find(hash, cache.flushes(), collecting.key.clone());
+        match self.wait_for(find).await {
+            Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
+            Err(end) => Err(end),
+            Ok(found) => {
+                if let Some(entry) = found {
+                    cache.put_back(hash, entry);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -368,7 +412,10 @@ impl Batch<'_> {
         if !collected.is_wanted() || !caching.cache.holds(&as_of, &moment) {
             return Err(Why::Moved);
         }
-        caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
+        let entry = caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
+        if let Some(remote) = caching.cache.remote().filter(|_| terms.remote) {
+            remote.keep(*hash, caching.cache.flushes(), entry, terms.ttl.saturating_add(terms.stale));
+        }
         Ok(())
     }
 }
@@ -405,5 +452,11 @@ impl Client {
     }
 }
 
-/// A result that somebody else is reading, for whom the batch waits.
-pub(super) type Awaited = Arc<Reading>;
+/// What a batch waits for that asks for a result.
+#[derive(Debug)]
+pub(super) enum Awaited {
+    /// Somebody else is reading it.
+    Reading(Arc<Reading>),
+    /// It may be kept outside of the process.
+    Remote(Arc<Remote>, u128),
+}

@@ -42,6 +42,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
         }],
         backends: servers.iter().map(|server| backend(server)).collect(),
         rules: Vec::new(),
+        redis: None,
         caches: Vec::new(),
         metrics: Vec::new(),
         mirrors: Vec::new(),

@@ -1,0 +1,100 @@
+//! A result as bytes, to be kept outside of the process that has read it, and taken back by that process alone: what it is
+//! as of, and when it was read, means nothing to another.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AsOf, Entry};
+use crate::cache::answer::{Answer, Outline};
+use crate::core::clock::Instant;
+
+/// All but the frames.
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    key: &'a [u8],
+    as_of: AsOf,
+    born: Instant,
+    fingerprint: u128,
+    outline: Outline,
+}
+
+impl Entry {
+    /// Adds it to `out`. False where it cannot be written down.
+    pub fn pack(&self, out: &mut Vec<u8>) -> bool {
+        let (frames, outline) = self.answer.taken_apart();
+        let Entry { key, as_of, born, fingerprint, .. } = self;
+        let head = Head { key, as_of: *as_of, born: *born, fingerprint: *fingerprint, outline };
+        let Ok(head) = postcard::to_allocvec(&head) else { return false };
+        let Ok(len) = u32::try_from(head.len()) else { return false };
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(frames);
+        true
+    }
+
+    /// What was packed, if it is what is kept under this key.
+    pub fn unpack(bytes: &[u8], key: &[u8]) -> Option<Entry> {
+        let (len, rest) = bytes.split_first_chunk::<4>()?;
+        let (head, frames) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        let head: Head<'_> = postcard::from_bytes(head).ok().filter(|head: &Head<'_>| head.key == key)?;
+        let answer = Answer::put_together(frames, head.outline)?;
+        let Head { as_of, born, fingerprint, .. } = head;
+        Some(Entry { key: key.into(), answer, as_of, born, fingerprint })
+    }
+
+    /// How many bytes it is.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.answer.len()
+    }
+
+    /// What it is kept under.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::key::Form;
+    use crate::cache::l1::{Cache, Moment};
+
+    fn entry() -> Entry {
+        let cache = Cache::new(1 << 20).unwrap();
+        let (versions, now) = (cache.versions.of("d"), Instant::now());
+        let moment = Moment { versions: &versions, tables: &[7], view: 3, serial: 1, term: 2 };
+        let sent = b"2\0\0\0\x04D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+        let answer = Answer::read(Form::Extended, sent, 10).unwrap();
+        let as_of = cache.as_of(&moment).unwrap();
+        Entry { key: (*b"key").into(), answer, as_of, born: now, fingerprint: 5 }
+    }
+
+    #[test]
+    fn what_is_packed_is_what_is_unpacked() {
+        let entry = entry();
+        let mut bytes = Vec::new();
+        assert!(entry.pack(&mut bytes));
+        let again = Entry::unpack(&bytes, b"key").unwrap();
+        assert_eq!((&again.answer, again.as_of, again.born), (&entry.answer, entry.as_of, entry.born));
+        assert_eq!((again.fingerprint, again.key()), (5, &b"key"[..]));
+        assert!(Entry::unpack(&bytes, b"kez").is_none());
+        for cut in 0..bytes.len() - entry.answer.len() {
+            assert!(Entry::unpack(&bytes[..cut], b"key").is_none(), "{cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80), at in 0usize..60, with: u8) {
+            let _ = Entry::unpack(&bytes, b"key");
+            let mut known = Vec::new();
+            entry().pack(&mut known);
+            if let Some(byte) = known.get_mut(at) {
+                *byte = with;
+            }
+            let _ = Entry::unpack(&known, b"key");
+        }
+    }
+}

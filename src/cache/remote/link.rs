@@ -1,0 +1,164 @@
+//! A connection to Redis, however many servers that is. The `redis` crate speaks the protocol, multiplexes what is asked
+//! over one connection to each server, and follows a cluster's slots; which server a sentinel means is asked at every
+//! connection.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, RedisResult, TlsCertificates, TlsMode,
+};
+
+use crate::config::{Redis, RedisMode};
+
+/// Longest time for a connection, and for an answer that no client waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A connection that may be used by many at once.
+#[derive(Clone)]
+pub enum Link {
+    /// To one server.
+    Single(MultiplexedConnection),
+    /// To all of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// One as configured.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being had.
+    pub async fn open(redis: &Redis) -> RedisResult<Link> {
+        if redis.tls {
+            // Another part of the process may have said so before.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let certs = certificates(redis)?;
+        let own = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        match redis.mode {
+            RedisMode::Single => {
+                let addr = redis.nodes.first().ok_or((ErrorKind::InvalidClientConfig, "no server"))?;
+                let info = address(redis, addr).into_connection_info()?.set_redis_settings(login(redis));
+                let client =
+                    if redis.tls { Client::build_with_tls(info, certs)? } else { Client::open(info)? };
+                Ok(Link::Single(client.get_multiplexed_async_connection_with_config(&own).await?))
+            }
+            RedisMode::Sentinel => {
+                let mut client = by_sentinels(redis, certs)?;
+                Ok(Link::Single(client.get_async_connection_with_config(&own).await?))
+            }
+            RedisMode::Cluster => Ok(Link::Cluster(of_cluster(redis, certs)?.get_async_connection().await?)),
+        }
+    }
+
+    /// What is kept under a name.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn get(&mut self, name: &str) -> RedisResult<Option<Vec<u8>>> {
+        let mut get = redis::cmd("GET");
+        get.arg(name);
+        match self {
+            Link::Single(connection) => get.query_async(connection).await,
+            Link::Cluster(connection) => get.query_async(connection).await,
+        }
+    }
+
+    /// Keeps something under a name for so long.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn set(&mut self, name: &str, value: &[u8], ttl: Duration) -> RedisResult<()> {
+        let mut set = redis::cmd("SET");
+        set.arg(name).arg(value).arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        match self {
+            Link::Single(connection) => set.query_async(connection).await,
+            Link::Cluster(connection) => set.query_async(connection).await,
+        }
+    }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn ping(&mut self) -> RedisResult<()> {
+        let ping = redis::cmd("PING");
+        match self {
+            Link::Single(connection) => ping.query_async(connection).await,
+            Link::Cluster(connection) => ping.query_async(connection).await,
+        }
+    }
+}
+
+/// Whether after this error the connection is of no use: it is broken, or to a server that takes no writes any more.
+pub fn is_lost(e: &RedisError) -> bool {
+    e.is_unrecoverable_error() || e.is_io_error() || e.is_timeout() || e.code() == Some("READONLY")
+}
+
+fn login(redis: &Redis) -> RedisConnectionInfo {
+    // Its user need not be allowed more than GET, SET, PING and SELECT.
+    let mut info = RedisConnectionInfo::default().set_db(i64::from(redis.database)).set_skip_set_lib_name();
+    if let Some(user) = &redis.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = &redis.password {
+        info = info.set_password(password);
+    }
+    info
+}
+
+fn by_sentinels(redis: &Redis, certs: TlsCertificates) -> RedisResult<SentinelClient> {
+    let nodes = redis.nodes.iter().map(|node| address(redis, node));
+    let mut builder = SentinelClientBuilder::new(nodes, &redis.master, SentinelServerType::Master)?
+        .set_client_to_redis_db(i64::from(redis.database));
+    if let Some(user) = &redis.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = &redis.password {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if redis.tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certs.clone())
+            .set_client_to_sentinel_certificates(certs);
+    }
+    builder.build()
+}
+
+fn of_cluster(redis: &Redis, certs: TlsCertificates) -> RedisResult<ClusterClient> {
+    let nodes = redis.nodes.iter().map(|node| address(redis, node));
+    let mut builder =
+        ClusterClient::builder(nodes).connection_timeout(PATIENCE).response_timeout(PATIENCE).retries(1);
+    if let Some(user) = &redis.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &redis.password {
+        builder = builder.password(password);
+    }
+    if redis.tls {
+        builder = builder.tls(TlsMode::Secure).certs(certs);
+    }
+    builder.build()
+}
+
+fn address(redis: &Redis, (host, port): &(String, u16)) -> ConnectionAddr {
+    let (host, port) = (host.clone(), *port);
+    if redis.tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    }
+}
+
+fn certificates(redis: &Redis) -> RedisResult<TlsCertificates> {
+    let root_cert = redis.ca.as_ref().map(std::fs::read).transpose()?;
+    Ok(TlsCertificates { client_tls: None, root_cert })
+}
