@@ -13,7 +13,7 @@ pub struct Args {
     /// One short round of everything, in about two minutes instead of twelve: for the shape, not for the record
     #[arg(long)]
     pub quick: bool,
-    /// Only these targets (direct, haproxy, pgbouncer, turnpike, pgpool, unsplit, split) and rows (any part of a row's name)
+    /// Only these targets (direct, haproxy, pgbouncer, turnpike, pgpool, unsplit, split, cached) and rows (any part of a row's name)
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     only: Vec<String>,
     /// Seconds per row, target and round [default: 4, or 1 with --quick]
@@ -52,6 +52,11 @@ impl Args {
     /// Those of them that stand in front of a primary and its replicas, or of the primary alone.
     pub fn replicated(&self) -> Vec<Kind> {
         self.among(&Kind::REPLICATED)
+    }
+
+    /// Those of them that what is asked again is compared on.
+    pub fn keeping(&self) -> Vec<Kind> {
+        self.among(&Kind::KEEPING)
     }
 
     fn among(&self, kinds: &[Kind]) -> Vec<Kind> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::plan::FEW;
-use crate::results::{CPU, Figure, Idle, Results, Row, TPS};
+use crate::results::{CPU, Figure, Idle, P99, Results, Row, TPS};
 use crate::targets::Kind;
 
 /// Most microseconds of processor time for a login with SCRAM.
@@ -14,6 +14,12 @@ const IDLE_KIB: [(&str, f64); 2] = [("idle/plain", 2.0), ("idle/tls", 12.0)];
 const SPLIT_COSTS: f64 = 1.05;
 /// Least part of a few clients' rate that a crowd must have.
 const CROWD_KEEPS: f64 = 0.9;
+
+/// Least rate of what is asked again beside a server's own, most processor time beside a relay's, and milliseconds in
+/// which nearly all of what takes a server long is there.
+const KEPT_TPS: f64 = 2.0;
+const KEPT_CPU: f64 = 0.6;
+const KEPT_MS: f64 = 0.1;
 
 /// One goal.
 #[derive(Debug, Serialize)]
@@ -61,7 +67,32 @@ pub fn judge(results: &Results) -> Vec<Goal> {
             goals.push(faster(results, &format!("replicas/mostly/{protocol}/{clients}")));
         }
     }
+    for protocol in ["simple", "extended", "prepared"] {
+        goals.extend(again(results, &format!("kept/again/{protocol}/16")));
+    }
+    goals.push(prompt(results, "kept/report/simple/16"));
     goals
+}
+
+/// What is asked again costs next to nothing.
+fn again(results: &Results, name: &str) -> [Goal; 2] {
+    let row = results.row(name);
+    let fast = format!("{name}: transactions per second at least {KEPT_TPS:.1}x a server's own");
+    let cheap = format!("{name}: CPU per transaction at most {KEPT_CPU:.1}x a relay's");
+    [
+        between(row, fast, Kind::Cached, Kind::Direct, TPS, |ratio| ratio >= KEPT_TPS),
+        between(row, cheap, Kind::Cached, Kind::Haproxy, CPU, |ratio| ratio <= KEPT_CPU),
+    ]
+}
+
+/// What takes a server long is there at once.
+fn prompt(results: &Results, name: &str) -> Goal {
+    let goal = format!("{name}: 99% of reports within {KEPT_MS:.1} ms");
+    let row = results.row(name);
+    let failed = row.is_some_and(|row| row.failures.contains_key(&Kind::Cached));
+    let measured = row.and_then(|row| row.median(Kind::Cached, P99));
+    let measured = measured.map(|ms| (format!("{ms:.3} ms"), ms <= KEPT_MS));
+    Goal::new(goal, if failed { Some(failed_text()) } else { measured })
 }
 
 fn failed_text() -> (String, bool) {
@@ -71,25 +102,26 @@ fn failed_text() -> (String, bool) {
 /// Splitting costs next to nothing.
 fn free(results: &Results, name: &str) -> Goal {
     let goal = format!("{name}: CPU per transaction with splitting at most {SPLIT_COSTS}x without");
-    between(results.row(name), goal, Kind::Unsplit, CPU, |ratio| ratio <= SPLIT_COSTS)
+    between(results.row(name), goal, Kind::Split, Kind::Unsplit, CPU, |ratio| ratio <= SPLIT_COSTS)
 }
 
 fn faster(results: &Results, name: &str) -> Goal {
     let goal = format!("{name}: transactions per second at least Pgpool-II's");
-    between(results.row(name), goal, Kind::Pgpool, TPS, |ratio| ratio >= 1.0)
+    between(results.row(name), goal, Kind::Split, Kind::Pgpool, TPS, |ratio| ratio >= 1.0)
 }
 
-/// Us with splitting beside another target of the same row.
+/// One of ours beside another target of the same row.
 fn between(
     row: Option<&Row>,
     goal: String,
+    ours: Kind,
     other: Kind,
     figure: Figure,
     met: impl FnOnce(f64) -> bool,
 ) -> Goal {
-    let failed = row.is_some_and(|row| row.failures.contains_key(&Kind::Split));
+    let failed = row.is_some_and(|row| row.failures.contains_key(&ours));
     let judge = |row: &Row| {
-        let (ratio, least, most) = row.ratio_between(Kind::Split, other, figure)?;
+        let (ratio, least, most) = row.ratio_between(ours, other, figure)?;
         Some((format!("{ratio:.2}x ({least:.2}-{most:.2})"), met(ratio)))
     };
     Goal::new(goal, if failed { Some(failed_text()) } else { row.and_then(judge) })

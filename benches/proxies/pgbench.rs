@@ -21,10 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SAMPLED: f64 = 0.1;
 
 /// Statements of the load that mostly reads, and how many of a hundred they are.
-const MOSTLY: [(&str, u32); 2] = [
-    ("SELECT abalance FROM pgbench_accounts WHERE aid = :aid;", 95),
-    ("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;", 5),
-];
+const MOSTLY: [Weighted; 2] =
+    [(ANY, SELECT, 95), (ANY, "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;", 5)];
+/// Of the load that asks again, likewise.
+const AGAIN: [Weighted; 2] =
+    [("\\set aid random(1, 1000)", SELECT, 95), ("\\set aid random(1001, 100000 * :scale)", SELECT, 5)];
+/// About a tenth of a second.
+const REPORT: &str =
+    "SELECT bid, count(*), sum(abalance), max(aid), avg(aid) FROM pgbench_accounts GROUP BY bid;";
+
+/// What is set before a statement, the statement, and how many of all are this one.
+type Weighted = (&'static str, &'static str, u32);
+const ANY: &str = "\\set aid random(1, 100000 * :scale)";
+const SELECT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;";
 
 /// What a transaction does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +44,10 @@ pub enum Script {
     Mostly,
     /// The tpcb-like one: seven statements, four tables written.
     TpcB,
+    /// Selects by primary key, of which nineteen of twenty have been asked for before.
+    Again,
+    /// What takes a server long, again and again, at a rate that leaves time between.
+    Report,
 }
 
 /// How statements are sent.
@@ -79,6 +92,8 @@ impl Load {
             (_, Script::Select) => "select",
             (_, Script::Mostly) => "mostly",
             (_, Script::TpcB) => "tpcb",
+            (_, Script::Again) => "again",
+            (_, Script::Report) => "report",
         };
         format!("{what}/{}/{}", self.protocol, self.clients)
     }
@@ -100,14 +115,11 @@ impl Load {
         match self.script {
             Script::Select => drop(command.arg("-S")),
             Script::TpcB => {}
-            Script::Mostly => {
-                for (statement, weight) in MOSTLY {
-                    let path = bed.dir().join(format!("weight{weight}.sql"));
-                    fs::write(&path, format!("\\set aid random(1, 100000 * :scale)\n{statement}\n"))?;
-                    command.arg("-f").arg(format!("{}@{weight}", path.display()));
-                }
-                // It would be looked for in a table where scripts are ours.
-                command.args(["-s", &SCALE.to_string()]);
+            Script::Mostly => weighted(&mut command, bed, &MOSTLY)?,
+            Script::Again => weighted(&mut command, bed, &AGAIN)?,
+            Script::Report => {
+                weighted(&mut command, bed, &[("", REPORT, 1)])?;
+                command.args(["-R", "1000"]);
             }
         }
         if self.reconnect {
@@ -116,6 +128,18 @@ impl Load {
         }
         Ok(command)
     }
+}
+
+/// Has pgbench run these statements.
+fn weighted(command: &mut Command, bed: &Bed, statements: &[Weighted]) -> Result<(), Failure> {
+    for (place, (set, statement, weight)) in statements.iter().enumerate() {
+        let path = bed.dir().join(format!("{place}-{}-{weight}.sql", statement.len()));
+        fs::write(&path, format!("{set}\n{statement}\n"))?;
+        command.arg("-f").arg(format!("{}@{weight}", path.display()));
+    }
+    // It would be looked for in a table where scripts are ours.
+    command.args(["-s", &SCALE.to_string()]);
+    Ok(())
 }
 
 /// Measures one target for `slot`.

@@ -38,6 +38,9 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     if replicated_loads().iter().any(|load| args.wants(&replicated_name(load))) {
         replicated(args, &mut results, &mut versions).await?;
     }
+    if kept_loads().iter().any(|load| args.wants(&kept_name(load))) {
+        kept(args, &mut results, &mut versions).await?;
+    }
     let sizes = if sizes::is_wanted(args) { sizes::run(args).await? } else { Vec::new() };
     let mut goals = goals::judge(&results);
     goals.extend(sizes.iter().map(sizes::SizesRow::goal));
@@ -87,6 +90,36 @@ async fn replicated(args: &Args, results: &mut Results, versions: &mut Versions)
     Ok(())
 }
 
+/// The rows of what is asked again, in front of one server.
+async fn kept(args: &Args, results: &mut Results, versions: &mut Versions) -> Result<(), Failure> {
+    let bed = Bed::make(0).await?;
+    let mut targets = start_all(args.keeping(), &bed, versions).await;
+    // What tables there are is read when the first statement comes, and nothing is kept before that.
+    for target in &targets {
+        pgbench::script("SELECT 1;", 1, target, Duration::from_secs(1), &bed).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    table::head();
+    for load in kept_loads().into_iter().filter(|load| args.wants(&kept_name(load))) {
+        let row = Row { name: kept_name(&load), ..alternate(load, &mut targets, args, &bed).await };
+        table::row(&row);
+        results.rows.push(row);
+    }
+    Ok(())
+}
+
+/// The rows of what is asked again.
+fn kept_loads() -> Vec<Load> {
+    let load = |script, protocol| Load { script, protocol, clients: 16, reconnect: false };
+    let protocols = [Protocol::Simple, Protocol::Extended, Protocol::Prepared];
+    let again = protocols.map(|protocol| load(Script::Again, protocol));
+    again.into_iter().chain([load(Script::Report, Protocol::Simple)]).collect()
+}
+
+fn kept_name(load: &Load) -> String {
+    format!("kept/{}", load.name())
+}
+
 /// The rows in front of a primary and two replicas that pgbench makes: reads alone, and a load that mostly reads.
 fn replicated_loads() -> Vec<Load> {
     let mut loads = Vec::new();
@@ -122,11 +155,13 @@ fn estimate(args: &Args) -> String {
     let loads = loads().iter().filter(|load| args.wants(&load.name())).count() as f64;
     let replicated =
         replicated_loads().iter().filter(|load| args.wants(&replicated_name(load))).count() as f64;
+    let kept = kept_loads().iter().filter(|load| args.wants(&kept_name(load))).count() as f64;
     let idle = idle::ROWS.iter().filter(|row| args.wants(row.name)).count() as f64;
     let crowds = if args.wants("crowd") { 1.0 } else { 0.0 };
     let seconds = 10.0
         + loads * targets.len() as f64 * rounds * (slot + 0.4)
         + replicated * args.replicated().len() as f64 * rounds * (slot + 0.4)
+        + kept * args.keeping().len() as f64 * rounds * (slot + 0.4)
         + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
         + idle * pooling * (3.0 + args.idle as f64 / 600.0)
         + sizes::estimate(args);

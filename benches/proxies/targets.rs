@@ -41,11 +41,13 @@ pub enum Kind {
     Unsplit,
     /// Us, with reads on its replicas.
     Split,
+    /// Us, with results that are kept.
+    Cached,
 }
 
 impl Kind {
     /// In the order of the tables.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Direct,
         Kind::Haproxy,
         Kind::PgBouncer,
@@ -53,7 +55,10 @@ impl Kind {
         Kind::Pgpool,
         Kind::Unsplit,
         Kind::Split,
+        Kind::Cached,
     ];
+    /// Those in front of one server, of which one keeps results.
+    pub const KEEPING: [Kind; 3] = [Kind::Direct, Kind::Haproxy, Kind::Cached];
     /// Those in front of one server.
     pub const ALONE: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
     /// Those in front of a primary and its replicas, or of the primary alone.
@@ -70,6 +75,7 @@ impl Kind {
             Kind::Pgpool => "pgpool",
             Kind::Unsplit => "unsplit",
             Kind::Split => "split",
+            Kind::Cached => "cached",
         }
     }
 
@@ -111,7 +117,7 @@ impl Target {
             Kind::Direct => None,
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
-            Kind::Turnpike | Kind::Unsplit | Kind::Split => {
+            Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached => {
                 Some(turnpike(kind, bed, port, tls, &pool_size(kind, bed))?)
             }
             Kind::Pgpool => Some(pgpool::start(bed, port)?),
@@ -215,6 +221,10 @@ fn backends(kind: Kind, bed: &Bed) -> String {
     let names: Vec<String> = (0..ports.len()).map(|i| format!("pg{i}")).collect();
     match kind {
         Kind::Turnpike => format!("{all}[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\n"),
+        // Nobody writes while that is measured.
+        Kind::Cached => format!(
+            "{all}[[cache]]\n[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\nwriters = \"proxy\"\n"
+        ),
         _ => format!(
             "{all}[[cluster]]\nname = \"main\"\nbackends = {names:?}\nsplit = {}\n\
              [[database]]\nname = \"{NAME}\"\ncluster = \"main\"\n",
@@ -232,8 +242,10 @@ fn pool_size(kind: Kind, bed: &Bed) -> String {
 
 fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool, pool: &str) -> Result<Process, Failure> {
     let (backends, http) = (backends(kind, bed), free_port());
+    let memory = if kind == Kind::Cached { "cache_memory = \"256MiB\"" } else { "" };
     let mut config = format!(
         r#"[general]
+{memory}
 listen = ["127.0.0.1:{port}"]
 max_clients = {MOST_CLIENTS}
 
@@ -299,7 +311,7 @@ fn version(kind: Kind, bed: &Bed) -> String {
         Kind::Haproxy => (found("haproxy"), "-v"),
         Kind::PgBouncer => (found("pgbouncer"), "--version"),
         Kind::Pgpool => (found("pgpool"), "--version"),
-        Kind::Turnpike | Kind::Unsplit | Kind::Split => {
+        Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached => {
             return format!("Turnpike {}", env!("CARGO_PKG_VERSION"));
         }
     };

@@ -321,7 +321,8 @@ impl<'a> Batch<'a> {
     /// Moves what can be moved. `Ready` when there is something new to look at, or the batch may be over.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if self.client.entry.is_disturbed() {
-            let verdict = self.client.entry.verdict();
+            // What has woken it before may do so again.
+            let verdict = self.client.entry.poll_ending(cx);
             if !verdict.is_patient() {
                 return Poll::Ready(Err(End::from(verdict)));
             }
