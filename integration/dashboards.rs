@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Db, Proxy, ProxyOptions, pg, replicated, try_pg, value};
 use crate::metrics::get;
+use crate::mirrors;
 use prometheus::{Prometheus, ours, promtool};
 
 /// Names of all alerts, in the order of the file.
@@ -58,7 +59,7 @@ fn every_alert_is_tested_and_explained() {
 fn dashboards_are_in_order() {
     let boards = board::all();
     let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
-    assert_eq!(names, ["backends", "pools", "shapes", "tenants", "traffic"]);
+    assert_eq!(names, ["backends", "mirrors", "pools", "shapes", "tenants", "traffic"]);
     let problems: Vec<String> = boards.iter().flat_map(board::Board::problems).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
@@ -75,7 +76,7 @@ fn options(db: &Db) -> ProxyOptions {
          [[metric]]\nname = \"events\"\nhelp = \"All \\\"events\\\".\\nReally.\"\ndatabase = \"{name}\"\n\
          user = \"{user}\"\ninterval = \"1s\"\n\
          query = '''SELECT E'a\"b\\\\c\\nd\u{e9}' AS kind, count(*) AS value FROM audit_log'''\n"
-    );
+    ) + &mirrors::options(db, mirrors::second().primary().port, &["name = \"next\""], "").extra;
     // Few connections, so that clients wait for them; and a tenant of whom nothing is refused.
     ProxyOptions { extra, pool: "size = \"adaptive\"\nmax_size = 2".into(), ..Default::default() }
 }
@@ -92,6 +93,8 @@ impl Load {
         let setup = "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0); CREATE TABLE kept (n int)";
         pg(&proxy.url(db)).await.batch_execute(setup).await.expect("made");
         replicated().wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+        // What is not there differs there.
+        mirrors::prepare_second(db, "CREATE TABLE t (id int PRIMARY KEY, n int); GRANT ALL ON t TO PUBLIC");
         for _ in 0..5 {
             load.client(proxy, db, &["SELECT n FROM t WHERE id = 1", "SELECT count(*) FROM audit_log"]).await;
         }
@@ -233,6 +236,7 @@ async fn every_query_finds_something_under_load() {
     passes(&["check", "metrics"], &text);
     drop(load);
     stays_bounded(&proxy, &db).await;
+    mirrors::leave_second(&db);
 }
 
 /// Rules are evaluated without an error, series that they speak of exist, and none fires where nothing is wrong.

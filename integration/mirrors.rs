@@ -19,6 +19,24 @@ pub fn second() -> &'static Servers {
     &SECOND
 }
 
+/// The database and its role on the second server, too, with what a script makes there.
+pub fn prepare_second(db: &Db, script: &str) {
+    let Db { name, user, password, .. } = db;
+    for (database, script) in [
+        ("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")[..]),
+        ("postgres", &format!("CREATE DATABASE {name} OWNER {user}")),
+        (name, script),
+    ] {
+        second().primary().psql(database, script).unwrap_or_else(|e| panic!("{script}: {e}"));
+    }
+}
+
+/// Leaves nothing of it there.
+pub fn leave_second(db: &Db) {
+    let script = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", db.name);
+    let _ = second().primary().psql("postgres", &script);
+}
+
 /// Tables and functions of both servers.
 pub const SHOP: &str = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL, price numeric NOT NULL); \
     INSERT INTO item SELECT n, 'item ' || n, n * 1.5 FROM generate_series(1, 100) AS n; \
@@ -40,14 +58,8 @@ impl Bed {
     pub fn new(mirrors: &[&str], there: &str) -> Bed {
         let db = Db::in_cluster(cluster());
         db.psql(SHOP);
-        let other = |database: &str, script: &str| {
-            second().primary().psql(database, script).unwrap_or_else(|e| panic!("{script}: {e}"));
-        };
-        let Db { name, user, password, .. } = &db;
-        other("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'"));
-        other("postgres", &format!("CREATE DATABASE {name} OWNER {user}"));
-        other(name, SHOP);
-        other(name, there);
+        prepare_second(&db, SHOP);
+        second().primary().psql(&db.name, there).unwrap_or_else(|e| panic!("{there}: {e}"));
         let proxy = Proxy::start(&db, options(&db, second().primary().port, mirrors, ""));
         Bed { db, proxy }
     }
@@ -104,8 +116,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let script = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.db.name);
-        let _ = second().primary().psql("postgres", &script);
+        leave_second(&self.db);
     }
 }
 
