@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::harness::{Db, Proxy, cluster, eventually, pg};
-use crate::mirrors::{SHOP, options, second};
+use crate::mirrors::{SHOP, leave_second, options, prepare_second, second};
 
 /// A database on both servers, a proxy that may record, and where to.
 struct Bed {
@@ -22,13 +22,7 @@ impl Bed {
     fn new(lines: &str) -> Bed {
         let db = Db::in_cluster(cluster());
         db.psql(SHOP);
-        let there = |database: &str, script: &str| {
-            second().primary().psql(database, script).unwrap_or_else(|e| panic!("{script}: {e}"));
-        };
-        let Db { name, user, password, .. } = &db;
-        there("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'"));
-        there("postgres", &format!("CREATE DATABASE {name} OWNER {user}"));
-        there(name, SHOP);
+        prepare_second(&db, SHOP);
         let dir = TempDir::with_prefix("turnpike-record-").expect("a directory");
         write_key(&dir.path().join("key"), "ab");
         let section =
@@ -68,8 +62,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let script = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.db.name);
-        let _ = second().primary().psql("postgres", &script);
+        leave_second(&self.db);
     }
 }
 
@@ -164,7 +157,7 @@ async fn files_are_as_they_were_or_are_refused() {
     assert!(wrong.0 == 1 && wrong.1.contains("the key is not the one"), "{wrong:?}");
     let damaged = bed.file("damaged.1.tpr");
     for (change, says) in [
-        (bytes[..bytes.len() - 1].to_vec(), "its end is missing"),
+        (bytes[..56].to_vec(), "there is nothing whole in it"),
         ([&bytes[..], b"x"].concat(), "something follows its end"),
         (
             bytes.iter().enumerate().map(|(i, b)| if i == bytes.len() / 2 { b ^ 1 } else { *b }).collect(),
@@ -182,6 +175,57 @@ async fn files_are_as_they_were_or_are_refused() {
     assert!(open.1.contains("open to every user"), "{open:?}");
     let refused = bed.admin("RECORD START again").await.expect_err("the key is open");
     assert!(refused.contains("open to every user"), "{refused}");
+}
+
+/// A process that is killed leaves a file without an end: what is whole in it is replayed, and what is missing told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_killed_process_is_replayed_up_to_the_cut() {
+    let bed = Bed::new("literals = true");
+    traffic(&bed).await;
+    let file = bed.file("run.1.tpr");
+    let says = |(code, text): (i32, String)| {
+        assert!(text.contains("run.1.tpr: its end is missing"), "{code}: {text}");
+        (code, text)
+    };
+    let exchanges = |text: &str| {
+        let n = text.lines().find_map(|line| line.split_once(" exchanges of ")).expect("a count").0;
+        n.split(' ').next_back().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+    };
+    // While it is being written, it is as one that was cut off. Twice: what is written out at once is whole or not at all.
+    let written = |part: &str| {
+        eventually("it is written out", || bed.replay(std::slice::from_ref(&file), &[]).1.contains(part));
+    };
+    written("select sum ( price ) from item");
+    let last = "SELECT count(*) FROM item";
+    pg(&bed.proxy.url(&bed.db)).await.simple_query(last).await.expect("a row");
+    written("select count ( * ) from item");
+    bed.proxy.signal(nix::sys::signal::Signal::SIGKILL);
+    bed.proxy.wait();
+    let (code, text) = says(bed.replay(std::slice::from_ref(&file), &[]));
+    assert_eq!(code, 3, "{text}");
+    let all = exchanges(&text);
+    let (code, text) =
+        says(bed.replay(std::slice::from_ref(&file), &["--to", &bed.url_there(), "--speed", "max"]));
+    assert!(code == 3 && text.contains(&format!("{all} of {all} exchanges")), "{code}: {text}");
+    assert!(text.contains("different: sqlstate 0, rows 0, checksum 0, order 0"), "{text}");
+    let sales = "SELECT count(*), sum(id), sum(item) FROM sale";
+    assert_eq!(bed.there(sales), bed.db.psql(sales).trim());
+
+    // Cut in the middle of a chunk: a part of it, in order from the first on.
+    let bytes = fs::read(&file).expect("a file");
+    fs::write(&file, &bytes[..bytes.len() - 40]).expect("written");
+    let (_, text) = says(bed.replay(std::slice::from_ref(&file), &[]));
+    assert!((1..all).contains(&exchanges(&text)), "{text}");
+    // What is changed before the cut is refused as ever, and nothing of it is played.
+    let changed: Vec<u8> = bytes.iter().enumerate().map(|(i, b)| if i == 80 { b ^ 1 } else { *b }).collect();
+    fs::write(&file, changed).expect("written");
+    let (code, text) = bed.replay(std::slice::from_ref(&file), &["--to", &bed.url_there()]);
+    assert!(code == 1 && text.contains("has been changed"), "{text}");
+    assert_eq!(bed.there(sales), bed.db.psql(sales).trim());
+    // Only the last file of a recording may lack its end.
+    fs::write(&file, &bytes).expect("written");
+    let (code, text) = bed.replay(&[file.clone(), file], &[]);
+    assert!(code == 1 && text.contains("its end is missing"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

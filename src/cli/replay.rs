@@ -56,12 +56,14 @@ fn speed(text: &str) -> Result<Speed, String> {
 
 /// Something differs, or was not run.
 const DIFFERENT: u8 = 2;
+/// All that there is was run and nothing differs, but the end of the recording is missing.
+const CUT: u8 = 3;
 
 /// Reads the files, and plays them if a server is named.
 pub fn run(args: Args) -> ExitCode {
     match replay(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(DIFFERENT),
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(e) => {
             eprintln!("turnpike: {e}");
             ExitCode::FAILURE
@@ -69,13 +71,24 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn replay(args: Args) -> Result<bool, String> {
+/// The exit code, if all that can be read was.
+fn replay(args: Args) -> Result<u8, String> {
     let key = Key::read(&args.key)?;
     let contents = replay::contents(&args.files, &key)?;
+    if contents.is_cut {
+        let last = args.files.last().map(|path| path.display().to_string()).unwrap_or_default();
+        eprintln!(
+            "turnpike: {last}: its end is missing: the process that recorded it was killed, it still records, or \
+             somebody has cut the file\n  Up to there nothing has been changed: what follows is of {} exchanges that are \
+             whole.",
+            contents.exchanges
+        );
+    }
+    let fine = if contents.is_cut { CUT } else { 0 };
     let literals = contents.begin.as_ref().is_some_and(|begin| begin.literals);
     let Some(url) = args.to else {
         list(&contents);
-        return Ok(true);
+        return Ok(fine);
     };
     if !literals {
         return Err("these files have shapes without values, and none are made up: they can be looked at, not replayed\n  \
@@ -94,7 +107,7 @@ fn replay(args: Args) -> Result<bool, String> {
     let address = Address { login, dbname, connect_timeout: Duration::from_secs(10) };
     let runtime = runtime(1).map_err(|e| e.to_string())?;
     let report = runtime.block_on(replay::replay(&options, target, address, &contents))?;
-    Ok(tell(&contents, &report))
+    Ok(if tell(&contents, &report) { fine } else { DIFFERENT })
 }
 
 /// What the files have in them.

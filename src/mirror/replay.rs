@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::compare::{Here, Shape, judge};
 use super::file::event::{Begin, Event, Events, Recorded};
 use super::file::key::Key;
+use super::file::seal::Broken;
 use super::link::Address;
 use super::player::{Manner, Player, Script};
 use crate::core::clock::Instant;
@@ -48,6 +49,11 @@ pub struct Options {
 pub struct Contents {
     /// What holds for them.
     pub begin: Option<Begin>,
+    /// The last file lacks its end: these are the contents up to there, each part of which is as it was written and where
+    /// it was written. What was behind is not known, nor how much it was.
+    pub is_cut: bool,
+    /// Events that are whole.
+    pub events: u64,
     /// Sessions.
     pub sessions: usize,
     /// Exchanges.
@@ -77,31 +83,40 @@ fn open(path: &Path, key: &Key) -> std::result::Result<Events<BufReader<File>>, 
     Events::new(BufReader::new(file), key).map_err(|e| cannot(e.to_string()))
 }
 
-/// Calls `each` for every event of some files, in order.
+/// Calls `each` for every event of some files, in order. True where the last one lacks its end: the process that wrote
+/// it was killed, or still writes. Any other file has had its end written before the next one was begun.
 fn events(
     files: &[PathBuf],
     key: &Key,
     mut each: impl FnMut(Event) -> std::result::Result<(), String>,
-) -> std::result::Result<(), String> {
-    for path in files {
+) -> std::result::Result<bool, String> {
+    for (i, path) in files.iter().enumerate() {
         let mut events = open(path, key)?;
-        while let Some(event) = events.next_event().map_err(|e| format!("{}: {e}", path.display()))? {
-            each(event)?;
+        loop {
+            match events.next_event() {
+                Ok(Some(event)) => each(event)?,
+                Ok(None) => break,
+                Err(Broken::Truncated) if i + 1 == files.len() => return Ok(true),
+                Err(e) => return Err(format!("{}: {e}", path.display())),
+            }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
-/// Reads some files from end to end: before anything of them is played it is certain that they are as they were written.
+/// Reads some files from end to end: before anything of them is played it is certain that they are as they were written,
+/// or what of the last one is ([`Contents::is_cut`]).
 ///
 /// # Errors
-/// They are not, or belong to different recordings.
+/// They are not, nothing is whole, or they belong to different recordings.
 pub fn contents(files: &[PathBuf], key: &Key) -> std::result::Result<Contents, String> {
     let mut contents = Contents::default();
     let mut sessions = HashSet::new();
     let mut ids: HashMap<u32, usize> = HashMap::new();
     let (mut first, mut last) = (u64::MAX, 0);
-    events(files, key, |event| {
+    let mut count = 0;
+    let is_cut = events(files, key, |event| {
+        count += 1;
         match event {
             Event::Begin(begin) => {
                 ids.clear();
@@ -135,6 +150,12 @@ pub fn contents(files: &[PathBuf], key: &Key) -> std::result::Result<Contents, S
         }
         Ok(())
     })?;
+    if contents.begin.is_none() {
+        return Err(
+            "there is nothing whole in it: the recording ended before anything was written out".into()
+        );
+    }
+    (contents.is_cut, contents.events) = (is_cut, count);
     contents.sessions = sessions.len();
     contents.span_us = last.saturating_sub(first);
     Ok(contents)
@@ -157,7 +178,7 @@ struct Stage {
     latest_us: AtomicU64,
 }
 
-/// Plays them to a server.
+/// Plays them to a server, as far as `contents` goes: a file without an end may have grown meanwhile.
 ///
 /// # Errors
 /// A file cannot be read after all.
@@ -178,7 +199,7 @@ pub async fn replay(
     });
     let began = Instant::now();
     let mut sessions = Sessions { stage: stage.clone(), lines: HashMap::new(), tasks: JoinSet::new() };
-    let mut ahead = Ahead::new(options);
+    let mut ahead = Ahead::new(options, contents.events);
     while let Some(next) = ahead.next()? {
         match next {
             Next::End(session) => drop(sessions.lines.remove(&session)),
@@ -252,6 +273,8 @@ struct Ahead<'o> {
     options: &'o Options,
     files: std::slice::Iter<'o, PathBuf>,
     events: Option<(&'o PathBuf, Events<BufReader<File>>)>,
+    /// Events to be read yet.
+    left: u64,
     /// By when they began, and for those that began together by how they were read.
     held: BTreeMap<(u64, u64), Next>,
     bytes: usize,
@@ -267,11 +290,12 @@ const READ_AHEAD: usize = 4096;
 const READ_AHEAD_BYTES: usize = 32 << 20;
 
 impl<'o> Ahead<'o> {
-    fn new(options: &'o Options) -> Ahead<'o> {
+    fn new(options: &'o Options, left: u64) -> Ahead<'o> {
         Ahead {
             options,
             files: options.files.iter(),
             events: None,
+            left,
             held: BTreeMap::new(),
             bytes: 0,
             order: 0,
@@ -296,15 +320,17 @@ impl<'o> Ahead<'o> {
     }
 
     fn read(&mut self) -> std::result::Result<Option<Event>, String> {
-        loop {
+        while self.left > 0 {
             if let Some((path, events)) = &mut self.events
                 && let Some(event) = events.next_event().map_err(|e| format!("{}: {e}", path.display()))?
             {
+                self.left -= 1;
                 return Ok(Some(event));
             }
-            let Some(path) = self.files.next() else { return Ok(None) };
+            let Some(path) = self.files.next() else { return Err("a file has become shorter".into()) };
             self.events = Some((path, open(path, &self.options.key)?));
         }
+        Ok(None)
     }
 
     fn take(&mut self, event: Event) {
