@@ -29,9 +29,11 @@ use turnpike::session::expect::{Expect, Expected};
 use turnpike::sql::effect;
 use turnpike::sql::lex::Lexer;
 use turnpike::sql::shape::Shape;
+use turnpike::tenant::naming::About;
+use turnpike::tenant::registry::Tenants;
 use turnpike::wire::frame;
 
-criterion_group!(benches, memory, stats, framing, responses, statements, plans, results, leases);
+criterion_group!(benches, memory, stats, framing, responses, statements, plans, results, tenants, leases);
 criterion_main!(benches);
 
 /// What is counted once per statement.
@@ -250,6 +252,43 @@ fn results(c: &mut Criterion) {
             marks.end(false);
         });
     });
+    group.finish();
+}
+
+/// What a tenant costs on the way, whether ten are known or ten thousand: finding whose session it is (at login, and when
+/// it says that it is another's), a turn under its rates, a connection in its name, and a statement on its account.
+fn tenants(c: &mut Criterion) {
+    let text = "[[backend]]\nname = 'b'\nhost = 'h'\n[[database]]\nname = 'd'\nbackend = 'b'\n\
+                [tenants]\nby = 'set'\nclaimed_by = '*'\nstatements_per_second = 1000000000\nrows_per_second = 1000000000\n\
+                [[tenant]]\nname = 'listed'\nweight = 300\n";
+    let Ok(config) = check::parse(text, Path::new("bench.toml")) else { return };
+    let mut group = c.benchmark_group("tenant");
+    for known in [10, 10_000] {
+        let tenants = Tenants::new(&config.tenants, Arc::default());
+        let names: Vec<String> = (0..known).map(|n| format!("tenant{n}")).collect();
+        let of = |name: &str| tenants.of(&About { user: "u", set: Some(name), ..About::default() });
+        let held: Vec<_> = names.iter().filter_map(|name| of(name)).map(|(tenant, _)| tenant).collect();
+        if held.len() != known {
+            return;
+        }
+        let mut n = 0;
+        // Another one each time, so that what is known does not stay in the nearest cache.
+        let mut next = || {
+            n = (n + 7919) % known;
+            n
+        };
+        let now = Instant::now();
+        group.bench_function(format!("find, of {known}"), |b| b.iter(|| of(black_box(&names[next()]))));
+        group.bench_function(format!("take a turn, of {known}"), |b| {
+            b.iter(|| held[next()].take_turn(now, Duration::from_secs(1)))
+        });
+        group.bench_function(format!("hold a connection and return it, of {known}"), |b| {
+            b.iter(|| drop(black_box(held[next()].hold(now, 0))))
+        });
+        group.bench_function(format!("charge a statement, of {known}"), |b| {
+            b.iter(|| held[next()].ended(black_box(1), true))
+        });
+    }
     group.finish();
 }
 

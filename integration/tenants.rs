@@ -619,3 +619,78 @@ async fn a_flood_of_one_tenant_is_measured() {
     )
     .await;
 }
+
+/// Logs in as each of these tenants, eight at a time, has a statement answered, and leaves.
+async fn come_and_go(proxy: &Proxy, db: &Db, names: impl Iterator<Item = String>) {
+    let names = std::sync::Arc::new(std::sync::Mutex::new(names.collect::<Vec<_>>()));
+    let worker = |url: String| {
+        let names = names.clone();
+        tokio::spawn(async move {
+            loop {
+                let Some(name) = names.lock().expect("no panic").pop() else { break };
+                let client = pg(&format!("{url}?options=-c%20turnpike.tenant%3D{name}")).await;
+                value(&client, "SELECT 1").await;
+            }
+        })
+    };
+    let workers: Vec<_> = (0..8).map(|_| worker(proxy.url(db))).collect();
+    for worker in workers {
+        worker.await.expect("no panic");
+    }
+}
+
+/// Mean time of a statement of one session, which is a tenant by each of these names in turn before each.
+async fn mean(client: &Client, names: &[String], statements: usize) -> Duration {
+    let mut took = Duration::ZERO;
+    for n in 0..statements {
+        if names.len() > 1 {
+            let set = format!("SET turnpike.tenant = '{}'", names[n * 7919 % names.len()]);
+            client.batch_execute(&set).await.expect("its word counts");
+        }
+        let began = Instant::now();
+        client.simple_query("SELECT 1").await.expect("a row");
+        took += began.elapsed();
+    }
+    took / u32::try_from(statements).expect("some")
+}
+
+/// Figures for README: `cargo test --test integration -- --ignored --nocapture ten_thousand_tenants`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures"]
+async fn ten_thousand_tenants_are_measured() {
+    const TENANTS: usize = 10_000;
+    const STATEMENTS: usize = 5_000;
+    let db = Db::new();
+    let sections =
+        "[tenants]\nby = [\"set\", \"startup\"]\nclaimed_by = \"*\"\nstatements_per_second = 1000000\n";
+    // Logins are not what is measured.
+    let options = ProxyOptions {
+        extra: sections.into(),
+        pool: "size = 10".into(),
+        hba: TRUST.into(),
+        ..Default::default()
+    };
+    let proxy = Proxy::start(&db, options);
+    let names: Vec<String> = (0..TENANTS).map(|n| format!("tenant{n:05}")).collect();
+    let client = pg(&of_tenant(&proxy, &db, "one")).await;
+    // What logins leave behind that are no tenants is there before.
+    come_and_go(&proxy, &db, std::iter::repeat_n("one".to_string(), 2000)).await;
+    mean(&client, &[], STATEMENTS).await;
+    let (alone, few) = (mean(&client, &[], STATEMENTS).await, mean(&client, &names[..10], STATEMENTS).await);
+    let before = proxy.rss();
+    come_and_go(&proxy, &db, names.iter().cloned()).await;
+    let after = proxy.rss();
+    let began = Instant::now();
+    let (_, metrics) = crate::metrics::get(&proxy, "/metrics");
+    let scrape = began.elapsed();
+    let (beside, many) = (mean(&client, &[], STATEMENTS).await, mean(&client, &names, STATEMENTS).await);
+    let series = metrics.lines().filter(|line| line.starts_with("turnpike_tenant_connections{")).count();
+    #[allow(clippy::print_stderr, reason = "it is run for its figures")]
+    {
+        eprintln!(
+            "{TENANTS} tenants: {} bytes each; a statement {alone:?} with one of them known, {beside:?} with all; \
+             of ten in turn {few:?}, of all in turn {many:?}; /metrics in {scrape:?}, {series} of them in it",
+            after.saturating_sub(before) / TENANTS as u64
+        );
+    }
+}
