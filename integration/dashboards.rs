@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use turnpike::app::cluster::free_port;
+
 use crate::harness::{Db, Proxy, ProxyOptions, pg, replicated, try_pg, value};
 use crate::metrics::get;
 use crate::mirrors;
@@ -59,7 +61,7 @@ fn every_alert_is_tested_and_explained() {
 fn dashboards_are_in_order() {
     let boards = board::all();
     let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
-    assert_eq!(names, ["backends", "mirrors", "pools", "shapes", "tenants", "traffic"]);
+    assert_eq!(names, ["backends", "mirrors", "pools", "reports", "shapes", "tenants", "traffic"]);
     let problems: Vec<String> = boards.iter().flat_map(board::Board::problems).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
@@ -67,7 +69,17 @@ fn dashboards_are_in_order() {
 /// A metric whose label has everything in it that must be written in another way.
 const AWKWARD: &str = "a\"b\\c\nd\u{e9}";
 
-fn options(db: &Db) -> ProxyOptions {
+/// A report at this port, and a CDN at the other that is told of it.
+fn reports(db: &Db, port: u16, cdn: u16) -> String {
+    let (name, user) = (&db.name, &db.user);
+    format!(
+        "[reports]\nlisten = \"127.0.0.1:{port}\"\n[[report]]\nname = \"n\"\ndatabase = \"{name}\"\nuser = \"{user}\"\n\
+         sql = \"SELECT n FROM t\"\naccess = \"public\"\n\
+         [[cdn]]\nname = \"edge\"\nkind = \"purge\"\nurl = \"http://127.0.0.1:{cdn}/\"\n"
+    )
+}
+
+fn options(db: &Db, sections: &str) -> ProxyOptions {
     let (name, user) = (&db.name, &db.user);
     let extra = format!(
         "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n\
@@ -76,7 +88,8 @@ fn options(db: &Db) -> ProxyOptions {
          [[metric]]\nname = \"events\"\nhelp = \"All \\\"events\\\".\\nReally.\"\ndatabase = \"{name}\"\n\
          user = \"{user}\"\ninterval = \"1s\"\n\
          query = '''SELECT E'a\"b\\\\c\\nd\u{e9}' AS kind, count(*) AS value FROM audit_log'''\n"
-    ) + &mirrors::options(db, mirrors::second().primary().port, &["name = \"next\""], "").extra;
+    ) + &mirrors::options(db, mirrors::second().primary().port, &["name = \"next\""], sections)
+        .extra;
     // Few connections, so that clients wait for them; and a tenant of whom nothing is refused.
     ProxyOptions { extra, pool: "size = \"adaptive\"\nmax_size = 2".into(), ..Default::default() }
 }
@@ -109,6 +122,18 @@ impl Load {
             std::future::pending::<()>().await;
         }));
         load
+    }
+
+    /// Somebody who looks at a report again and again.
+    fn reader(&mut self, port: u16) {
+        let over = self.over.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let http = crate::reports::http();
+            while !over.load(SeqCst) {
+                let _ = http.get(format!("http://127.0.0.1:{port}/reports/n")).send().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }));
     }
 
     /// A client that runs these, prepared and not, again and again. Those that fail are meant to.
@@ -213,9 +238,11 @@ async fn every_query_finds_something_under_load() {
     let db = Db::in_cluster(replicated());
     replicated().wait_replayed().unwrap_or_else(|e| panic!("{e}"));
     let on_cluster = |config: String| config.replace("backend = \"primary\"\n", "cluster = \"main\"\n");
-    let proxy = Proxy::edited(&db, &options(&db), on_cluster);
+    let (port, cdn) = (free_port(), crate::reports::cdns::Api::default().serve().await);
+    let proxy = Proxy::edited(&db, &options(&db, &reports(&db, port, cdn)), on_cluster);
     let prometheus = Prometheus::of(proxy.http_port);
-    let load = Load::on(&proxy, &db).await;
+    let mut load = Load::on(&proxy, &db).await;
+    load.reader(port);
     let boards = board::all();
     find(&prometheus, boards.iter().flat_map(board::Board::queries).collect()).await;
     for board in &boards {

@@ -34,6 +34,7 @@ mod protocol;
 mod recordings;
 mod redis;
 mod replication;
+mod reports;
 mod routes;
 mod rust_drivers;
 mod sample;

@@ -2,7 +2,7 @@
 //!
 //! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
 //! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`], [`fence`] and [`tenant`], then [`cache`], [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`mirror`] and [`observe`], then
-//! [`admin`], then [`app`], which wires them, then [`cli`].
+//! [`report`] and [`admin`], then [`app`], which wires them, then [`cli`].
 
 pub mod core;
 
@@ -28,6 +28,7 @@ pub mod mirror;
 pub mod observe;
 
 pub mod admin;
+pub mod report;
 
 pub mod app;
 

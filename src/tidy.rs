@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mirror", 6),
     ("observe", 6),
     ("admin", 7),
+    ("report", 7),
     ("app", 8),
     ("cli", 9),
 ];
@@ -54,6 +55,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
             "src/session/entry.rs",
             "src/session/shared.rs",
             "src/pool/adaptive/watch.rs",
+            "src/cli/sign.rs",
         ],
         "wall clocks jump",
     ),

@@ -151,6 +151,13 @@ impl Proxy {
         fs::write(self.dir.path().join("turnpike.toml"), config).expect("the configuration is ours to write");
     }
 
+    /// Edits the configuration that it was started with, or that was written last.
+    pub fn revise(&self, edit: impl FnOnce(String) -> String) {
+        let path = self.dir.path().join("turnpike.toml");
+        let config = edit(fs::read_to_string(&path).expect("a configuration"));
+        fs::write(path, config).expect("the configuration is ours to write");
+    }
+
     /// A proxy in front of a scripted server: everyone may log in as anyone, `pool` has lines of `[pool]`, `general` of
     /// `[general]`.
     #[track_caller]

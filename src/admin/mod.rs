@@ -12,6 +12,7 @@ mod metrics;
 mod mirrors;
 pub mod operate;
 pub mod plans;
+mod reports;
 pub mod routes;
 pub mod session;
 pub mod show;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::table::{Cell, Table};
-use super::{backends, cache, limits, metrics, mirrors, plans, routes, tenants};
+use super::{backends, cache, limits, metrics, mirrors, plans, reports, routes, tenants};
 use crate::config::Size;
 use crate::core::stats::{PoolRow, Traffic};
 use crate::observe::process;
@@ -65,6 +65,12 @@ pub const COMMANDS: &[Command] = &[
         help: "the recording that there is, or the last one",
         run: mirrors::recording,
     },
+    Command {
+        names: &["reports"],
+        help: "[[report]]: who asks over HTTP, and how their queries go",
+        run: reports::reports,
+    },
+    Command { names: &["cdns"], help: "[[cdn]]: what they are told is outdated", run: reports::cdns },
     Command {
         names: &["tenants"],
         help: "tenants: what they may have, have, and have done",

@@ -10,6 +10,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::sockets::{Role, Socket};
 use crate::observe::http;
 use crate::observe::metrics::Told;
+use crate::report;
+use crate::report::serve::Server;
 use crate::session::listen::{self, AdminVisit, Listener};
 use crate::session::shared::Shared;
 
@@ -47,8 +49,23 @@ impl Door {
             let served = http::serve(listener, shared, told.clone(), async move { drop(end.await) });
             door.http.push((over, tokio::spawn(served)));
         }
+        door.open_reports()?;
         door.accept()?;
         Ok(door)
+    }
+
+    fn open_reports(&mut self) -> io::Result<()> {
+        let config = self.shared.config.load_full();
+        let Some(reports) = &config.reports else { return Ok(()) };
+        // All sockets share what is kept.
+        let server = Arc::new(Server::new(self.shared.clone(), reports));
+        for socket in self.sockets.iter().filter(|socket| socket.role == Role::Reports) {
+            let Listener::Tcp(listener) = socket.listener()? else { continue };
+            let (over, end) = oneshot::channel();
+            let served = report::http::serve(listener, server.clone(), async move { drop(end.await) });
+            self.http.push((over, tokio::spawn(served)));
+        }
+        Ok(())
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -81,12 +98,12 @@ impl Door {
     /// Accepts no clients any more, and nobody shall think that we will. HTTP answers on.
     pub async fn close(&mut self) {
         self.pause().await;
-        self.sockets.retain(|socket| socket.role == Role::Http);
+        self.sockets.retain(|socket| socket.role != Role::Clients);
     }
 
-    /// Leaves HTTP to the process that has the sockets now, connections that are kept open included.
+    /// Leaves HTTP, reports included, to the process that has the sockets now, connections that are kept open included.
     pub fn close_http(&mut self) {
-        self.sockets.retain(|socket| socket.role != Role::Http);
+        self.sockets.retain(|socket| socket.role == Role::Clients);
         for (over, _) in self.http.drain(..) {
             let _ = over.send(());
         }

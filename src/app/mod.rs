@@ -17,6 +17,7 @@ use crate::mirror;
 use crate::observe::custom;
 use crate::plan::Planner;
 use crate::pool::Pools;
+use crate::report;
 use crate::session::gate::Gate;
 use crate::session::shared::Shared;
 use crate::session::watch;
@@ -76,6 +77,7 @@ pub async fn run(
     let remote = tokio::spawn(remote(shared.clone()));
     let finder = tokio::spawn(discover::run(shared.clone()));
     let metrics = tokio::spawn(custom::run(shared.clone()));
+    let reports = tokio::spawn(report::watch::run(shared.clone()));
     let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
@@ -93,6 +95,7 @@ pub async fn run(
     finder.abort();
     remote.abort();
     metrics.abort();
+    reports.abort();
     drop(mirrors);
     mirror::record::finish(&shared).await;
     host.abort();
@@ -146,7 +149,8 @@ async fn remote(shared: Arc<Shared>) {
 
 /// Where results are kept, if they are.
 fn cache(config: &Config) -> Result<Option<Arc<Cache>>, String> {
-    if config.general.cache_memory == 0 {
+    // Reports are outdated by what is written, which must be accounted for, also where nothing is kept.
+    if config.general.cache_memory == 0 && config.reports.is_none() {
         return Ok(None);
     }
     let cache = Cache::new(config.general.cache_memory)?;

@@ -20,6 +20,8 @@ pub enum Role {
     Clients,
     /// Metrics and health.
     Http,
+    /// Reports.
+    Reports,
 }
 
 /// A listening socket.
@@ -61,7 +63,8 @@ impl Socket {
     }
 }
 
-/// The sockets that systemd gives us (sd_listen_fds): those named `http` for metrics and health, all others for clients.
+/// The sockets that systemd gives us (sd_listen_fds): those named `http` for metrics and health, `reports` for
+/// reports, all others for clients.
 /// To be called once, before there are threads: it takes them out of the environment.
 ///
 /// # Errors
@@ -77,7 +80,11 @@ pub fn inherited() -> Result<Vec<Socket>, String> {
     let mut fds = ListenFd::from_env();
     (0..fds.len())
         .map(|i| {
-            let role = if names.get(i) == Some(&"http") { Role::Http } else { Role::Clients };
+            let role = match names.get(i) {
+                Some(&"http") => Role::Http,
+                Some(&"reports") => Role::Reports,
+                _ => Role::Clients,
+            };
             let fd = match fds.take_tcp_listener(i) {
                 Ok(tcp) => tcp.map(OwnedFd::from),
                 Err(_) => fds.take_unix_listener(i).map_err(said)?.map(OwnedFd::from),
@@ -108,6 +115,7 @@ pub async fn open(
     }
     let stands_for = |role| given.iter().any(|socket| socket.role == role);
     let (clients, http) = (stands_for(Role::Clients), stands_for(Role::Http));
+    let reports = stands_for(Role::Reports);
     let mut sockets = given;
     if !clients {
         for addr in &config.general.listen {
@@ -120,6 +128,9 @@ pub async fn open(
     }
     if let Some(addr) = config.http.filter(|_| !http) {
         sockets.push(tcp(addr, Role::Http, &mut free).await?);
+    }
+    if let Some(addr) = config.reports.as_ref().map(|r| r.listen).filter(|_| !reports) {
+        sockets.push(tcp(addr, Role::Reports, &mut free).await?);
     }
     for socket in sockets.iter().filter(|socket| socket.role == Role::Clients) {
         match (socket.addr(), &socket.path) {

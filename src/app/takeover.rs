@@ -255,6 +255,7 @@ fn refusal(body: &[u8]) -> io::Error {
 
 const IS_HTTP: u8 = 1;
 const IS_GIVEN: u8 = 2;
+const IS_REPORTS: u8 = 4;
 
 /// From where to count; then for each socket its flags, and its path (empty if it has none) after its length.
 fn encode(first_client: u64, sockets: &[Socket]) -> Vec<u8> {
@@ -263,8 +264,12 @@ fn encode(first_client: u64, sockets: &[Socket]) -> Vec<u8> {
         let path = socket.path.as_ref().map(|p| p.as_os_str().as_bytes()).unwrap_or_default();
         // A path that does not fit has never been one of a socket.
         let len = u8::try_from(path.len()).unwrap_or(0);
-        let http = if socket.role == Role::Http { IS_HTTP } else { 0 };
-        body.extend_from_slice(&[http | if socket.given { IS_GIVEN } else { 0 }, len]);
+        let role = match socket.role {
+            Role::Clients => 0,
+            Role::Http => IS_HTTP,
+            Role::Reports => IS_REPORTS,
+        };
+        body.extend_from_slice(&[role | if socket.given { IS_GIVEN } else { 0 }, len]);
         body.extend_from_slice(path.get(..usize::from(len)).unwrap_or_default());
     }
     body
@@ -278,7 +283,11 @@ fn decode(body: &[u8], fds: Vec<std::os::fd::OwnedFd>) -> Option<(u64, Vec<Socke
         let (path, more) = more.split_at_checked(usize::from(*len))?;
         rest = more;
         let path = (!path.is_empty()).then(|| std::ffi::OsString::from_vec(path.to_vec()).into());
-        let role = if flags & IS_HTTP != 0 { Role::Http } else { Role::Clients };
+        let role = match flags & (IS_HTTP | IS_REPORTS) {
+            IS_HTTP => Role::Http,
+            IS_REPORTS => Role::Reports,
+            _ => Role::Clients,
+        };
         sockets.push(Socket { role, given: flags & IS_GIVEN != 0, path, fd });
     }
     rest.is_empty().then_some((u64::from_be_bytes(*first), sockets))
@@ -316,15 +325,18 @@ mod tests {
         let fd = || std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").expect("there is one"));
         let socket =
             |role, given, path: Option<&str>| Socket { role, given, path: path.map(Into::into), fd: fd() };
-        let sockets =
-            [socket(Role::Clients, false, Some("/tmp/.s.PGSQL.6432")), socket(Role::Http, true, None)];
+        let sockets = [
+            socket(Role::Clients, false, Some("/tmp/.s.PGSQL.6432")),
+            socket(Role::Http, true, None),
+            socket(Role::Reports, false, None),
+        ];
         let body = encode(77, &sockets);
-        let (first, got) = decode(&body, vec![fd(), fd()]).expect("it is whole");
+        let (first, got) = decode(&body, vec![fd(), fd(), fd()]).expect("it is whole");
         let seen = |s: &Socket| (s.role, s.given, s.path.clone());
         assert_eq!(first, 77);
         assert_eq!(got.iter().map(seen).collect::<Vec<_>>(), sockets.iter().map(seen).collect::<Vec<_>>());
         assert!(decode(&body, vec![fd()]).is_none());
-        assert!(decode(&body, vec![fd(), fd(), fd()]).is_none());
+        assert!(decode(&body, vec![fd(), fd(), fd(), fd()]).is_none());
         assert!(decode(&body[..20], vec![fd(), fd()]).is_none());
     }
 }

@@ -18,6 +18,7 @@ mod plan;
 mod record;
 mod replay;
 mod run;
+mod sign;
 
 #[derive(Parser)]
 #[command(name = "turnpike", version, about = "A Postgres-wire proxy and query router")]
@@ -58,6 +59,8 @@ enum Command {
     Record(record::Args),
     /// Play recorded traffic to a server, and say in what its answers differ.
     Replay(replay::Args),
+    /// Make a URL of a report that is good for a while.
+    Sign(sign::Args),
     /// Run the proxy.
     Run {
         /// Configuration file.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         }
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Sign(args) => sign::run(args),
         Command::Run { config } => with(&config, |read| run::run(&config, read)),
     }
 }

@@ -17,6 +17,7 @@ use super::people;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
+use super::report;
 use super::route;
 use super::tenant;
 use super::words::{FORMATS, MODES, ROLES, SIZES, SSL_MODES, WRITERS, nearest};
@@ -97,18 +98,18 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let known =
         mirror::Known { backends: &backends, clusters: &clusters, databases: &databases, users: &users };
     let (mirrors, record) = mirror::rehearsals(source, &sections, known);
+    let reports = report::reports(source, &sections, &databases, &users);
     let tenants = tenant::tenants(&sections.table("tenants"), &tenant_sections, &backends, &clusters);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);
     let http = http(&sections.table("http"), &general);
-    let log = log(&sections.table("log"));
     let plan = plan(&sections.table("plan"), &users);
     Some(Config {
         general,
         tls,
         http,
-        log,
+        log: log(&sections.table("log")),
         admin,
         plan,
         auth,
@@ -123,6 +124,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
         metrics,
         mirrors,
         record,
+        reports,
         tenants,
     })
 }
@@ -174,7 +176,7 @@ pub(super) fn file(section: &Section<'_>, key: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn addr(text: &str) -> Result<SocketAddr, Fault> {
+pub(super) fn addr(text: &str) -> Result<SocketAddr, Fault> {
     let fault = || {
         Fault::from(format!("{text:?} is not an address with a port"))
             .hint("such as 127.0.0.1:6432 or [::]:6432")

@@ -88,6 +88,9 @@ pub const SECTIONS: &[Spec] = &[
     Spec::many("metric", METRIC, &[]),
     Spec::many("mirror", MIRROR, &[]),
     Spec::one("record", RECORD),
+    Spec::one("reports", REPORTS),
+    Spec::many("report", REPORT, &[]),
+    Spec::many("cdn", CDN, &[]),
     Spec::one("tenants", TENANTS),
     Spec::many("tenant", TENANT, &[]),
     Spec::many("hba", HBA, &[]),
@@ -331,6 +334,42 @@ const RECORD: &[Key] = &[
     live("max_size", "256MiB"),
     live("max_files", "4"),
     live("max_queued_bytes", "16MiB"),
+];
+
+const REPORTS: &[Key] = &[
+    fixed("listen", ""),
+    live("key_file", ""),
+    live("tokens_file", ""),
+    fixed("memory", "16MiB"),
+    fixed("max_running", "4"),
+];
+
+const REPORT: &[Key] = &[
+    live("name", ""),
+    live("database", ""),
+    live("user", ""),
+    live("sql", ""),
+    live("params", ""),
+    live("format", "json"),
+    live("access", ""),
+    live("tokens", ""),
+    live("edge", "false"),
+    live("ttl", "1min"),
+    live("stale_while_revalidate", "0s"),
+    live("stale_if_error", "0s"),
+    live("purge", "true"),
+    live("timeout", "5s"),
+    live("max_rows", "10000"),
+    live("max_bytes", "1MiB"),
+];
+
+const CDN: &[Key] = &[
+    live("name", ""),
+    live("kind", ""),
+    live("url", ""),
+    live("service", ""),
+    live("token_file", ""),
+    live("timeout", "5s"),
 ];
 
 const TENANTS: &[Key] = &[

@@ -91,7 +91,7 @@ fn metric(section: &Section<'_>, databases: &[Database], users: &[User]) -> Metr
         name: name(section, kind),
         help: section.required("help"),
         kind,
-        user: user(section, served, users),
+        user: asker(section, served, users, "a metric"),
         database,
         query: section.required("query"),
         labels: section.parsed("labels", label),
@@ -138,11 +138,16 @@ fn label(text: &str) -> Result<String, Fault> {
 }
 
 /// Who asks: whoever is named, or whom the database logs in as. It must be able to log in by itself.
-fn user(section: &Section<'_>, database: Option<&Database>, users: &[User]) -> String {
+pub(super) fn asker(
+    section: &Section<'_>,
+    database: Option<&Database>,
+    users: &[User],
+    what: &str,
+) -> String {
     let named = section.text("user");
     let Some(name) = named.or_else(|| database.and_then(|d| d.user.clone())) else {
         if database.is_some() && !section.has("user") {
-            section.report("user", "is missing: a metric is asked as a [[user]]");
+            section.report("user", format!("is missing: {what} is asked as a [[user]]"));
         }
         return String::new();
     };

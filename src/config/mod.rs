@@ -17,6 +17,7 @@ mod people;
 pub mod problem;
 pub mod raw;
 mod redis;
+mod report;
 mod route;
 mod secret;
 pub mod show;
@@ -31,6 +32,7 @@ pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
 pub use metric::{Metric, MetricKind, MetricPlace, is_label};
 pub use mirror::{Mirror, MirrorMode, MirrorTarget, Record, Share};
 pub use redis::{Redis, RedisMode};
+pub use report::{Cdn, CdnKind, Param, Report, ReportAccess, ReportFormat, Reports};
 pub use tenant::{Priority, Tenants};
 
 pub use route::{CLASSES, Directions, Pattern, ROUTES, Route, Rule, SAYABLE, Unsayable, Way};
@@ -74,6 +76,8 @@ pub struct Config {
     pub mirrors: Vec<Mirror>,
     /// `[record]`; `None` where nothing may be recorded.
     pub record: Option<Record>,
+    /// `[reports]`, `[[report]]` and `[[cdn]]`; `None` where nothing listens for them.
+    pub reports: Option<Reports>,
     /// `[tenants]` and `[[tenant]]`
     pub tenants: Tenants,
 }

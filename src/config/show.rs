@@ -5,16 +5,18 @@ use std::path::Path;
 use super::keys;
 use super::mirror::{RECORDED_FILES, RECORDED_SIZE, RECORDED_WAITING};
 use super::redis::{REDIS_COMPRESS, REDIS_DEADLINE, RedisMode};
+use super::report::spelt;
 use super::tenant::{OwnShare, Tenant, TenantWay};
 use super::units::{show_duration, show_size};
 use super::words::REDIS_MODES;
 use super::words::{
-    CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, METRIC_KINDS, METRIC_PLACES, MIRROR_MODES,
-    MODES, PRIORITIES, ROLES, SIZES, SSL_MODES, STRATEGIES, TENANT_WAYS, TRANSACTIONS, WRITERS, word,
+    CDN_KINDS, CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, METRIC_KINDS, METRIC_PLACES,
+    MIRROR_MODES, MODES, PRIORITIES, REPORT_ACCESS, REPORT_FORMATS, ROLES, SIZES, SSL_MODES, STRATEGIES,
+    TENANT_WAYS, TRANSACTIONS, WRITERS, word,
 };
 use super::{
-    Backend, Cluster, Config, Database, HbaRule, Metric, Mirror, MirrorTarget, PoolSettings, Routing, Rule,
-    Secret, Share, Size, User,
+    Backend, Cdn, Cluster, Config, Database, HbaRule, Metric, Mirror, MirrorTarget, PoolSettings, Report,
+    Routing, Rule, Secret, Share, Size, User,
 };
 
 /// One row of SHOW CONFIG.
@@ -52,12 +54,29 @@ impl Config {
         self.metrics.iter().for_each(|metric| show_metric(metric, &mut rows));
         self.mirrors.iter().for_each(|mirror| show_mirror(mirror, &mut rows));
         self.show_record(&mut rows);
+        self.show_reports(&mut rows);
         self.show_tenants(&mut rows);
         self.tenants.listed.iter().for_each(|tenant| self.show_tenant(tenant, &mut rows));
         for (i, rule) in self.hba.iter().enumerate() {
             rows.push(format!("hba.{}", i + 1), show_rule(rule), "", true);
         }
         rows.0
+    }
+
+    fn show_reports(&self, rows: &mut Rows) {
+        let usual = |key: &str| keys::key("reports", key).map_or("", |key| key.default).to_string();
+        let reports = self.reports.as_ref();
+        rows.add("reports", "listen", reports.map(|r| r.listen.to_string()).unwrap_or_default());
+        rows.add("reports", "key_file", path(reports.and_then(|r| r.key_file.as_deref())));
+        rows.add("reports", "tokens_file", path(reports.and_then(|r| r.tokens_file.as_deref())));
+        let memory = reports.map_or_else(|| usual("memory"), |r| show_size(r.memory as u64));
+        rows.add("reports", "memory", memory);
+        let running = reports.map_or_else(|| usual("max_running"), |r| r.max_running.to_string());
+        rows.add("reports", "max_running", running);
+        if let Some(reports) = reports {
+            reports.list.iter().for_each(|report| show_report(report, rows));
+            reports.cdns.iter().for_each(|cdn| show_cdn(cdn, rows));
+        }
     }
 
     fn show_single(&self, rows: &mut Rows) {
@@ -358,6 +377,35 @@ fn show_mirror(mirror: &Mirror, rows: &mut Rows) {
     rows.of(section, "max_queued_bytes", show_size(mirror.max_queued_bytes as u64));
     rows.of(section, "timeout", show_duration(mirror.timeout));
     rows.of(section, "connect_timeout", show_duration(mirror.connect_timeout));
+}
+
+fn show_report(report: &Report, rows: &mut Rows) {
+    let section = ("report", report.name.as_str());
+    let access: Vec<_> = report.access.iter().map(|access| word(REPORT_ACCESS, access)).collect();
+    rows.of(section, "database", &report.database);
+    rows.of(section, "user", &report.user);
+    rows.of(section, "sql", &report.sql);
+    rows.of(section, "params", joined(&report.params.iter().map(spelt).collect::<Vec<_>>()));
+    rows.of(section, "format", word(REPORT_FORMATS, &report.format));
+    rows.of(section, "access", joined(&access));
+    rows.of(section, "tokens", joined(&report.tokens));
+    rows.of(section, "edge", report.edge);
+    rows.of(section, "ttl", show_duration(report.ttl));
+    rows.of(section, "stale_while_revalidate", show_duration(report.stale_while_revalidate));
+    rows.of(section, "stale_if_error", show_duration(report.stale_if_error));
+    rows.of(section, "purge", report.purge);
+    rows.of(section, "timeout", show_duration(report.timeout));
+    rows.of(section, "max_rows", report.max_rows);
+    rows.of(section, "max_bytes", show_size(report.max_bytes as u64));
+}
+
+fn show_cdn(cdn: &Cdn, rows: &mut Rows) {
+    let section = ("cdn", cdn.name.as_str());
+    rows.of(section, "kind", word(CDN_KINDS, &cdn.kind));
+    rows.of(section, "url", &cdn.url);
+    rows.of(section, "service", &cdn.service);
+    rows.of(section, "token_file", path(cdn.token_file.as_deref()));
+    rows.of(section, "timeout", show_duration(cdn.timeout));
 }
 
 fn show_rule(rule: &HbaRule) -> String {

@@ -117,6 +117,32 @@ const CASES: &[(&str, &str)] = &[
          21:8: metric.user: there is no [[user]] \"v\"\n\
          25:11: metric.timeout: is longer than interval: a run must end before the next begins",
     ),
+    // Reports.
+    (
+        "[[report]]\nname = 'r'",
+        "7:1: report.database: is missing\n7:1: report.access: is missing: who may have it must be said (\"signed\", \"token\", or \"public\" for everybody)\n\
+         7:1: report.sql: is missing\n\
+         7:1: report: reports.listen is missing: nobody could ask for it ([reports] listen = \"127.0.0.1:9931\")",
+    ),
+    (
+        "[[user]]\nname = 'u'\n[reports]\nlisten = '127.0.0.1:1'\n[[report]]\nname = 'a/b'\ndatabase = 'd'\nuser = 'u'\nsql = 'q'\n\
+         access = ['signed', 'token', 'all']\nedge = true\nparams = ['a', 'b integerr', 'c int', 'c text = x']\nformat = 'xml'",
+        "11:1: report.tokens: is missing: whose tokens count is to be said\n\
+         12:8: report.name: \"a/b\" is no name of a report (letters, digits, -, _ and ., such as events-by-status)\n\
+         16:10: report.access: reports.key_file is missing: nobody could show that they may\n\
+         16:10: report.access: reports.tokens_file is missing: nobody could show that they may\n\
+         16:30: report.access: \"all\" is not one of public, signed, token\n\
+         17:8: report.edge: a shared cache does not look at tokens: it would give the report to everybody (access = \"signed\")\n\
+         18:10: report.params: \"c\" occurs twice\n\
+         18:11: report.params: \"a\" is no parameter (NAME TYPE, or NAME TYPE = DEFAULT)\n\
+         18:16: report.params: there is no type \"integerr\" (did you mean \"integer\"?)\n\
+         19:10: report.format: \"xml\" is not one of json, csv, html",
+    ),
+    (
+        "[[cdn]]\nname = 'c'\nkind = 'fastly'\nurl = 'ftp://x'",
+        "7:1: cdn.service: is missing: the API asks for it\n7:1: cdn.token_file: is missing: the API asks for it\n\
+         10:7: cdn.url: \"ftp://x\" is no address such as http://127.0.0.1:6081/",
+    ),
     // Tenants.
     ("[tenants]\nby = 'user'\n[[tenant]]\nname = 'a'\nguaranteed = 2\nmax = 2\nbackend = 'b'", ""),
     ("[[tenant]]\nname = 'a'\nuser = ['a', 'a_*']\npool = 'own'\npool_size = 3", ""),

@@ -4,8 +4,8 @@ use super::discovery::Source;
 use super::redis::RedisMode;
 use super::tenant::{Priority, TenantWay};
 use super::{
-    Balancing, CacheMode, Consistency, HbaMethod, HbaType, MetricKind, MetricPlace, MirrorMode, PoolMode,
-    Role, Size, SslMode, Transactions, Writers,
+    Balancing, CacheMode, CdnKind, Consistency, HbaMethod, HbaType, MetricKind, MetricPlace, MirrorMode,
+    PoolMode, ReportAccess, ReportFormat, Role, Size, SslMode, Transactions, Writers,
 };
 
 /// A choice: its words, and what each means.
@@ -79,6 +79,22 @@ pub const METRIC_PLACES: Words<MetricPlace> =
 /// `[[mirror]] mode`.
 pub const MIRROR_MODES: Words<MirrorMode> =
     &[("reads", MirrorMode::Reads), ("sessions", MirrorMode::Sessions)];
+
+/// `[[report]] format`.
+pub const REPORT_FORMATS: Words<ReportFormat> =
+    &[("json", ReportFormat::Json), ("csv", ReportFormat::Csv), ("html", ReportFormat::Html)];
+
+/// `[[report]] access`.
+pub const REPORT_ACCESS: Words<ReportAccess> =
+    &[("public", ReportAccess::Public), ("signed", ReportAccess::Signed), ("token", ReportAccess::Token)];
+
+/// `[[cdn]] kind`.
+pub const CDN_KINDS: Words<CdnKind> = &[
+    ("purge", CdnKind::Purge),
+    ("ban", CdnKind::Ban),
+    ("fastly", CdnKind::Fastly),
+    ("cloudflare", CdnKind::Cloudflare),
+];
 
 /// `[tenants] by`.
 pub const TENANT_WAYS: Words<TenantWay> = &[

@@ -189,6 +189,28 @@ impl Versions {
         self.sum(tables) == stamp.0
     }
 
+    /// How often these tables have been written, or may have been: a number that moves when the fate of a write is known,
+    /// whatever else is under way.
+    pub fn moves(&self, tables: &[u32]) -> u64 {
+        self.sum(tables) >> BITS
+    }
+
+    /// The same of all tables.
+    pub fn all_moves(&self) -> u64 {
+        self.total() >> BITS
+    }
+
+    /// As [`Versions::stamp`], of all tables: for what is read from who knows where. Far slower.
+    pub fn stamp_all(&self) -> Option<Stamp> {
+        let total = self.total();
+        (total & MARKS == 0).then_some(Stamp(total))
+    }
+
+    fn total(&self) -> u64 {
+        let shared = self.all.get().wrapping_add(self.common.get());
+        self.slots.iter().map(Word::get).fold(shared, u64::wrapping_add)
+    }
+
     /// A write is about to be sent.
     pub fn begin(self: &Arc<Self>) -> Marks {
         // The era first: see `Marks::add`.
@@ -368,6 +390,29 @@ mod tests {
         assert!(versions.is_current(&[3], other.unwrap_or(Stamp(1))));
         write(&versions, Written::Anything).end(false);
         assert!(versions.stamp(&[3]).is_some() && versions.stamp(&[3]) != other);
+    }
+
+    #[test]
+    fn moves_are_counted_when_writes_end() {
+        let versions = versions();
+        let (one, other, all) = (versions.moves(&[1]), versions.moves(&[2]), versions.all_moves());
+        let (first, second) =
+            (write(&versions, Written::Tables(&[1])), write(&versions, Written::Tables(&[1])));
+        assert_eq!((versions.moves(&[1]), versions.all_moves()), (one, all));
+        first.end(false);
+        // Though another one is under way.
+        assert_ne!(versions.moves(&[1]), one);
+        assert_eq!(versions.moves(&[2]), other);
+        second.end(false);
+        assert_eq!((versions.moves(&[1]), versions.all_moves()), (one + 2, all + 2));
+        let all = versions.stamp_all();
+        assert!(all.is_some() && all == versions.stamp_all());
+        let third = write(&versions, Written::Tables(&[9]));
+        assert_eq!(versions.stamp_all(), None);
+        third.end(false);
+        assert!(versions.stamp_all().is_some() && versions.stamp_all() != all);
+        write(&versions, Written::Anything).end(false);
+        assert_ne!(versions.moves(&[2]), other);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub struct Guests {
 
 impl Guests {
     /// At most `most` at once; whoever neither sends nor takes anything for `idle` is sent away.
+    /// At most `most` at once, each silent for at most `idle`.
     pub fn new(listener: TcpListener, most: usize, idle: Duration) -> Guests {
         Guests { listener, room: Arc::new(Semaphore::new(most)), idle }
     }

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use super::buckets::Buckets;
 use super::shapes::Shapes;
 use super::tenants::TenantSeries;
-use super::{adaptive, cache, clusters, custom, mirrors, process};
+use super::{adaptive, cache, clusters, custom, mirrors, process, reports};
 use crate::core::stats::{PoolRow, Traffic};
 use crate::core::tally::Tally;
 use crate::session::shared::{Shared, Totals};
@@ -109,6 +109,7 @@ pub fn collect(shared: &Shared, told: &Told) -> Vec<Family> {
     families.extend(clusters::families(shared));
     families.extend(process::families(shared.started));
     families.extend(mirrors::families(shared));
+    families.extend(reports::families(shared));
     families.extend(custom::families(shared));
     families
 }

@@ -107,6 +107,7 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) {
     new.general.takeover_socket.clone_from(&old.general.takeover_socket);
     new.general.cache_memory = old.general.cache_memory;
     new.http = old.http;
+    new.keep_reports(old);
     new.log.level.clone_from(&old.log.level);
     new.log.json = old.log.json;
 }

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::cluster::{Clusters, State};
 use crate::config::Config;
 use crate::core::board::Board;
+use crate::core::ledger::Ledger;
 use crate::core::stats::{ClientRow, Counter, Gauge};
 use crate::core::tally::Tally;
 use crate::plan::Planner;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub totals: Arc<Totals>,
     /// What custom metrics have found.
     pub board: Board,
+    /// What has become of reports.
+    pub ledger: Ledger,
     /// Who sees traffic besides those whom it is for.
     pub shadows: Shadows,
     /// The processes beside this one during a takeover.
@@ -129,6 +132,7 @@ impl Shared {
             gate,
             totals: Arc::default(),
             board: Board::default(),
+            ledger: Ledger::default(),
             shadows: Shadows::default(),
             peers: Peers::default(),
             started: SystemTime::now(),

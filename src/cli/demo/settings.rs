@@ -47,6 +47,7 @@ pub(super) fn config(cluster: &Cluster, port: u16, http_port: u16) -> Config {
         metrics: Vec::new(),
         mirrors: Vec::new(),
         record: None,
+        reports: None,
         tenants: Default::default(),
         databases: servers.iter().enumerate().map(|(index, server)| database(index, server)).collect(),
         users: vec![User {

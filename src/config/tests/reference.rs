@@ -36,7 +36,10 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
     let metric = "[[metric]]\nname = 'm'\nhelp = 'h'\ndatabase = 'd'\nuser = 'u'\nquery = 'q'";
     let mirror = "[[mirror]]\nname = 'x'\ndatabase = 'd'\nbackend = 'b'\nlogin = 'u'";
     let tenant = "[tenants]\nby = 'user'\n[[tenant]]\nname = 't'";
-    let others = format!("{metric}\n{mirror}\n{tenant}");
+    let report = "[[report]]\nname = 'r'\ndatabase = 'd'\nuser = 'u'\nsql = 'q'\naccess = 'public'";
+    let cdn = "[[cdn]]\nname = 'e'\nkind = 'ban'\nurl = 'http://h'";
+    let reports = format!("[reports]\nlisten = '127.0.0.1:1'\n{report}\n{cdn}");
+    let others = format!("{metric}\n{mirror}\n{tenant}\n{reports}");
     let text = format!("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'\n{others}");
     let rows = with(&text).unwrap().show();
     for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba" | "route" | "cache")) {
@@ -48,6 +51,8 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
             "metric" => "metric.m",
             "mirror" => "mirror.x",
             "tenant" => "tenant.t",
+            "report" => "report.r",
+            "cdn" => "cdn.e",
             name => name,
         };
         for key in spec.keys().filter(|key| !(spec.many && UNSHOWN.contains(&key.name))) {
@@ -59,7 +64,10 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
                 ["backend.b.host", "database.d.backend", "cluster.c.backends", "auth.cache", "tenants.by"];
             let of_metric = ["help", "database", "user", "query"].map(|key| format!("metric.m.{key}"));
             let of_mirror = ["database", "backend", "dbname", "login"].map(|key| format!("mirror.x.{key}"));
+            let of_reports = ["report.r.database", "report.r.user", "report.r.sql", "report.r.access"];
+            let of_reports = [&of_reports[..], &["reports.listen", "cdn.e.kind", "cdn.e.url"]].concat();
             let given = given.contains(&full.as_str()) || of_mirror.contains(&full);
+            let given = given || of_reports.contains(&full.as_str());
             if !given && !of_metric.contains(&full) {
                 assert_eq!(row.value, key.default, "{full}");
             }
@@ -163,8 +171,18 @@ fn in_force(line: &str) -> String {
 /// What is commented out would load as well, given the files that it speaks of.
 #[test]
 fn what_the_reference_has_commented_out_loads() {
-    let files =
-        ["server.crt", "server.key", "clients.crt", "root.crt", "client.crt", "client.key", "recording.key"];
+    let files = [
+        "server.crt",
+        "server.key",
+        "clients.crt",
+        "root.crt",
+        "client.crt",
+        "client.key",
+        "recording.key",
+        "reports.key",
+        "reports.tokens",
+        "fastly.token",
+    ];
     let dir = directory(&files.map(|name| (name, b"".as_slice())));
     let text = std::fs::read_to_string(path()).unwrap();
     let text: Vec<_> = text.lines().map(in_force).collect();
