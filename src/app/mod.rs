@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::cache::Cache;
@@ -73,11 +74,13 @@ pub async fn run(
         let shared = shared.clone();
         async move { shared.clusters.run(&shared.pools).await }
     });
-    let watcher = tokio::spawn(watch::watch(shared.clone()));
-    let remote = tokio::spawn(remote(shared.clone()));
-    let finder = tokio::spawn(discover::run(shared.clone()));
-    let metrics = tokio::spawn(custom::run(shared.clone()));
-    let reports = tokio::spawn(report::watch::run(shared.clone()));
+    // Dropped, it ends all of them.
+    let mut beside = JoinSet::new();
+    beside.spawn(watch::watch(shared.clone()));
+    beside.spawn(remote(shared.clone()));
+    beside.spawn(discover::run(shared.clone()));
+    beside.spawn(custom::run(shared.clone()));
+    beside.spawn(report::watch::run(shared.clone()));
     let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
@@ -91,12 +94,7 @@ pub async fn run(
     reloader.abort();
     sweeper.abort();
     prober.abort();
-    watcher.abort();
-    finder.abort();
-    remote.abort();
-    metrics.abort();
-    reports.abort();
-    drop(mirrors);
+    drop((beside, mirrors));
     mirror::record::finish(&shared).await;
     host.abort();
     shared.pools.keep_hours();

@@ -103,12 +103,11 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);
-    let http = http(&sections.table("http"), &general);
     let plan = plan(&sections.table("plan"), &users);
     Some(Config {
+        http: http(&sections.table("http"), &general),
         general,
         tls,
-        http,
         log: log(&sections.table("log")),
         admin,
         plan,
