@@ -100,6 +100,12 @@ impl<T: Default> Each<T> {
     }
 }
 
+/// Whether nobody else has this thread's seat: who counts there alone needs no lock on the bus.
+#[inline]
+pub fn sits_alone() -> bool {
+    SEAT.get() < APART
+}
+
 /// A counter in a worker's own part ([`Each::own`]), to which nobody else adds: adding takes no lock on the bus.
 #[derive(Debug, Default)]
 pub struct Lone(AtomicU64);
@@ -108,7 +114,7 @@ impl Lone {
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {
-        if SEAT.get() < APART {
+        if sits_alone() {
             self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
         } else {
             self.0.fetch_add(n, Relaxed);

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use super::usual::Usual;
 use crate::core::clock::Instant;
 use crate::core::latency::LoneLatency;
-use crate::core::stats::{Each, Lone};
+use crate::core::stats::{Lone, seat, sits_alone};
 
 /// Calls after which a shape gets a histogram. Most shapes are used a few times, and there may be very many of them.
 pub const OFTEN: u64 = 16;
@@ -39,7 +39,18 @@ pub struct Uses {
 struct Served {
     /// Its mark ([`crate::pool::connect::Target::mark`]); zero where none is yet.
     backend: AtomicU32,
-    calls: Lone,
+    calls: AtomicU32,
+}
+
+impl Served {
+    #[inline]
+    fn count(&self) {
+        if sits_alone() {
+            self.calls.store(self.calls.load(Relaxed).wrapping_add(1), Relaxed);
+        } else {
+            self.calls.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 impl Uses {
@@ -55,7 +66,7 @@ impl Uses {
             known => known == backend,
         });
         if let Some(served) = place {
-            served.calls.add(1);
+            served.count();
         }
     }
 
@@ -80,9 +91,17 @@ impl Uses {
     }
 }
 
-/// What all workers have run, each its part.
+/// What all workers have run, each its part; most shapes are one worker's, and there may be very many of them.
 #[derive(Debug, Default)]
-pub struct Parts(Each<Uses>);
+pub struct Parts(OnceLock<Box<Part>>);
+
+/// One worker's, and the next one's.
+#[derive(Debug)]
+struct Part {
+    seat: usize,
+    uses: Uses,
+    next: Parts,
+}
 
 /// The sum of all parts.
 #[derive(Debug, Default)]
@@ -103,12 +122,20 @@ impl Parts {
     /// This worker's part.
     #[inline]
     pub fn own(&self) -> &Uses {
-        self.0.own()
+        let (seat, mut at) = (seat(), self);
+        loop {
+            let new = || Box::new(Part { seat, uses: Uses::default(), next: Parts::default() });
+            let part = at.0.get_or_init(new);
+            if part.seat == seat {
+                return &part.uses;
+            }
+            at = &part.next;
+        }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Uses> {
-        self.0.all()
+        std::iter::successors(self.0.get(), |part| part.next.0.get()).map(|part| &part.uses)
     }
 
     /// Whether any statement was answered.
@@ -132,7 +159,7 @@ impl Parts {
         let mut by: Vec<(u32, u64)> = Vec::new();
         for uses in self.all() {
             for served in &uses.by {
-                let (backend, calls) = (served.backend.load(Relaxed), served.calls.get());
+                let (backend, calls) = (served.backend.load(Relaxed), u64::from(served.calls.load(Relaxed)));
                 match by.iter_mut().find(|(known, _)| *known == backend) {
                     Some((_, sum)) => *sum += calls,
                     None if backend != 0 => by.push((backend, calls)),
