@@ -213,10 +213,12 @@ fn resident() -> u64 {
 fn results(c: &mut Criterion) {
     let Ok(cache) = Cache::new(64 << 20) else { return };
     let versions = cache.versions.of("bench");
-    let moment = Moment { versions: &versions, tables: &[16_401], view: 1, serial: 1, term: 0 };
+    let moment =
+        Moment { versions: &versions, tables: &[16_401], view: 1, serial: 1, term: 0, outside: None };
     let context = cache.contexts.of(["bench", "app", "bench", "app", "primary", "", "timezone", "UTC"]);
     let sent = b"T\0\0\0\x06\0\0D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
-    let (Ok(answer), Some(as_of)) = (Answer::read(Form::Simple, sent, 10), cache.as_of(&moment)) else {
+    let as_of = cache.as_of(&moment, Instant::now());
+    let (Ok(answer), Ok(as_of)) = (Answer::read(Form::Simple, sent, 10), as_of) else {
         return;
     };
     let terms = Terms {

@@ -30,7 +30,7 @@ pub async fn said(client: &Client, sql: &str) -> String {
 }
 
 /// All of a result, as psql has it.
-async fn all(client: &Client, sql: &str) -> String {
+pub async fn all(client: &Client, sql: &str) -> String {
     rows(client, sql).await.iter().map(|row| row.join("|")).collect::<Vec<_>>().join("\n")
 }
 

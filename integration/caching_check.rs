@@ -3,14 +3,17 @@
 //!
 //! Each row has one writer, whose values grow, so that a history is one of a register that works if and only if no read
 //! is older than the newest value that was acknowledged or read before it began, nor newer than the newest that was sent.
+//! Rows whose writer does not pass through the proxy are held against what was acknowledged longer ago than the bound.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::caching::{caching, keep};
+use crate::elsewhere::Bed;
 use crate::harness::{Db, Proxy, pg, try_pg};
 
 const ROWS: usize = 6;
@@ -30,6 +33,30 @@ struct Row {
     sent: AtomicI64,
     /// The newest that was acknowledged, or read by anybody.
     known: AtomicI64,
+    /// Of a writer elsewhere: what was acknowledged, and when.
+    elsewhere: Mutex<Vec<(Instant, i64)>>,
+}
+
+/// How far behind writers elsewhere reads may be.
+const BOUND: Duration = Duration::from_millis(200);
+
+impl Row {
+    /// A value has been acknowledged.
+    fn acknowledged(&self, v: i64, elsewhere: bool) {
+        if elsewhere {
+            self.elsewhere.lock().expect("no panic").push((Instant::now(), v));
+        } else {
+            self.known.fetch_max(v, SeqCst);
+        }
+    }
+
+    /// The oldest value that a read which begins now may have.
+    fn least(&self) -> i64 {
+        let now = Instant::now();
+        let elsewhere = self.elsewhere.lock().expect("no panic");
+        let old = elsewhere.iter().rev().find(|(at, _)| now.duration_since(*at) > BOUND);
+        old.map_or(0, |(_, v)| *v).max(self.known.load(SeqCst))
+    }
 }
 
 struct Shared {
@@ -51,7 +78,12 @@ impl Shared {
 /// Values that are rolled back are of another kind: nobody may see one.
 const NEVER: i64 = 1 << 40;
 
-async fn write(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
+async fn write(
+    client: &Client,
+    shared: &Shared,
+    id: usize,
+    elsewhere: bool,
+) -> Result<(), tokio_postgres::Error> {
     let row = &shared.rows[id];
     let v = row.sent.load(SeqCst) + 1;
     let set = |v: i64| format!("UPDATE kv SET v = {v} WHERE id = {id}");
@@ -92,13 +124,13 @@ async fn write(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_
         }
         _ => drop(client.execute("UPDATE kv SET v = $2 WHERE id = $1", &[&(id as i32), &v]).await?),
     }
-    row.known.fetch_max(v, SeqCst);
+    row.acknowledged(v, elsewhere);
     Ok(())
 }
 
 async fn read(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
     let row = &shared.rows[id];
-    let least = row.known.load(SeqCst);
+    let least = row.least();
     let simple = async |sql: String| {
         let messages = client.simple_query(&sql).await?;
         let value = messages.iter().find_map(|m| match m {
@@ -114,7 +146,9 @@ async fn read(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_p
         _ => simple(format!("SELECT v FROM kv WHERE id = {id}")).await?,
     };
     let most = row.sent.load(SeqCst);
-    row.known.fetch_max(got.min(most), SeqCst);
+    if row.elsewhere.lock().expect("no panic").is_empty() {
+        row.known.fetch_max(got.min(most), SeqCst);
+    }
     if got < least || got > most {
         shared.wrong.fetch_add(1, SeqCst);
     }
@@ -140,8 +174,28 @@ async fn disturb(db: &Db, proxy: &Proxy, shared: &Shared) {
     }
 }
 
+/// Who writes: where each connects to, whether that is past the proxy and said to be so, and how long each rests at most
+/// between two writes, in milliseconds.
+struct Writer {
+    url: String,
+    elsewhere: bool,
+    rests: usize,
+}
+
+impl Writer {
+    fn two(url: &str) -> Vec<Writer> {
+        (0..2).map(|_| Writer { url: url.into(), elsewhere: false, rests: 20 }).collect()
+    }
+}
+
 /// Writers, each to rows of its own, and readers; how many reads were wrong, of how many.
-async fn check(db: &Db, proxy: &Proxy, reads: usize, writes_at: &str, disturbed: bool) -> (usize, usize) {
+async fn check(
+    db: &Db,
+    proxy: &Proxy,
+    reads: usize,
+    writers: Vec<Writer>,
+    disturbed: bool,
+) -> (usize, usize) {
     let shared = Arc::new(Shared {
         rows: (0..ROWS).map(|_| Row::default()).collect(),
         reads: AtomicUsize::new(0),
@@ -149,19 +203,20 @@ async fn check(db: &Db, proxy: &Proxy, reads: usize, writes_at: &str, disturbed:
         over: AtomicBool::new(false),
         seed: AtomicUsize::new(7),
     });
-    let mut tasks = Vec::new();
-    for n in 0..2 + READERS {
-        let (shared, url) = (shared.clone(), if n < 2 { writes_at.to_string() } else { proxy.url(db) });
+    let (mut tasks, many) = (Vec::new(), writers.len());
+    let reader = || Writer { url: proxy.url(db), elsewhere: false, rests: 0 };
+    for (n, who) in writers.into_iter().chain((0..READERS).map(|_| reader())).enumerate() {
+        let shared = shared.clone();
         tasks.push(tokio::spawn(async move {
             let mut client = None;
             while shared.reads.load(SeqCst) < reads {
                 let Some(connected) = client.take() else {
-                    client = try_pg(&url).await.ok();
+                    client = try_pg(&who.url).await.ok();
                     continue;
                 };
-                let done = if n < 2 {
-                    tokio::time::sleep(Duration::from_millis(shared.below(20) as u64)).await;
-                    write(&connected, &shared, shared.below(ROWS / 2) * 2 + n).await
+                let done = if n < many {
+                    tokio::time::sleep(Duration::from_millis(shared.below(who.rests) as u64)).await;
+                    write(&connected, &shared, shared.below(ROWS / many) * many + n, who.elsewhere).await
                 } else {
                     read(&connected, &shared, shared.below(ROWS)).await
                 };
@@ -202,7 +257,7 @@ async fn hits(db: &Db, proxy: &Proxy) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_read_is_older_than_what_is_known() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, reads(), &proxy.url(&db), false).await;
+    let (wrong, of) = check(&db, &proxy, reads(), Writer::two(&proxy.url(&db)), false).await;
     let hits = hits(&db, &proxy).await;
     assert_eq!(wrong, 0, "of {of}");
     assert!(hits > of as u64 / 20, "{hits} hits of {of} reads: nothing was checked");
@@ -211,7 +266,7 @@ async fn no_read_is_older_than_what_is_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_where_connections_are_lost_and_views_are_replaced() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, reads() / 3, &proxy.url(&db), true).await;
+    let (wrong, of) = check(&db, &proxy, reads() / 3, Writer::two(&proxy.url(&db)), true).await;
     assert_eq!(wrong, 0, "of {of}");
 }
 
@@ -220,6 +275,62 @@ async fn nor_where_connections_are_lost_and_views_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_sees_what_is_stale() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, 3_000, &db.direct_url(), false).await;
+    let (wrong, of) = check(&db, &proxy, 3_000, Writer::two(&db.direct_url()), false).await;
     assert!(wrong > 0, "of {of}");
+}
+
+/// One writer through the proxy, held to what was acknowledged, and one past it, held to the bound.
+async fn elsewhere(how: &str) {
+    let bed = Bed::new(&format!("invalidation = \"{how}\""));
+    bed.db.psql(&format!("SET ROLE {}; {SCHEMA}", bed.db.user));
+    bed.enable(how);
+    keep(&pg(&bed.url()).await, "SELECT v FROM kv WHERE id = 0").await;
+    let writers = |elsewhere: bool| {
+        let through = Writer { url: bed.url(), elsewhere: false, rests: 200 };
+        vec![through, Writer { url: bed.db.direct_url(), elsewhere, rests: 200 }]
+    };
+    let (wrong, of) = check(&bed.db, &bed.proxy, reads(), writers(true), false).await;
+    let hits = hits(&bed.db, &bed.proxy).await;
+    assert_eq!(wrong, 0, "of {of}");
+    assert!(hits > of as u64 / 50, "{hits} hits of {of} reads: nothing was checked");
+    // Held to what was acknowledged, reads are found to be behind: the checker sees what it is there for.
+    let (wrong, of) = check(&bed.db, &bed.proxy, 30_000, writers(false), false).await;
+    assert!(wrong > 0, "of {of}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_elsewhere_are_known_within_the_bound() {
+    elsewhere("wal").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_are_those_that_triggers_tell_of() {
+    elsewhere("triggers").await;
+}
+
+/// The same where the stream is cut off again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_anything_older_where_the_stream_is_lost() {
+    let bed = Bed::new("invalidation = \"wal\"");
+    bed.db.psql(&format!("SET ROLE {}; {SCHEMA}", bed.db.user));
+    bed.enable("wal");
+    keep(&pg(&bed.url()).await, "SELECT v FROM kv WHERE id = 0").await;
+    let over = Arc::new(AtomicBool::new(false));
+    let cut = {
+        let (over, at) = (over.clone(), bed.db.direct_url());
+        tokio::spawn(async move {
+            let client = pg(&at).await;
+            while !over.load(SeqCst) {
+                let ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user \
+                            AND datname = current_database() AND application_name LIKE 'turnpike wal%'";
+                client.batch_execute(ours).await.expect("terminated");
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+            }
+        })
+    };
+    let elsewhere = |n: usize| Writer { url: bed.db.direct_url(), elsewhere: true, rests: 100 * n };
+    let (wrong, of) = check(&bed.db, &bed.proxy, reads(), vec![elsewhere(2), elsewhere(3)], false).await;
+    over.store(true, SeqCst);
+    cut.await.expect("no panic");
+    assert_eq!(wrong, 0, "of {of}");
 }

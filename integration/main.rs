@@ -18,6 +18,7 @@ mod dashboards;
 mod demo;
 mod discovery;
 mod drivers;
+mod elsewhere;
 mod failover;
 mod faults;
 mod health;

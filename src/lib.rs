@@ -1,7 +1,7 @@
 //! Turnpike: a Postgres-wire proxy and query router.
 //!
 //! Reading order, which is also the order of the floors (a module imports only from floors above it in this list):
-//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`], [`fence`] and [`tenant`], then [`cache`], [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`mirror`] and [`observe`], then
+//! [`core`], then [`config`], [`wire`] and [`sql`], then [`catalog`], [`fence`] and [`tenant`], then [`cache`], [`pool`] and [`route`], then [`plan`] and [`cluster`], then [`session`], then [`elsewhere`], [`mirror`] and [`observe`], then
 //! [`report`] and [`admin`], then [`app`], which wires them, then [`cli`].
 
 pub mod core;
@@ -24,6 +24,7 @@ pub mod plan;
 pub mod session;
 
 pub mod discover;
+pub mod elsewhere;
 pub mod mirror;
 pub mod observe;
 

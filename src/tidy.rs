@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("cluster", 4),
     ("session", 5),
     ("discover", 6),
+    ("elsewhere", 6),
     ("mirror", 6),
     ("observe", 6),
     ("admin", 7),

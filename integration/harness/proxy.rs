@@ -133,6 +133,11 @@ impl Proxy {
         self.url_as(&db.user, &db.password, "turnpike")
     }
 
+    /// Its configuration.
+    pub fn config(&self) -> std::path::PathBuf {
+        self.dir.path().join("turnpike.toml")
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

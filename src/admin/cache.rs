@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Table};
 use crate::cache::Cache;
+use crate::core::clock::Instant;
 use crate::fence::versions::Cause;
 use crate::plan::Plan;
 use crate::session::shared::Shared;
@@ -26,6 +27,7 @@ pub fn cache(shared: &Shared) -> Table {
         let name = format!("[[cache]] {}", i + 1);
         row(&mut table, ["rule", &name], [rule.line as u64, 0, 0, 0], "", &said.join(" "));
     }
+    elsewhere(cache, &mut table);
     let by_shape = cache.by_shape();
     let asked = |plan: &Plan| plan.cache.hits.get() + plan.cache.misses.get() + plan.parts.total().calls;
     let mut plans = shared.planner.store.all();
@@ -81,6 +83,27 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
     }
     for (why, count) in stats.bypassed() {
         row(table, ["not kept", why.label()], [count, 0, 0, 0], "", "");
+    }
+}
+
+/// Writers elsewhere, database by database: commits that were told, bytes of WAL that the stream is behind; why it is not
+/// followed, or how much the server keeps for it.
+fn elsewhere(cache: &Cache, table: &mut Table) {
+    let now = Instant::now();
+    for ((place, dbname), outside) in cache.outsides.all() {
+        let health = outside.health();
+        let what = if outside.is_shown(now) { "known" } else { "unknown" };
+        let detail = match health.trouble {
+            Some(trouble) => format!("{dbname} on {place}: {trouble}"),
+            None => format!(
+                "{dbname} on {place}: {} tables are watched, {} bytes of WAL are kept for it{}{}",
+                outside.watched(),
+                health.retained,
+                if health.status.is_empty() { "" } else { ", " },
+                health.status
+            ),
+        };
+        row(table, ["elsewhere", what], [health.commits, health.behind, 0, 0], "", &detail);
     }
 }
 

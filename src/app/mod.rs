@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::cache::remote::Remote;
 use crate::config::Config;
 use crate::discover;
+use crate::elsewhere;
 use crate::mirror;
 use crate::observe::custom;
 use crate::plan::Planner;
@@ -81,6 +82,7 @@ pub async fn run(
     beside.spawn(discover::run(shared.clone()));
     beside.spawn(custom::run(shared.clone()));
     beside.spawn(report::watch::run(shared.clone()));
+    beside.spawn(elsewhere::run(shared.clone()));
     let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();

@@ -14,6 +14,7 @@ mod packed;
 
 use super::answer::Answer;
 use super::key::Contexts;
+use super::outside::{Outside, Outsides};
 use super::policy::Terms;
 use super::remote::Remote;
 use crate::core::clock::Instant;
@@ -32,6 +33,8 @@ pub struct AsOf {
     pub serial: u64,
     /// The primary's timeline; 0 where there is no cluster.
     pub term: u32,
+    /// Of what is written elsewhere, where that counts.
+    outside: Option<Stamp>,
     /// How often everything has been flushed.
     epoch: u64,
 }
@@ -84,6 +87,8 @@ pub enum Why {
     Replica,
     /// It cannot be shown what holds: no primary is known, or objects may have changed since the catalog was read.
     Unsure,
+    /// It cannot be shown that what was written elsewhere is known, or something is written there just now.
+    Elsewhere,
     /// It was too large.
     Large,
     /// It was an error, or came with notices.
@@ -94,7 +99,7 @@ pub enum Why {
 
 impl Why {
     /// All of them, in order.
-    pub const ALL: [Why; 11] = [
+    pub const ALL: [Why; 12] = [
         Why::Refused,
         Why::Transaction,
         Why::Session,
@@ -103,6 +108,7 @@ impl Why {
         Why::Moved,
         Why::Replica,
         Why::Unsure,
+        Why::Elsewhere,
         Why::Large,
         Why::Told,
         Why::Broken,
@@ -119,6 +125,7 @@ impl Why {
             Why::Moved => "moved",
             Why::Replica => "replica",
             Why::Unsure => "unsure",
+            Why::Elsewhere => "elsewhere",
             Why::Large => "large",
             Why::Told => "told",
             Why::Broken => "broken",
@@ -167,6 +174,8 @@ pub struct Cache {
     pub contexts: Contexts,
     /// Who writes what.
     pub versions: Book,
+    /// What is known of those who write past this process.
+    pub outsides: Outsides,
     /// Counts.
     pub stats: Stats,
     epoch: AtomicU64,
@@ -240,6 +249,8 @@ pub struct Moment<'a> {
     pub serial: u64,
     /// See [`AsOf::term`].
     pub term: u32,
+    /// What is known of writers elsewhere, where there are any and the result must be as fresh as theirs.
+    pub outside: Option<&'a Outside>,
 }
 
 impl Cache {
@@ -255,6 +266,7 @@ impl Cache {
             key: (number()?, number()?),
             contexts: Contexts::default(),
             versions: Book::default(),
+            outsides: Outsides::default(),
             stats: Stats::default(),
             epoch: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
@@ -272,11 +284,17 @@ impl Cache {
         fingerprint::hash(key, self.key)
     }
 
-    /// What a result that is asked for from now on is as of. `None` while its tables are being written to.
-    pub fn as_of(&self, moment: &Moment<'_>) -> Option<AsOf> {
+    /// What a result that is asked for from now on is as of.
+    ///
+    /// # Errors
+    /// Why that is not known: its tables are being written to, here or elsewhere.
+    pub fn as_of(&self, moment: &Moment<'_>, now: Instant) -> Result<AsOf, Why> {
         let Moment { view, serial, term, .. } = *moment;
         let epoch = self.epoch.load(Acquire);
-        Some(AsOf { stamp: moment.versions.stamp(moment.tables)?, view, serial, term, epoch })
+        let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
+        let elsewhere = |outside: &Outside| outside.stamp(moment.tables, now).ok_or(Why::Elsewhere);
+        let outside = moment.outside.map(elsewhere).transpose()?;
+        Ok(AsOf { stamp, view, serial, term, outside, epoch })
     }
 
     /// Whether that is still what holds now.
@@ -285,6 +303,9 @@ impl Cache {
         (as_of.view, as_of.serial, as_of.term) == (moment.view, moment.serial, moment.term)
             && as_of.epoch == self.epoch.load(Acquire)
             && moment.versions.is_current(moment.tables, as_of.stamp)
+            && moment.outside.is_none_or(|outside| {
+                as_of.outside.is_some_and(|stamp| outside.is_current(moment.tables, stamp))
+            })
     }
 
     /// How often anything has been flushed.
@@ -302,7 +323,8 @@ impl Cache {
     #[inline]
     pub fn find(&self, hash: u128, key: &[u8], moment: &Moment<'_>, terms: &Terms, now: Instant) -> Found {
         let Some(entry) = self.entries.get(&hash) else { return Found::Nothing };
-        if *entry.key != *key || !self.holds(&entry.as_of, moment) {
+        let shown = moment.outside.is_none_or(|outside| outside.is_shown(now));
+        if *entry.key != *key || !shown || !self.holds(&entry.as_of, moment) {
             return Found::Nothing;
         }
         let age = now.since(entry.born);
@@ -480,7 +502,7 @@ mod tests {
     }
 
     fn moment(versions: &Versions) -> Moment<'_> {
-        Moment { versions, tables: &[7], view: 1, serial: 1, term: 0 }
+        Moment { versions, tables: &[7], view: 1, serial: 1, term: 0, outside: None }
     }
 
     #[test]
@@ -489,7 +511,7 @@ mod tests {
         let (versions, now) = (cache.versions.of("d"), Instant::now());
         let moment = moment(&versions);
         let hash = cache.hash(b"key");
-        let store = || cache.store(hash, b"key", answer(), cache.as_of(&moment).unwrap(), now, 5);
+        let store = || cache.store(hash, b"key", answer(), cache.as_of(&moment, now).unwrap(), now, 5);
         let is_hit = |moment: &Moment<'_>, key: &[u8]| {
             matches!(cache.find(hash, key, moment, &TERMS, now), Found::Hit(_))
         };
@@ -507,7 +529,7 @@ mod tests {
         }
         let mut marks = versions.begin();
         marks.add(Written::Tables(&[7]));
-        assert!(!is_hit(&moment, b"key") && cache.as_of(&moment).is_none());
+        assert!(!is_hit(&moment, b"key") && cache.as_of(&moment, now).is_err());
         marks.end(false);
         assert!(!is_hit(&moment, b"key"));
         store();
@@ -521,11 +543,38 @@ mod tests {
     }
 
     #[test]
+    fn writers_elsewhere_count_where_they_are_asked_for() {
+        let cache = Cache::new(1 << 20).unwrap();
+        let (versions, now) = (cache.versions.of("d"), Instant::now());
+        let outside = cache.outsides.of("main", "d");
+        let (bounded, hash) = (moment(&versions), cache.hash(b"key"));
+        let exact = Moment { outside: Some(&outside), ..bounded };
+        let found =
+            |moment: &Moment<'_>, now| matches!(cache.find(hash, b"key", moment, &TERMS, now), Found::Hit(_));
+        assert_eq!(cache.as_of(&exact, now), Err(Why::Elsewhere));
+        cache.store(hash, b"key", answer(), cache.as_of(&bounded, now).unwrap(), now, 5);
+        assert!(found(&bounded, now) && !found(&exact, now));
+        outside.begins(Duration::from_secs(1));
+        let ticket = |outside: &Outside| outside.wants().unwrap().0;
+        outside.runs_below(ticket(&outside), 1);
+        outside.seen(&"5:5:".parse().unwrap());
+        outside.listed(ticket(&outside), super::super::watched::Watched::new([7].into(), &[], false));
+        outside.sampled(now, 0);
+        // What was kept without an eye on others is not what it takes.
+        assert!(!found(&exact, now));
+        cache.store(hash, b"key", answer(), cache.as_of(&exact, now).unwrap(), now, 5);
+        assert!(found(&exact, now) && found(&bounded, now));
+        assert!(!found(&exact, now + Duration::from_secs(2)));
+        outside.committed(Some(6), Some(&[7]));
+        assert!(!found(&exact, now) && found(&bounded, now));
+    }
+
+    #[test]
     fn what_is_old_is_given_while_it_is_read_again() {
         let cache = Cache::new(1 << 20).unwrap();
         let (versions, now) = (cache.versions.of("d"), Instant::now());
         let (moment, hash) = (moment(&versions), cache.hash(b"key"));
-        cache.store(hash, b"key", answer(), cache.as_of(&moment).unwrap(), now, 5);
+        cache.store(hash, b"key", answer(), cache.as_of(&moment, now).unwrap(), now, 5);
         let found = |secs| match cache.find(hash, b"key", &moment, &TERMS, now + Duration::from_secs(secs)) {
             Found::Hit(_) => "hit",
             Found::Late(_) => "late",
@@ -538,7 +587,7 @@ mod tests {
     fn memory_is_bounded() {
         let cache = Cache::new(64 << 10).unwrap();
         let (versions, now) = (cache.versions.of("d"), Instant::now());
-        let as_of = cache.as_of(&moment(&versions)).unwrap();
+        let as_of = cache.as_of(&moment(&versions), now).unwrap();
         for n in 0..10_000u32 {
             let key = n.to_be_bytes();
             cache.store(cache.hash(&key), &key, answer(), as_of, now, 5);

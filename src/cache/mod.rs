@@ -39,13 +39,60 @@
 //! - What was kept outside of the process ([`remote`]) comes back with the stamp that it was kept with, under a name and a key
 //!   that are this process' own; it is given on the same condition as if it had never left.
 //!
+//! # Writers elsewhere
+//!
 //! What is written past this process is not seen. Where that may be, `mode = "bounded"` bounds the age of what is given
-//! by the time to live, counted from before it was asked for, and `exact` is refused by the configuration's check.
+//! by the time to live, counted from before it was asked for. `exact` is refused by the configuration's check, unless
+//! somebody tells of those writes ([`outside`]): then all of the above holds for what is written here, and what is given
+//! at T lacks nothing that was written elsewhere and visible to anybody before T less the bound.
+//!
+//! The server's WAL tells ([`crate::elsewhere`]): commits come in the order of their records. Three things are
+//! kept apart that are easily taken for one: when the record of a commit is in the WAL (and is streamed, once it is on
+//! disk), when it is visible to those who begin to read, which is later (a commit may wait for a synchronous replica in
+//! between, for as long as that takes), and when we have heard of it.
+//!
+//! A result is kept with a second stamp, of the versions that the stream moves. It was taken when these tables had no
+//! mark of the stream's, and must be the same when the answer is complete and whenever it is given. A commit W that has
+//! come marks its tables (of a partition, those above it as well) until a snapshot of the server shows W; then they move.
+//! Let a result lack W. If W came after the stamp was taken, the stamp is another from then on. If it came before, it had
+//! no mark any more when the stamp was taken, so a snapshot had shown W by then; every snapshot of the primary that is
+//! made later shows it, too, and one was made for this result: it does not lack W. So **a result that lacks W is given
+//! until W comes, and never after**. A replica's answer is kept only if it has replayed what the primary had written after
+//! the last time that such a mark ended.
+//!
+//! When W has come is shown by questions, asked some times within each bound. One that is sent at Q is answered with an
+//! end of the WAL (`pg_current_wal_insert_lsn()`: not the flushed one, since with `synchronous_commit = off` a commit is
+//! visible before it is on disk; where the two differ, a commit of our own takes the rest there). Whatever was visible at
+//! Q has its record before that end. When the stream has come that far, all of it has come, and until Q plus the bound
+//! results are given and kept; not a moment longer, unless another question shows more. The answer also says that the
+//! slot is in use by the very connection that streams, so that both speak of one server on one timeline.
+//!
+//! What the stream does not tell must not matter:
+//! - Before it begins, and after it was lost, everything is marked. It begins at the end of the WAL; what commits from
+//!   there on is told. Transactions that ran then may have records before it, or have written before the publication
+//!   was what it is: marks of everything stay until every transaction has ended that had a number by then
+//!   (`pg_current_xact_id()`; the end of a snapshot does not do, as numbers beyond it may be running), and until it has
+//!   been listed after that which tables are published. Then everything moves.
+//! - Definitions are told by event triggers, in messages of the transaction that changed them; roles, which have none, by a
+//!   hash of their catalogs in each answer. Either begins the same anew: what a table's partitions are, what is published,
+//!   and what a statement means, is read after every transaction has ended that may have known otherwise. The catalog that
+//!   plans are made by must have been read later than that.
+//! - Event triggers themselves, and the publication, have numbers that each answer has; others than those that were there at
+//!   the beginning end the stream.
+//! - A table that is not published (unlogged, foreign, without what an UPDATE is replicated by), or a part of which is
+//!   not, has no stamp: what is read from it is not kept. Definitions that change that move everything.
+//! - What a crash of the server loses although it was visible is read again: the stream is lost with it.
+//! - Writes through this process come by the stream once more, and outdate what has been kept in between. That costs
+//!   hits, not truth.
+//!
+//! A model of all this, with commits, snapshots and questions in any order, is in the tests of [`outside`].
 
 pub mod answer;
 pub mod key;
 pub mod l1;
+pub mod outside;
 pub mod policy;
 pub mod remote;
+pub mod watched;
 
 pub use l1::{Cache, Entry};

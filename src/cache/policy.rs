@@ -90,15 +90,15 @@ impl Policy {
         }))
     }
 
-    /// What holds where a session and a statement match these rules and ask for that; `writers_pass` where all writes of
-    /// the database pass through this process.
+    /// What holds where a session and a statement match these rules and ask for that; `all_told` where all writes of the
+    /// database pass through this process, or somebody tells of the others.
     #[inline]
     pub fn terms(
         &self,
         session: RuleSet,
         statement: RuleSet,
         asks: Option<CacheAsk>,
-        writers_pass: bool,
+        all_told: bool,
     ) -> Option<Terms> {
         let mut both = session & statement;
         while both != 0 {
@@ -109,7 +109,7 @@ impl Policy {
                 continue;
             }
             let exact = rule.mode == CacheMode::Exact;
-            if rule.mode == CacheMode::Off || asks == Some(CacheAsk::Off) || exact && !writers_pass {
+            if rule.mode == CacheMode::Off || asks == Some(CacheAsk::Off) || exact && !all_told {
                 return None;
             }
             let own = match asks {

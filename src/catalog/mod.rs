@@ -228,8 +228,11 @@ fn runs<T>(sorted: &[T], name: impl Fn(&T) -> &Arc<str>) -> HashMap<Arc<str>, Ra
 fn defines(contents: &Contents) -> bool {
     const OWN: [&str; 2] = ["pg_catalog", "information_schema"];
     let own = |oid: Oid| contents.schemas.iter().any(|s| s.oid == oid && OWN.contains(&&*s.name));
-    let plain =
-        |f: &&Function| !matches!(&*f.language, "c" | "internal") && f.kind != FunctionKind::Aggregate;
+    let plain = |f: &&Function| {
+        !matches!(&*f.language, "c" | "internal")
+            && f.kind != FunctionKind::Aggregate
+            && !is_teller(contents, f)
+    };
     contents
         .functions
         .iter()
@@ -237,7 +240,23 @@ fn defines(contents: &Contents) -> bool {
         .any(|f| f.body.as_deref().is_none_or(function::may_define) && !own(f.schema))
 }
 
+/// Whether a function is one of those that tell us of writes: they only do that.
+fn is_teller(contents: &Contents, function: &Function) -> bool {
+    let schema = || contents.schemas.iter().find(|s| s.oid == function.schema);
+    TELLERS.contains(&&*function.name) && schema().is_some_and(|schema| &*schema.name == TELLERS_SCHEMA)
+}
+
+/// The functions that `turnpike cache enable-...` makes: that of triggers, and that of event triggers.
+pub const TELLERS: [&str; 2] = ["tell", "tell_ddl"];
+/// The schema that they are in.
+pub const TELLERS_SCHEMA: &str = "turnpike";
+
 impl Catalog {
+    /// Whether a function does nothing but tell us of writes.
+    pub fn is_teller(&self, function: Oid) -> bool {
+        self.function_by_oid(function).is_some_and(|function| is_teller(&self.contents, function))
+    }
+
     /// All of it.
     pub fn contents(&self) -> &Contents {
         &self.contents

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::config::check::load;
 use crate::config::{Config, Plan};
 
+mod cache;
 mod check;
 mod demo;
 mod health;
@@ -31,6 +32,9 @@ struct Args {
 enum Command {
     /// Show it working: a throwaway cluster with sample data behind a proxy.
     Demo(demo::Args),
+    /// Have a database tell of writes that do not pass through the proxy, so that [[cache]] may be exact.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Check a configuration and report everything that is wrong with it.
     Check {
         /// Configuration file.
@@ -73,6 +77,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Cache(command) => cache::run(&command),
         Command::Check { config } => with(&config, |read| check::run(&config, read)),
         Command::Health { config } => with(&config, health::run),
         Command::Plan { sql, json, config } => {

@@ -14,7 +14,7 @@ use crate::core::limits::MAX_RULES;
 /// How fresh a kept result must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {
-    /// As fresh as one that is read now.
+    /// As fresh as one that is read now; where there are writers elsewhere, as one that was read a moment ago.
     Exact,
     /// At most as old as its time to live, and as fresh as all that was written through this process.
     Bounded,
@@ -144,13 +144,15 @@ fn exact(section: &Section<'_>, rule: &CacheRule, general: &General, databases: 
                 .any(|pattern| pattern.open || databases.iter().all(|other| *other.name != *pattern.text));
         any || rule.databases.is_empty() || rule.databases.iter().any(|p| p.matches(&database.name))
     };
-    if let Some(database) = databases.iter().filter(meant).find(|d| d.writers != Writers::Proxy) {
+    let untold = |d: &&Database| d.writers != Writers::Proxy && !d.invalidation.is_told();
+    if let Some(database) = databases.iter().filter(meant).find(untold) {
         let fault = Fault::from(format!(
-            "exact needs every write of database {:?} to pass through this process, which nothing says",
+            "exact needs every write of database {:?} to be known, and nothing tells of those past this process",
             database.name
         ));
-        let hint =
-            "say writers = \"proxy\" in its [[database]] where that is so, or mode = \"bounded\" with a ttl";
+        let hint = "run `turnpike cache enable-wal` (or enable-triggers) and say invalidation = \"wal\" (or \
+                    \"triggers\") in its [[database]]; or writers = \"proxy\", where all writes pass through this \
+                    process; or mode = \"bounded\" with a ttl";
         section.report("mode", fault.hint(hint));
     }
     if general.takeover_socket.is_some() {

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::cache;
 use super::cluster;
+use super::invalidation;
 use super::metric;
 use super::mirror;
 use super::people;
@@ -296,7 +297,7 @@ fn plan(section: &Section<'_>, users: &[super::User]) -> Plan {
             .size("max_memory", 1 << 20..=usize::MAX >> 1)
             .map_or(super::PLAN_MEMORY, |size| size as u64),
         catalog: section.flag("catalog").unwrap_or(true),
-        catalog_user: people::catalog_user(section, users),
+        catalog_user: people::own_login(section, "catalog_user", users),
         read_functions: functions("read_functions"),
         write_functions: functions("write_functions"),
     }
@@ -470,6 +471,7 @@ fn databases(
     for section in sections {
         let place = cluster::place(section, backends, clusters);
         let user = section.text("user");
+        let writers = section.word("writers", WRITERS);
         if let Some(name) = user.as_ref().filter(|name| users.iter().all(|u| u.name != **name)) {
             section.report("user", unknown("[[user]]", name, users.iter().map(|u| u.name.as_str())));
         }
@@ -480,8 +482,9 @@ fn databases(
             routing: cluster::routing(section, place.cluster.map_or(&cluster::ROUTING, |c| &c.routing)),
             dbname: section.text("dbname"),
             user,
-            catalog_user: people::catalog_user(section, users),
-            writers: section.word("writers", WRITERS).unwrap_or(Writers::Anyone),
+            catalog_user: people::own_login(section, "catalog_user", users),
+            writers: writers.unwrap_or(Writers::Anyone),
+            invalidation: invalidation::read(section, users, writers),
             max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
             max_clients: section.number("max_clients", 0..=MANY).unwrap_or(0),
             pool: pool(section, defaults),

@@ -267,6 +267,10 @@ const DATABASE: &[Key] = &[
     live("user", ""),
     live("catalog_user", ""),
     live("writers", "anyone"),
+    live("invalidation", "none"),
+    live("invalidation_user", ""),
+    live("invalidation_bound", "200ms"),
+    live("invalidation_slot", ""),
     live("max_connections", "0"),
     live("max_clients", "0"),
 ];

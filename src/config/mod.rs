@@ -10,6 +10,7 @@ pub mod check;
 mod cluster;
 pub mod discovery;
 pub mod hba;
+pub mod invalidation;
 pub mod keys;
 mod metric;
 mod mirror;
@@ -29,6 +30,7 @@ pub mod words;
 
 pub use cache::{CacheAsk, CacheMode, CacheRule};
 pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
+pub use invalidation::Invalidation;
 pub use metric::{Metric, MetricKind, MetricPlace, is_label};
 pub use mirror::{Mirror, MirrorMode, MirrorTarget, Record, Share};
 pub use redis::{Redis, RedisMode};
@@ -440,6 +442,8 @@ pub struct Database {
     pub catalog_user: Option<String>,
     /// Who writes to it.
     pub writers: Writers,
+    /// How what others write comes to be known.
+    pub invalidation: Invalidation,
     /// Most server connections for this database over all users; 0 is no bound.
     pub max_connections: u32,
     /// Most clients of this database; 0 is no bound.

@@ -29,18 +29,18 @@ fn user(section: &Section<'_>) -> User {
 }
 
 /// A `[[user]]` that can log in on a backend by itself, whoever its clients are.
-pub(super) fn catalog_user(section: &Section<'_>, users: &[User]) -> Option<String> {
-    let name = section.text("catalog_user")?;
+pub(super) fn own_login(section: &Section<'_>, key: &str, users: &[User]) -> Option<String> {
+    let name = section.text(key)?;
     match users.iter().find(|user| user.name == name) {
         None => {
             let known = users.iter().map(|user| user.name.as_str());
-            section.report("catalog_user", unknown("[[user]]", &name, known));
+            section.report(key, unknown("[[user]]", &name, known));
         }
         Some(User { secret: Secret::Password(_) | Secret::Md5(_), .. }) => {}
         Some(_) => {
             let fault = Fault::from(format!("[[user]] {name:?} has no password to log in with"));
             let hint = "set its password_env or password_file; a SCRAM verifier proves nothing to a backend";
-            section.report("catalog_user", fault.hint(hint));
+            section.report(key, fault.hint(hint));
         }
     }
     Some(name)

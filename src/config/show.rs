@@ -10,9 +10,9 @@ use super::tenant::{OwnShare, Tenant, TenantWay};
 use super::units::{show_duration, show_size};
 use super::words::REDIS_MODES;
 use super::words::{
-    CDN_KINDS, CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, METHODS, METRIC_KINDS, METRIC_PLACES,
-    MIRROR_MODES, MODES, PRIORITIES, REPORT_ACCESS, REPORT_FORMATS, ROLES, SIZES, SSL_MODES, STRATEGIES,
-    TENANT_WAYS, TRANSACTIONS, WRITERS, word,
+    CDN_KINDS, CONSISTENCIES, DISCOVERIES, FORMATS, HBA_TYPES, INVALIDATIONS, METHODS, METRIC_KINDS,
+    METRIC_PLACES, MIRROR_MODES, MODES, PRIORITIES, REPORT_ACCESS, REPORT_FORMATS, ROLES, SIZES, SSL_MODES,
+    STRATEGIES, TENANT_WAYS, TRANSACTIONS, WRITERS, word,
 };
 use super::{
     Backend, Cdn, Cluster, Config, Database, HbaRule, Metric, Mirror, MirrorTarget, PoolSettings, Report,
@@ -168,6 +168,11 @@ impl Config {
         rows.of(section, "user", database.user.as_deref().unwrap_or(""));
         rows.of(section, "catalog_user", database.catalog_user.as_deref().unwrap_or(""));
         rows.of(section, "writers", word(WRITERS, &database.writers));
+        let told = &database.invalidation;
+        rows.of(section, "invalidation", word(INVALIDATIONS, &told.teller));
+        rows.of(section, "invalidation_user", told.user.as_deref().unwrap_or(""));
+        rows.of(section, "invalidation_bound", show_duration(told.bound));
+        rows.of(section, "invalidation_slot", told.slot.as_deref().unwrap_or(""));
         rows.of(section, "max_connections", database.max_connections);
         rows.of(section, "max_clients", database.max_clients);
         show_pool(section, &database.pool, rows);

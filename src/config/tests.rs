@@ -48,8 +48,21 @@ const CASES: &[(&str, &str)] = &[
     (
         "[[cache]]",
         "7:1: cache.mode: has no effect without general.cache_memory\n\
-         7:1: cache.mode: exact needs every write of database \"d\" to pass through this process, which nothing says (say writers = \"proxy\" in its [[database]] where that is so, or mode = \"bounded\" with a ttl)",
+         7:1: cache.mode: exact needs every write of database \"d\" to be known, and nothing tells of those past this process (run `turnpike cache enable-wal` (or enable-triggers) and say invalidation = \"wal\" (or \"triggers\") in its [[database]]; or writers = \"proxy\", where all writes pass through this process; or mode = \"bounded\" with a ttl)",
     ),
+    (
+        "invalidation = 'wal'\ninvalidation_user = 'u'\n[general]\ncache_memory = '1MiB'\n[[cache]]\n[[user]]\nname = 'u'\npassword = 'hunter2'",
+        "",
+    ),
+    (
+        "invalidation = 'triggers'\nwriters = 'proxy'\ninvalidation_bound = '1ms'\ninvalidation_slot = 'A'",
+        "4:1: database.invalidation_user: is missing: somebody must listen to what is written elsewhere (name a [[user]] with a password; for \"wal\", one with REPLICATION)\n\
+         7:16: database.invalidation: has no effect where writers = \"proxy\" says that nobody writes elsewhere (leave one of them out)\n\
+         9:22: database.invalidation_bound: must be from 20ms to 1min\n\
+         10:21: database.invalidation_slot: \"A\" is no name of a slot (small letters, digits and _, 63 at most)\n\
+         10:21: database.invalidation_slot: has no effect where triggers tell",
+    ),
+    ("invalidation_slot = 's'", "7:21: database.invalidation_slot: has no effect without invalidation"),
     ("writers = 'proxy'\n[general]\ncache_memory = '1MiB'\n[[cache]]\ndatabase = 'd'", ""),
     ("[general]\ncache_memory = '1MiB'\n[[cache]]\ndatabase = 'e*'", ""),
     (

@@ -1,6 +1,7 @@
 //! The words that stand for a choice in the file: read by `check`, written by `show`.
 
 use super::discovery::Source;
+use super::invalidation::Teller;
 use super::redis::RedisMode;
 use super::tenant::{Priority, TenantWay};
 use super::{
@@ -60,6 +61,10 @@ pub const TRANSACTIONS: Words<Transactions> =
 
 /// `[[database]] writers`.
 pub const WRITERS: Words<Writers> = &[("anyone", Writers::Anyone), ("proxy", Writers::Proxy)];
+
+/// `[[database]] invalidation`.
+pub const INVALIDATIONS: Words<Teller> =
+    &[("none", Teller::Nobody), ("wal", Teller::Wal), ("triggers", Teller::Triggers)];
 
 /// `[[cache]] mode`.
 pub const CACHE_MODES: Words<CacheMode> =

@@ -7,7 +7,7 @@
 //! position it has replayed, says what the replica may serve: what is fenced by less.
 //!
 //! [`Clock`] counts the samples and keeps the last of them; [`Passed`] is how far a replica is; [`Fences`] and [`Own`]
-//! are the fences of a database's tables and of one session. [`lsn`] reads positions. [`versions`] tells whether
+//! are the fences of a database's tables and of one session. [`lsn`] reads positions, [`Snapshot`] what a transaction sees. [`versions`] tells whether
 //! anything has been written at all since a result was read.
 //!
 //! This works as long as replicas replay what the primary has written, and nothing else: whoever keeps a [`Passed`] sees
@@ -16,12 +16,14 @@
 mod clock;
 pub mod lsn;
 mod own;
+mod snapshot;
 mod tables;
 pub mod versions;
 
 pub use clock::{Clock, Passed, Sample};
 pub use lsn::{Geometry, Lsn};
 pub use own::Own;
+pub use snapshot::Snapshot;
 pub use tables::{Fences, SLOTS};
 
 /// A number of a sample; see the module.

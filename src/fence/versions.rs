@@ -225,6 +225,11 @@ impl Versions {
         }
     }
 
+    /// How often anything was outdated, whatever it was.
+    pub fn outdated(&self) -> u64 {
+        self.moved.iter().map(Counter::get).sum()
+    }
+
     /// Everything that was read before is to be read again.
     pub fn move_all(&self, cause: Cause) {
         self.all.0.fetch_add(MOVED, SeqCst);

@@ -1,7 +1,10 @@
 //! Metrics of results that are kept. A process that keeps none has none of them.
 
 use super::metrics::{Family, Kind};
+use crate::cache::Cache;
+use crate::cache::outside::{Health, Outside};
 use crate::cache::remote::Remote;
+use crate::core::clock::Instant;
 use crate::core::stats;
 use crate::fence::versions::Cause;
 use crate::session::shared::Shared;
@@ -45,6 +48,7 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
     ];
     families.extend(cache.remote().into_iter().flat_map(|remote| outside(remote)));
+    families.extend(elsewhere(cache));
     families
 }
 
@@ -75,5 +79,46 @@ fn outside(remote: &Remote) -> Vec<Family> {
             "Results that were not kept in Redis, since too much waited to be.",
             stats.dropped.get(),
         ),
+    ]
+}
+
+/// Writers elsewhere, by database.
+fn elsewhere(cache: &Cache) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let (all, now) = (cache.outsides.all(), Instant::now());
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let family = |name, kind, help, value: &dyn Fn(&Outside, &Health) -> f64| {
+        all.iter().fold(Family::new(name, kind, help), |family, ((place, dbname), outside)| {
+            let labels = [("place", &**place), ("dbname", &**dbname)];
+            family.with(&labels, value(outside, &outside.health()))
+        })
+    };
+    vec![
+        family(
+            "turnpike_cache_elsewhere_known",
+            Gauge,
+            "1 where all is known that was written elsewhere longer ago than invalidation_bound.",
+            &|outside, _| f64::from(u8::from(outside.is_shown(now))),
+        ),
+        family(
+            "turnpike_cache_elsewhere_commits_total",
+            Counter,
+            "Commits that wrote something that is watched.",
+            &|_, health| health.commits as f64,
+        ),
+        family(
+            "turnpike_cache_elsewhere_losses_total",
+            Counter,
+            "Times that whoever tells of writes elsewhere was lost.",
+            &|_, health| health.losses as f64,
+        ),
+        family("turnpike_cache_slot_lag_bytes", Gauge, "WAL that is not followed yet.", &|_, health| {
+            health.behind as f64
+        }),
+        family("turnpike_cache_slot_retained_bytes", Gauge, "WAL that the server keeps.", &|_, health| {
+            health.retained as f64
+        }),
     ]
 }

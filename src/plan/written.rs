@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
             return;
         }
         let known = !relation.incomplete
-            && relation.triggers.is_empty()
+            && relation.triggers.iter().all(|trigger| catalog.is_teller(trigger.function))
             && relation.rules.is_empty()
             && matches!(
                 relation.kind,

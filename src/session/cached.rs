@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use super::ahead::LARGE;
 use super::batch::{Batch, Flow};
-use super::caching::Asked;
+use super::caching::{Asked, Caching};
 use super::names::Named;
 use super::run::{Client, End};
 use super::single::{Single, Step};
 use crate::cache::answer::{Answer, Unfit};
 use crate::cache::key::{self, Form, may_tell_time};
 use crate::cache::l1::{AsOf, Collected, Found, PATIENCE, Reading, Turn, Why};
+use crate::cache::outside::Outside;
 use crate::cache::remote::Remote;
 use crate::cache::{Cache, Entry};
 use crate::config::CacheMode;
 use crate::core::clock::Instant;
 use crate::core::error::Severity;
 use crate::core::limits::FRAME_HEADER;
-use crate::fence::versions::Versions;
 use crate::plan::Held;
 use crate::sql::effect::Traces;
 use crate::wire::frame::Header;
@@ -166,7 +166,7 @@ impl Batch<'_> {
         let hash = cache.hash(key);
         if !self.flow.expected.is_empty() {
             // A result is of now, and what was asked before it is answered later.
-            let (moment, now) = (self.client.moment(&caching.versions, plan), Instant::now());
+            let (moment, now) = (self.client.moment(caching, plan, asked.terms.mode), Instant::now());
             let found = moment.map(|moment| cache.find(hash, key, &moment, &asked.terms, now));
             return Ok(if matches!(found, Some(Found::Hit(_))) { Given::Later } else { Given::No });
         }
@@ -177,9 +177,10 @@ impl Batch<'_> {
         if self.flow.down.is_full() {
             return Ok(Given::Later);
         }
-        let Some(moment) = self.client.moment(&caching.versions, plan) else {
+        let Some(moment) = self.client.moment(caching, plan, asked.terms.mode) else {
             let (pool, now) = (&self.client.pool, Instant::now());
-            pool.schema.want_since(caching.versions.defined(), pool, now);
+            let outside = caching.outside(asked.terms.mode).and_then(Outside::defined);
+            pool.schema.want_since(caching.versions.defined().max(outside), pool, now);
             cache.stats.bypass(Why::Unsure);
             return Ok(Given::No);
         };
@@ -196,8 +197,8 @@ impl Batch<'_> {
             }
             _ => {}
         }
-        if cache.as_of(&moment).is_none() {
-            cache.stats.bypass(Why::Written);
+        if let Err(why) = cache.as_of(&moment, now) {
+            cache.stats.bypass(why);
             return Ok(Given::No);
         }
         if may_tell_time(key.get(1 + size_of::<u64>()..).unwrap_or_default()) {
@@ -350,11 +351,15 @@ impl Batch<'_> {
             self.flow.hand.collecting = None;
             return;
         };
-        let moment = self.client.moment(&caching.versions, &collecting.plan);
-        let as_of = moment.and_then(|moment| caching.cache.as_of(&moment));
-        let Some(as_of) = as_of else { return self.give_up(Why::Written) };
+        let (plan, mode) = (&collecting.plan, collecting.asked.terms.mode);
+        let moment = self.client.moment(caching, plan, mode).ok_or(Why::Written);
+        let as_of = moment.and_then(|moment| caching.cache.as_of(&moment, Instant::now()));
+        let as_of = match as_of {
+            Ok(as_of) => as_of,
+            Err(why) => return self.give_up(why),
+        };
         // In this order: what is fenced by now is all that was written before the stamp.
-        let since = self.client.reads_since(&caching.versions, &collecting.plan, collecting.asked.terms.mode);
+        let since = self.client.reads_since(caching, plan, mode);
         let Some(since) = since else { return self.give_up(Why::Replica) };
         collecting.begun = Some((as_of, since));
         self.answered = false;
@@ -408,7 +413,7 @@ impl Batch<'_> {
         if answer.len() > terms.max_bytes {
             return Err(Why::Large);
         }
-        let moment = self.client.moment(&caching.versions, plan).ok_or(Why::Moved)?;
+        let moment = self.client.moment(caching, plan, terms.mode).ok_or(Why::Moved)?;
         if !collected.is_wanted() || !caching.cache.holds(&as_of, &moment) {
             return Err(Why::Moved);
         }
@@ -439,15 +444,17 @@ impl Client {
         self.caching.as_ref()?.asked(plan)
     }
 
-    /// Since when the server in use has what is read now, if it has all that was written through this process. A replica
-    /// has that when it is past everybody's fence of the tables, and of what was lost before its last sample; of what
-    /// others write past us, it has what that sample has.
-    fn reads_since(&self, versions: &Versions, plan: &Held, mode: CacheMode) -> Option<Instant> {
+    /// Since when the server in use has what is read now, if it has all that was written through this process, and all
+    /// from elsewhere that results must be as fresh as. A replica has that when it is past everybody's fence of the tables,
+    /// and of what was lost, or told from elsewhere, before its last sample; of what others write past us and nobody
+    /// tells of, it has what that sample has.
+    fn reads_since(&self, caching: &Caching, plan: &Held, mode: CacheMode) -> Option<Instant> {
         let reading = self.course.as_ref().and_then(|course| Some((course, course.reading.as_ref()?)));
         let Some((course, reading)) = reading else { return Some(Instant::now()) };
         let (passed, fence) = (&reading.member.passed, course.fence_of(&plan.touches.reads));
         let taken = course.cluster.clock.taken(passed.get()).filter(|_| passed.is_past(fence))?;
-        let knows = versions.found().is_none_or(|found| found < taken);
+        let found = caching.versions.found().max(caching.outside(mode).and_then(Outside::found));
+        let knows = found.is_none_or(|found| found < taken);
         knows.then(|| if mode == CacheMode::Exact { Instant::now() } else { taken })
     }
 }

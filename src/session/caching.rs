@@ -7,9 +7,10 @@ use super::shared::Shared;
 use super::way::PREFIX;
 use crate::cache::Cache;
 use crate::cache::key::{self, Context, Form, may_tell_time};
-use crate::cache::l1::{Found, Moment};
+use crate::cache::l1::{Found, Moment, Why};
+use crate::cache::outside::Outside;
 use crate::cache::policy::{RuleSet, Terms};
-use crate::config::{CacheAsk, Writers};
+use crate::config::{CacheAsk, CacheMode, Writers};
 use crate::core::clock::Instant;
 use crate::fence::versions::{Versions, Written};
 use crate::plan::Held;
@@ -37,6 +38,8 @@ struct Known {
     matched: RuleSet,
     asks: Option<CacheAsk>,
     writers_pass: bool,
+    /// What is known of those who write elsewhere, where somebody tells.
+    outside: Option<Arc<Outside>>,
     context: Context,
     /// The same for results that depend on the application's name.
     named: Context,
@@ -64,9 +67,17 @@ impl Caching {
             return None;
         }
         let asks = plan.cache.asks.or(known.asks);
-        let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, known.writers_pass)?;
+        let all_told = known.writers_pass || known.outside.is_some();
+        let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, all_told)?;
         let context = if plan.cache.asks_settings { known.named } else { known.context };
         Some(Asked { terms, context })
+    }
+
+    /// What is known of writers elsewhere, where what is given must be as fresh as that.
+    #[inline]
+    pub(super) fn outside(&self, mode: CacheMode) -> Option<&Outside> {
+        let outside = self.known.as_ref()?.outside.as_deref();
+        outside.filter(|_| mode == CacheMode::Exact)
     }
 
     /// Whether any rule matches the session.
@@ -129,7 +140,9 @@ impl Client {
         let matched = rules.cache.of_session(&purpose.user, &purpose.database);
         let asks = self.own(&format!("{PREFIX}cache")).and_then(|value| CacheAsk::read(&value));
         let config = self.shared.config.load();
-        let declared = config.database(&purpose.database).is_some_and(|d| d.writers == Writers::Proxy);
+        let database = config.database(&purpose.database);
+        let declared = database.is_some_and(|d| d.writers == Writers::Proxy);
+        let told = database.is_some_and(|d| d.invalidation.is_told());
         // What a standby replays, no session of ours has written there.
         let standby =
             self.course.is_none() && self.pool.welcomes.reports("in_hot_standby").is_some_and(|v| v != "off");
@@ -159,6 +172,7 @@ impl Client {
             matched,
             asks,
             writers_pass: declared && !standby,
+            outside: (told && !standby).then(|| cache.outsides.of(place, &purpose.dbname)),
             context,
             named,
         }
@@ -174,9 +188,15 @@ impl Client {
 
     /// What is known of now, for results that are read from a plan's tables. `None` where it cannot be shown that what
     /// is known is what there is.
-    pub(super) fn moment<'a>(&self, versions: &'a Versions, plan: &'a Held) -> Option<Moment<'a>> {
-        let schema = &self.pool.schema;
-        if !schema.is_since(versions.defined()) {
+    pub(super) fn moment<'a>(
+        &self,
+        caching: &'a Caching,
+        plan: &'a Held,
+        mode: CacheMode,
+    ) -> Option<Moment<'a>> {
+        let (schema, versions) = (&self.pool.schema, &*caching.versions);
+        let outside = caching.outside(mode);
+        if !schema.is_since(versions.defined()) || !schema.is_since(outside.and_then(Outside::defined)) {
             return None;
         }
         let (view, serial) = (schema.view(), self.shared.planner.store.serial());
@@ -184,7 +204,7 @@ impl Client {
         if (plan.generation, plan.serial) != (view, serial) {
             return None;
         }
-        Some(Moment { versions, tables: &plan.cache.tables, view, serial, term: self.leading()? })
+        Some(Moment { versions, tables: &plan.cache.tables, view, serial, term: self.leading()?, outside })
     }
 
     /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.
@@ -205,18 +225,23 @@ impl Client {
         if let Some(why) = self.why_uncached() {
             return format!("not now, since {why} ({rule})");
         }
-        let Some(moment) = self.moment(&caching.versions, plan) else {
+        let now = Instant::now();
+        let outside = caching.outside(terms.mode);
+        if let Some(why) = outside.and_then(|outside| outside.why_not(&plan.cache.tables, now)) {
+            return format!("not now, since {why} ({rule})");
+        }
+        let Some(moment) = self.moment(caching, plan, terms.mode) else {
             return format!("not now, since objects may have changed, or no primary is known ({rule})");
         };
         let Some(text) = text else { return format!("by its values ({rule})") };
-        let (mut key, now) = (Vec::new(), Instant::now());
+        let mut key = Vec::new();
         key::begin(&mut key, Form::Simple, context, text);
         match cache.find(cache.hash(&key), &key, &moment, &terms, now) {
             Found::Hit(entry) => format!("hit, {} s old ({rule})", entry.age(now).as_secs()),
             Found::Late(entry) => {
                 format!("hit while it is read again, {} s old ({rule})", entry.age(now).as_secs())
             }
-            Found::Nothing if cache.as_of(&moment).is_none() => {
+            Found::Nothing if cache.as_of(&moment, now).is_err_and(|why| why == Why::Written) => {
                 format!("not now, since its tables are being written to ({rule})")
             }
             Found::Nothing if may_tell_time(text) => {

@@ -237,6 +237,12 @@ impl Shared {
         true
     }
 
+    /// Microseconds since the epoch.
+    pub fn unix_micros(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
+
     /// Seconds since the epoch.
     pub fn unix_time(&self) -> f64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()

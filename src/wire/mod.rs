@@ -1,6 +1,7 @@
 //! The protocol: bytes to frames, startup, authentication exchanges and authored replies. No I/O but in [`stream`].
 
 pub mod frame;
+pub mod logical;
 pub mod message;
 pub mod password;
 pub mod reply;

@@ -117,6 +117,7 @@ fn database(index: usize, server: &Server) -> Database {
         user: None,
         catalog_user: None,
         writers: Writers::Anyone,
+        invalidation: Default::default(),
         max_connections: 0,
         max_clients: 0,
         pool: PoolSettings {

@@ -189,6 +189,10 @@ fn what_the_reference_has_commented_out_loads() {
     // The names in it that have no section of their own.
     let text = text.join("\n").replace("turnpike_auth", "app").replace("turnpike_catalog", "reader");
     let text = text.replace("discovery = \"none\"", "discovery = \"patroni\"");
+    // Writers elsewhere are told of where there is a database by that name.
+    let text =
+        text.replace("invalidation = \"none\"", "invalidation = \"wal\"").replace("turnpike_wal", "reader");
+    let text = text.replace("name = \"*\"", "name = \"audit\"");
     let rates = text.replace("per_second = 0", "per_second = 100");
     let text = rates.replace("pool = \"shared\"", "pool = \"own\"");
     let text =

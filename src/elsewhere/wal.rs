@@ -1,0 +1,272 @@
+//! The WAL of a server, followed by logical replication (PostgreSQL's documentation, "Streaming Replication Protocol"):
+//! what has committed comes over one connection, in order; over another the server is asked again and again how far its
+//! WAL goes by now, and what everybody sees.
+
+use std::time::Duration;
+
+use tokio::time::{Instant as Moment, sleep_until};
+
+use super::answer::{Answer, Row, field, read};
+use super::install::{DEFINED, PUBLICATION};
+use super::line::Line;
+use super::question::{self, Sample};
+use super::{Desk, HURRY, Never, PART, PATIENCE, trouble};
+use crate::cache::outside::{MOST_TABLES, Stage, Ticket};
+use crate::core::clock::Instant;
+use crate::core::error::Error;
+use crate::core::limits::FRAME_HEADER;
+use crate::fence::{Geometry, Lsn};
+use crate::wire::logical::{Message, Piece, status};
+use crate::wire::reply;
+
+/// What the server calls our connections.
+const APPLICATION: &str = "turnpike wal";
+/// Longest that a stream may be silent though it is asked: a large transaction is decoded without a word.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// What was asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    Sample(Instant),
+    Running(Ticket),
+    List(Ticket),
+}
+
+/// A transaction that is being told.
+#[derive(Default)]
+struct Told {
+    xid: u32,
+    tables: Vec<u32>,
+    /// Too many tables for each to be told apart.
+    many: bool,
+    defines: bool,
+}
+
+struct Follower<'a> {
+    desk: &'a Desk<'a>,
+    slot: String,
+    /// What the connection that follows calls itself: nobody else does.
+    mark: String,
+    geometry: Geometry,
+    stream: Line<'a>,
+    told: Told,
+    position: u64,
+    heard: Instant,
+    probe: Line<'a>,
+    answer: Answer,
+    asked: Option<Asked>,
+    /// Where the WAL ended when roles were last looked at, and what they were.
+    looked: Lsn,
+    roles: Option<String>,
+    event_triggers: String,
+}
+
+/// Follows until that fails.
+///
+/// # Errors
+/// Why it does.
+pub(super) async fn follow(desk: &Desk<'_>) -> Result<Never, Error> {
+    let mut follower = tokio::time::timeout(PATIENCE, begin(desk))
+        .await
+        .unwrap_or_else(|_| Err(trouble("the server takes too long to answer", "")))?;
+    desk.outside.begins(desk.place.invalidation.bound);
+    tracing::info!(database = desk.place.database, slot = follower.slot, "writers elsewhere are followed");
+    follower.run().await
+}
+
+async fn begin<'a>(desk: &'a Desk<'a>) -> Result<Follower<'a>, Error> {
+    let slot = desk.place.invalidation.slot(&desk.place.dbname);
+    let number = getrandom::u64().map_err(|e| trouble(format!("no random number: {e}"), ""))?;
+    let mark = format!("{APPLICATION} {number:016x}");
+    let own = [question::SETTINGS, &[("application_name", APPLICATION)]].concat();
+    let mut probe = Line::open(desk, &own).await?;
+    let (geometry, event_triggers) =
+        question::introduced(&probe.ask(&question::introduction(&slot)).await?, &slot)?;
+    let params = [("replication", "database"), ("application_name", mark.as_str())];
+    let mut stream = Line::open(desk, &params).await?;
+    let system = stream.ask("IDENTIFY_SYSTEM").await?;
+    let from: Option<Lsn> = system.first().and_then(|row| read(row, 2));
+    let from = from.ok_or_else(|| trouble("the server does not say where its WAL ends", ""))?;
+    // Whatever was kept before is read again, so that nothing is missed by what is skipped.
+    let start = format!(
+        "START_REPLICATION SLOT {} LOGICAL {from} \
+         (proto_version '1', publication_names '\"{PUBLICATION}\"', messages 'true')",
+        question::name(&slot)
+    );
+    stream.query(&start).await?;
+    loop {
+        let frame = stream.next().await?;
+        // Before anything else it says either that it streams, or why not.
+        match frame.first() {
+            Some(b'W') => break,
+            _ => drop(Answer::default().read(&frame)?),
+        }
+    }
+    let now = Instant::now();
+    Ok(Follower {
+        desk,
+        slot,
+        mark,
+        geometry,
+        stream,
+        told: Told::default(),
+        position: from.0,
+        heard: now,
+        probe,
+        answer: Answer::default(),
+        asked: None,
+        looked: Lsn(0),
+        roles: None,
+        event_triggers,
+    })
+}
+
+impl Follower<'_> {
+    async fn run(&mut self) -> Result<Never, Error> {
+        let interval = self.desk.place.invalidation.bound / PART;
+        let mut due = Moment::now();
+        loop {
+            let idle = self.asked.is_none();
+            tokio::select! {
+                frame = self.stream.next() => {
+                    let open = self.desk.outside.is_open();
+                    self.streamed(&frame?).await?;
+                    if !open && self.desk.outside.is_open() {
+                        due = due.min(Moment::now() + HURRY);
+                    }
+                }
+                frame = self.probe.next() => {
+                    if let Some(rows) = self.answer.read(&frame?)? {
+                        self.answered(&rows)?;
+                        self.confirm(true).await?;
+                        let pause = if self.desk.outside.is_open() { HURRY.min(interval) } else { interval };
+                        due = Moment::now() + pause;
+                    }
+                }
+                () = sleep_until(due), if idle => self.ask().await?,
+                () = sleep_until(due + PATIENCE), if !idle => {
+                    return Err(trouble("the server does not answer", ""));
+                }
+            }
+            if self.heard.elapsed() > SILENCE {
+                return Err(trouble("the server does not stream", ""));
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let (asked, text) = match self.desk.outside.wants() {
+            Some((ticket, Stage::Begun)) => (Asked::Running(ticket), question::RUNNING.to_string()),
+            Some((ticket, Stage::Unlisted)) => (Asked::List(ticket), question::list()),
+            _ => (Asked::Sample(now), question::sample(&self.slot, self.looked)),
+        };
+        self.asked = Some(asked);
+        self.probe.query(&text).await
+    }
+
+    /// Says how far all has been dealt with, so that the server need not keep it; `asks` for how far it has streamed.
+    async fn confirm(&mut self, asks: bool) -> Result<(), Error> {
+        let body = status(self.position, self.desk.shared.unix_micros(), asks);
+        let mut bytes = Vec::new();
+        reply::frame(&mut bytes, b'd', |out| out.extend_from_slice(&body));
+        self.stream.send(&bytes).await
+    }
+
+    fn answered(&mut self, rows: &[Row]) -> Result<(), Error> {
+        let outside = self.desk.outside;
+        match self.asked.take() {
+            Some(Asked::Sample(asked)) => self.sampled(asked, Sample::read(rows)?)?,
+            Some(Asked::Running(ticket)) => {
+                let next = rows.first().and_then(|row| field(row, 0)?.parse().ok());
+                let next = next.ok_or_else(|| trouble("the server does not say what runs", ""))?;
+                outside.runs_below(ticket, next);
+            }
+            Some(Asked::List(ticket)) => outside.listed(ticket, question::listed(rows, false)?),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn sampled(&mut self, asked: Instant, sample: Sample) -> Result<(), Error> {
+        let outside = self.desk.outside;
+        // The one that is asked must be the one that streams.
+        if sample.follower.as_deref() != Some(&*self.mark) {
+            return Err(trouble(format!("slot \"{}\" is not ours any more", self.slot), ""));
+        }
+        // Nothing tells of those but that they are others.
+        if sample.event_triggers != self.event_triggers {
+            return Err(trouble("the event triggers that tell of DDL have changed", ""));
+        }
+        if sample.roles.is_some() && sample.roles != self.roles {
+            if self.roles.is_some() {
+                outside.doubted();
+            }
+            self.roles = sample.roles;
+        }
+        self.looked = sample.insert;
+        outside.seen(&sample.snapshot);
+        outside.sampled(asked, self.geometry.end_of_records(sample.end).0);
+        outside.note(sample.insert.0, sample.retained, &sample.status);
+        Ok(())
+    }
+
+    async fn streamed(&mut self, frame: &[u8]) -> Result<(), Error> {
+        self.heard = Instant::now();
+        match frame.first() {
+            Some(b'd') => {}
+            Some(b'c') => return Err(trouble("the server has ended the stream", "")),
+            _ => return Answer::default().read(frame).map(drop),
+        }
+        let unknown = || trouble("the stream has something in it that is not understood", "");
+        match Piece::read(frame.get(FRAME_HEADER..).unwrap_or_default()).ok_or_else(unknown)? {
+            Piece::Data(body) => self.message(Message::read(body).ok_or_else(unknown)?),
+            Piece::Alive { end, asks } => {
+                self.reach(end);
+                if asks {
+                    self.confirm(false).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message<'_>) {
+        let outside = self.desk.outside;
+        match message {
+            Message::Begin { xid } => self.told = Told { xid, ..Told::default() },
+            Message::Changed { table } => self.told.add(table),
+            Message::Truncated { tables } => tables.into_iter().for_each(|table| self.told.add(table)),
+            Message::Told { transactional, prefix, content } => {
+                let ours = transactional && prefix == PUBLICATION.as_bytes();
+                self.told.defines |= ours && content == DEFINED.as_bytes();
+            }
+            Message::Commit { end } => {
+                let Told { xid, tables, many, defines } = std::mem::take(&mut self.told);
+                if defines {
+                    outside.doubted();
+                } else {
+                    outside.committed(Some(xid), (!many).then_some(&tables));
+                }
+                self.reach(end);
+            }
+            Message::Description => {}
+        }
+    }
+
+    fn reach(&mut self, position: u64) {
+        self.position = self.position.max(position);
+        self.desk.outside.reached(position);
+    }
+}
+
+impl Told {
+    fn add(&mut self, table: u32) {
+        // Rows of one table come one after the other.
+        if self.many || self.tables.last() == Some(&table) || self.tables.contains(&table) {
+            return;
+        }
+        self.many = self.tables.len() >= MOST_TABLES;
+        self.tables.push(table);
+    }
+}
