@@ -123,7 +123,8 @@ fn tell(
     tokio::spawn(async move {
         let client = pg(&url).await;
         client.batch_execute(before).await?;
-        client.batch_execute(&format!("INSERT INTO told (who) VALUES ('{who}')")).await
+        // Turns are of time: all take about as long, however busy the machine is.
+        client.batch_execute(&format!("INSERT INTO told (who) SELECT '{who}' FROM pg_sleep(0.03)")).await
     })
 }
 
@@ -205,9 +206,8 @@ async fn tenants_take_turns_however_many_clients_they_have() {
         task.await.expect("no panic").expect("told");
     }
     let order = told(&db);
-    // In turns they would be among the first four; turns are of time, though, and one of theirs may take long.
-    let first = order.split(' ').take(10).filter(|who| *who == "few").count();
-    assert_eq!(first, 2, "those of few are not behind all of many: {order}");
+    let first = order.split(' ').take(6).filter(|who| *who == "few").count();
+    assert_eq!(first, 2, "those of few are among the first: {order}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
