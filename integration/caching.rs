@@ -561,6 +561,7 @@ async fn what_is_flushed_is_read_again() {
         bed.behind(&format!("UPDATE kv SET v = 'b{n}' WHERE id = 1"));
         format!("b{n}")
     };
+    client.batch_execute("CREATE VIEW seen AS SELECT v FROM kv").await.expect("made");
     keep(&client, read).await;
     let print = rows(&client, &format!("EXPLAIN (ROUTE) {read}")).await;
     let print = print
@@ -573,6 +574,9 @@ async fn what_is_flushed_is_read_again() {
         "FLUSH CACHE".to_string(),
         "FLUSH CACHE TABLE kv".into(),
         "FLUSH CACHE TABLE public.kv".into(),
+        format!("FLUSH CACHE TABLE \"public\".Kv IN \"{}\"", bed.db.name),
+        // Of a view, what it reads.
+        "FLUSH CACHE TABLE seen".into(),
         format!("FLUSH CACHE SHAPE '{print}'"),
         "RELOAD".into(),
     ] {
@@ -585,16 +589,38 @@ async fn what_is_flushed_is_read_again() {
         let all = matches!(flush.as_str(), "FLUSH CACHE" | "RELOAD");
         assert_eq!(said(&client, other).await.starts_with("hit"), !all, "{flush}");
     }
-    for wrong in
-        ["FLUSH", "FLUSH CACHE TABLE", "FLUSH CACHE SHAPE xyz", "FLUSH CACHE TABLE nosuch", "FLUSH POOLS"]
-    {
+    for wrong in [
+        "FLUSH",
+        "FLUSH CACHE TABLE",
+        "FLUSH CACHE SHAPE xyz",
+        "FLUSH CACHE TABLE nosuch",
+        "FLUSH CACHE TABLE kv IN nosuch",
+        "FLUSH CACHE TABLE \"KV\"",
+        "FLUSH CACHE TABLE a.b.c",
+        "FLUSH POOLS",
+    ] {
         assert!(admin.batch_execute(wrong).await.is_err(), "{wrong}");
     }
     let shown = rows(&admin, "SHOW CACHE").await;
     let shape = shown.iter().find(|row| row[0] == "shape" && row[6] == print).expect("the shape");
     assert!(shape[4].parse::<u64>().expect("hits") >= 5, "{shape:?}");
+    let count = |about: &str, what: &str| {
+        let row = shown.iter().find(|row| row[0] == about && row[1] == what);
+        row.unwrap_or_else(|| panic!("{about} {what} in {shown:?}"))[2].parse::<u64>().expect("a number")
+    };
+    assert_eq!((count("flushed", "all"), count("flushed", "table"), count("flushed", "shape")), (2, 4, 1));
+    assert_eq!(count("outdated", "flushed"), 4, "{shown:?}");
+    // Of both results, or of one; those that are gone from memory need not be found to be outdated.
+    assert!(count("invalidated", "written") >= 4, "{shown:?}");
     let metrics = metrics(bed.proxy.http_port);
-    assert!(metrics.contains("turnpike_cache_lookups_total{outcome=\"hit\"}"), "{metrics}");
+    for name in [
+        "turnpike_cache_lookups_total{outcome=\"hit\"}",
+        "turnpike_cache_hits_total{level=\"l1\"}",
+        "turnpike_cache_invalidated_total{cause=\"written\"}",
+        "turnpike_cache_flushes_total{what=\"table\"} 4",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
 }
 
 fn metrics(port: u16) -> String {

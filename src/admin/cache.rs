@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Table};
 use crate::cache::Cache;
+use crate::cache::l1::Flush;
 use crate::core::clock::Instant;
 use crate::fence::versions::Cause;
 use crate::plan::Plan;
@@ -51,15 +52,16 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
     let stats = &cache.stats;
     let (entries, bytes, collected) = cache.size();
     let most = format!("of {} bytes at most", shared.config.load().general.cache_memory);
-    let hits = stats.hits.get();
-    row(table, ["total", "l1"], [entries, bytes, hits, stats.misses.get()], "", &most);
+    let (hits, fetched) = (stats.hits.get(), stats.fetched.get());
+    row(table, ["total", "l1"], [entries, bytes, hits - fetched.min(hits), stats.misses.get()], "", &most);
     if let Some(remote) = cache.remote() {
         let stats = &remote.stats;
         let state =
             if remote.is_there() { "Redis is there" } else { "Redis is not there: nobody waits for it" };
-        let counts = [stats.stored.get(), 0, stats.hits.get(), stats.misses.get()];
+        let counts = [stats.stored.get(), stats.bytes.get(), fetched, stats.misses.get()];
         row(table, ["total", "l2"], counts, "", state);
         for (what, count, detail) in [
+            ("l2 found", stats.hits.get(), "results found there, also those that were outdated"),
             ("l2 late", stats.late.get(), "answers of Redis that came after the deadline"),
             ("l2 errors", stats.errors.get(), "errors of Redis"),
             ("l2 away", stats.away.get(), "times that Redis was not there to be asked"),
@@ -73,17 +75,36 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
         ("stored", stats.stored.get(), "answers that were kept"),
         ("late", stats.stale.get(), "hits past their time, while somebody read the result again"),
         ("waited", stats.waited.get(), "misses that waited for somebody else to read the same"),
-        ("flushed", stats.flushes.get(), "times that all was forgotten: FLUSH CACHE, RELOAD"),
     ] {
         row(table, ["total", what], [count, 0, 0, 0], "", detail);
     }
     row(table, ["total", "collecting"], [0, collected, 0, 0], "", "answers that are not complete yet");
+    for (what, count) in stats.flushes() {
+        let detail = match what {
+            Flush::All => "times that all was forgotten: FLUSH CACHE, RELOAD",
+            Flush::Table => "times that a table's results were: FLUSH CACHE TABLE",
+            Flush::Shape => "times that a shape's results were: FLUSH CACHE SHAPE",
+        };
+        row(table, ["flushed", what.label()], [count, 0, 0, 0], "", detail);
+    }
+    for (by, count) in stats.outdated() {
+        row(table, ["invalidated", by.label()], [count, 0, 0, 0], "", by.explained());
+    }
+    let detail = "memory had no room: others were asked for more often";
+    row(table, ["invalidated", "evicted"], [stats.evicted.get(), 0, 0, 0], "", detail);
     for (cause, count) in Cause::ALL.into_iter().zip(cache.versions.moved()) {
-        row(table, ["outdated", cause.label()], [count, 0, 0, 0], "", "");
+        row(table, ["outdated", cause.label()], [count, 0, 0, 0], "", cause.explained());
     }
+    let detail = "something was written elsewhere, or may have been";
+    row(table, ["outdated", "elsewhere"], [elsewhere_moves(cache), 0, 0, 0], "", detail);
     for (why, count) in stats.bypassed() {
-        row(table, ["not kept", why.label()], [count, 0, 0, 0], "", "");
+        row(table, ["not kept", why.label()], [count, 0, 0, 0], "", why.explained());
     }
+}
+
+/// How often something that is watched has been outdated by writers elsewhere.
+fn elsewhere_moves(cache: &Cache) -> u64 {
+    cache.outsides.all().iter().map(|(_, outside)| outside.moves()).sum()
 }
 
 /// Writers elsewhere, database by database: commits that were told, bytes of WAL that the stream is behind; why it is not

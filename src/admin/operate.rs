@@ -18,7 +18,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("RESUME [db]", "lend again"),
     ("RECONNECT [db]", "replace server connections as they come back"),
     ("REFRESH CATALOG [db]", "read again what databases contain; answers when that is done"),
-    ("FLUSH CACHE [TABLE name | SHAPE fingerprint]", "forget results that are kept"),
+    ("FLUSH CACHE [TABLE name [IN db] | SHAPE fingerprint]", "forget results that are kept"),
     ("WAIT_CLOSE [db]", "wait until those that RECONNECT replaces are closed"),
     ("KILL db", "end all clients of a database, and pause it"),
     ("KILL_CLIENT id", "end one client"),

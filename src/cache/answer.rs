@@ -8,12 +8,14 @@ use super::key::Form;
 use crate::wire::frame;
 use crate::wire::message::command_tag;
 
-/// Where the parts of an answer are among its frames.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the parts of an answer end among its frames, one after the other. There are very many of them: they are small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
-    statement: Range<usize>,
-    portal: Range<usize>,
-    rows: Range<usize>,
+    /// ParameterDescription and RowDescription of the statement.
+    statement: u32,
+    /// RowDescription of what was bound. The rest is DataRows and CommandComplete; of a simple Query also RowDescription
+    /// before them and ReadyForQuery after them.
+    portal: u32,
     count: u64,
 }
 
@@ -21,14 +23,16 @@ pub struct Outline {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     frames: Box<[u8]>,
-    /// ParameterDescription and RowDescription of the statement.
+    outline: Outline,
+}
+
+/// Where the parts of an answer are among what a client was sent.
+#[derive(Default)]
+struct Parts {
     statement: Range<usize>,
-    /// RowDescription of what was bound.
     portal: Range<usize>,
-    /// DataRows and CommandComplete; of a simple Query also RowDescription before them and ReadyForQuery after them.
     rows: Range<usize>,
-    /// How many rows.
-    pub count: u64,
+    count: u64,
 }
 
 /// Why an answer is not kept.
@@ -45,17 +49,19 @@ pub enum Unfit {
 impl Answer {
     /// Its frames, and where its parts are among them.
     pub fn taken_apart(&self) -> (&[u8], Outline) {
-        let Answer { frames, statement, portal, rows, count } = self;
-        let (statement, portal, rows) = (statement.clone(), portal.clone(), rows.clone());
-        (frames, Outline { statement, portal, rows, count: *count })
+        (&self.frames, self.outline)
     }
 
     /// An answer of such parts. `None` where they are not among these frames.
     pub fn put_together(frames: &[u8], outline: Outline) -> Option<Answer> {
-        let Outline { statement, portal, rows, count } = outline;
-        let fits = |part: &Range<usize>| frames.get(part.clone()).is_some();
-        let all = fits(&statement) && fits(&portal) && fits(&rows);
-        all.then(|| Answer { frames: frames.into(), statement, portal, rows, count })
+        let Outline { statement, portal, .. } = outline;
+        let fits = statement <= portal && portal as usize <= frames.len();
+        fits.then(|| Answer { frames: frames.into(), outline })
+    }
+
+    /// How many rows.
+    pub fn count(&self) -> u64 {
+        self.outline.count
     }
 
     /// Reads what a client was sent for one statement up to ReadyForQuery.
@@ -63,7 +69,7 @@ impl Answer {
     /// # Errors
     /// Why it is not one that can be given again.
     pub fn read(form: Form, sent: &[u8], max_rows: u64) -> Result<Answer, Unfit> {
-        let mut answer = Answer::default();
+        let mut answer = Parts::default();
         let (mut at, mut first, mut complete) = (0, None, false);
         loop {
             let rest = sent.get(at..).unwrap_or_default();
@@ -98,39 +104,30 @@ impl Answer {
         if form == Form::Simple {
             let described = !answer.portal.is_empty() && answer.portal.end == answer.rows.start;
             (answer.rows, answer.portal) = (answer.portal.start..at, 0..0);
-            return if described { Ok(answer.of(sent)) } else { Err(Unfit::Other) };
+            if !described {
+                return Err(Unfit::Other);
+            }
         }
-        Ok(answer.of(sent))
-    }
-
-    /// Takes over the bytes that count.
-    fn of(mut self, sent: &[u8]) -> Answer {
-        let mut frames = Vec::with_capacity(self.statement.len() + self.portal.len() + self.rows.len());
-        for part in [&mut self.statement, &mut self.portal, &mut self.rows] {
-            let start = frames.len();
-            frames.extend_from_slice(&sent[part.clone()]);
-            *part = start..frames.len();
-        }
-        Answer { frames: frames.into(), ..self }
+        answer.of(sent).ok_or(Unfit::Other)
     }
 
     /// What a Describe of the statement is answered with. `None` where that is not known.
     pub fn statement(&self) -> Option<&[u8]> {
-        self.part(&self.statement)
+        self.part(0..self.outline.statement as usize)
     }
 
     /// What a Describe of the portal is answered with. `None` where that is not known.
     pub fn portal(&self) -> Option<&[u8]> {
-        self.part(&self.portal)
+        self.part(self.outline.statement as usize..self.outline.portal as usize)
     }
 
     /// What an Execute is answered with, or all that a simple Query is.
     pub fn rows(&self) -> &[u8] {
-        self.part(&self.rows).unwrap_or_default()
+        self.part(self.outline.portal as usize..self.frames.len()).unwrap_or_default()
     }
 
-    fn part(&self, part: &Range<usize>) -> Option<&[u8]> {
-        self.frames.get(part.clone()).filter(|bytes| !bytes.is_empty())
+    fn part(&self, part: Range<usize>) -> Option<&[u8]> {
+        self.frames.get(part).filter(|bytes| !bytes.is_empty())
     }
 
     /// Bytes that it takes.
@@ -152,11 +149,23 @@ impl Answer {
         }
         let statement = self.statement().or(other.statement()).unwrap_or_default();
         let portal = self.portal().or(other.portal()).unwrap_or_default();
-        let frames = [statement, portal, self.rows()].concat();
-        let (a, b) = (statement.len(), statement.len() + portal.len());
-        let rows = b..frames.len();
-        Answer { frames: frames.into(), statement: 0..a, portal: a..b, rows, count: self.count }
+        join([statement, portal, self.rows()], self.count()).unwrap_or(self)
     }
+}
+
+impl Parts {
+    /// Takes over the bytes that count.
+    fn of(self, sent: &[u8]) -> Option<Answer> {
+        let part = |range: Range<usize>| sent.get(range);
+        join([part(self.statement)?, part(self.portal)?, part(self.rows)?], self.count)
+    }
+}
+
+/// An answer of its parts. `None` where it is larger than any may be.
+fn join(parts: [&[u8]; 3], count: u64) -> Option<Answer> {
+    let statement = u32::try_from(parts[0].len()).ok()?;
+    let portal = u32::try_from(parts[0].len() + parts[1].len()).ok()?;
+    Some(Answer { frames: parts.concat().into(), outline: Outline { statement, portal, count } })
 }
 
 #[cfg(test)]
@@ -185,7 +194,7 @@ mod tests {
     fn of_simple_queries() {
         let read = |kinds: &str| Answer::read(Form::Simple, &frames(kinds), 3);
         let answer = read("TDDCZ").unwrap();
-        assert_eq!((answer.rows(), answer.count), (&*frames("TDDCZ"), 2));
+        assert_eq!((answer.rows(), answer.count()), (&*frames("TDDCZ"), 2));
         assert_eq!(read("TCZ").unwrap().rows(), frames("TCZ"));
         for (kinds, why) in [
             ("TDNCZ", Unfit::Told),
@@ -217,7 +226,7 @@ mod tests {
         assert_eq!((bare.portal(), bare.statement()), (None, None));
         let both = bare.with(&answer);
         assert_eq!((both.statement(), both.portal()), (answer.statement(), answer.portal()));
-        assert_eq!((both.rows(), both.count), (&*frames("DC"), 1));
+        assert_eq!((both.rows(), both.count()), (&*frames("DC"), 1));
         for kinds in ["12TDsZ", "12TDCDZ", "12TDDC2TDCZ", "2DZ"] {
             assert_eq!(read(kinds), Err(Unfit::Other), "{kinds}");
         }

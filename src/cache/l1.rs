@@ -1,16 +1,21 @@
 //! The results that are kept in memory: found by a keyed hash, and only taken where the key is the same byte by byte.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use moka::notification::RemovalCause;
 use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
+mod account;
 mod packed;
+mod reading;
+
+pub use account::{Flush, Outdated, Stats, Why};
+pub use reading::{Collected, Reading, Turn};
 
 use super::answer::Answer;
 use super::key::Contexts;
@@ -18,7 +23,6 @@ use super::outside::{Outside, Outsides};
 use super::policy::Terms;
 use super::remote::Remote;
 use crate::core::clock::Instant;
-use crate::core::stats::Counter;
 use crate::fence::versions::{Book, Stamp, Versions};
 use crate::sql::fingerprint;
 
@@ -35,8 +39,8 @@ pub struct AsOf {
     pub term: u32,
     /// Of what is written elsewhere, where that counts.
     outside: Option<Stamp>,
-    /// How often everything has been flushed.
-    epoch: u64,
+    /// How often its shape has been flushed, or everything.
+    flushed: u64,
 }
 
 /// One result.
@@ -50,14 +54,36 @@ pub struct Entry {
     born: Instant,
     /// The shape that it is of.
     pub fingerprint: u128,
+    /// How often it has been given.
+    asked: AtomicU32,
+    /// It was found outside of the process, and has not been given since.
+    fetched: AtomicBool,
+    /// It has been counted as outdated.
+    told: AtomicBool,
 }
 
 /// What keeping an entry takes beside its bytes.
 const OVERHEAD: usize = size_of::<Entry>() + 160;
 /// Parts of the list of what is being read.
 const PARTS: usize = 16;
+/// Shapes that are flushed together: those whose fingerprints leave the same rest. Who flushes one loses a few others'
+/// results, and nothing has to be found and taken away, wherever it is kept.
+const SHAPES: usize = 1024;
 
 impl Entry {
+    fn new(key: &[u8], answer: Answer, as_of: AsOf, born: Instant, fingerprint: u128) -> Entry {
+        Entry {
+            key: key.into(),
+            answer,
+            as_of,
+            born,
+            fingerprint,
+            asked: AtomicU32::new(0),
+            fetched: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        }
+    }
+
     /// How old it is.
     pub fn age(&self, now: Instant) -> Duration {
         now.since(self.born)
@@ -65,103 +91,6 @@ impl Entry {
 
     fn weight(&self) -> u32 {
         u32::try_from(self.key.len() + self.answer.len() + OVERHEAD).unwrap_or(u32::MAX)
-    }
-}
-
-/// Why an answer was not kept, or not looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The plan says that it must not be.
-    Refused,
-    /// A transaction was open when it had been answered.
-    Transaction,
-    /// The session keeps state on a server, or what it has set is not known yet.
-    Session,
-    /// It has words in it that may tell the time.
-    Time,
-    /// Its tables are being written to.
-    Written,
-    /// Its tables were written while it was read.
-    Moved,
-    /// A replica answered that had not seen all writes.
-    Replica,
-    /// It cannot be shown what holds: no primary is known, or objects may have changed since the catalog was read.
-    Unsure,
-    /// It cannot be shown that what was written elsewhere is known, or something is written there just now.
-    Elsewhere,
-    /// It was too large.
-    Large,
-    /// It was an error, or came with notices.
-    Told,
-    /// The connection was lost, or the answer was none that can be kept.
-    Broken,
-}
-
-impl Why {
-    /// All of them, in order.
-    pub const ALL: [Why; 12] = [
-        Why::Refused,
-        Why::Transaction,
-        Why::Session,
-        Why::Time,
-        Why::Written,
-        Why::Moved,
-        Why::Replica,
-        Why::Unsure,
-        Why::Elsewhere,
-        Why::Large,
-        Why::Told,
-        Why::Broken,
-    ];
-
-    /// A label for metrics and people.
-    pub fn label(self) -> &'static str {
-        match self {
-            Why::Refused => "refused",
-            Why::Transaction => "transaction",
-            Why::Session => "session",
-            Why::Time => "time",
-            Why::Written => "written",
-            Why::Moved => "moved",
-            Why::Replica => "replica",
-            Why::Unsure => "unsure",
-            Why::Elsewhere => "elsewhere",
-            Why::Large => "large",
-            Why::Told => "told",
-            Why::Broken => "broken",
-        }
-    }
-}
-
-/// Counts of what has been asked of the cache.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Results given.
-    pub hits: Counter,
-    /// Of those, some that were past their time while somebody else read them again.
-    pub stale: Counter,
-    /// Results that were looked for and were not there.
-    pub misses: Counter,
-    /// Of those, some that waited for somebody else to read the same.
-    pub waited: Counter,
-    /// Results kept.
-    pub stored: Counter,
-    /// Times that everything was flushed.
-    pub flushes: Counter,
-    bypassed: [Counter; Why::ALL.len()],
-}
-
-impl Stats {
-    /// Counts one that was not kept, or not looked for.
-    pub fn bypass(&self, why: Why) {
-        if let Some(counter) = self.bypassed.get(why as usize) {
-            counter.add(1);
-        }
-    }
-
-    /// How many there have been of those.
-    pub fn bypassed(&self) -> impl Iterator<Item = (Why, u64)> {
-        Why::ALL.into_iter().zip(&self.bypassed).map(|(why, n)| (why, n.get()))
     }
 }
 
@@ -177,52 +106,16 @@ pub struct Cache {
     /// What is known of those who write past this process.
     pub outsides: Outsides,
     /// Counts.
-    pub stats: Stats,
+    pub stats: Arc<Stats>,
     epoch: AtomicU64,
-    /// Flushes of any kind: what is being read then is not kept.
-    flushes: AtomicU64,
+    /// Flushes of shapes.
+    shapes: Box<[AtomicU64]>,
     reading: [Mutex<HashMap<u128, Arc<Reading>>>; PARTS],
     /// Bytes of answers that are being collected.
     collected: AtomicU64,
     most: u64,
     /// Where results are kept outside of the process, too.
     remote: OnceLock<Arc<Remote>>,
-}
-
-/// A result that somebody is reading.
-#[derive(Debug, Default)]
-pub struct Reading {
-    over: AtomicBool,
-    changed: Notify,
-}
-
-impl Reading {
-    /// Waits until it has been read, or will not be.
-    pub async fn over(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.over.load(Acquire) {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-/// The one whose turn it is to read a result. Others wait until it is dropped.
-#[derive(Debug)]
-pub struct Turn {
-    cache: Arc<Cache>,
-    hash: u128,
-    reading: Arc<Reading>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.cache.part(self.hash).lock().remove(&self.hash);
-        self.reading.over.store(true, Release);
-        self.reading.changed.notify_waiters();
-    }
 }
 
 /// What is there.
@@ -251,6 +144,8 @@ pub struct Moment<'a> {
     pub term: u32,
     /// What is known of writers elsewhere, where there are any and the result must be as fresh as theirs.
     pub outside: Option<&'a Outside>,
+    /// The shape that is asked for.
+    pub shape: u128,
 }
 
 impl Cache {
@@ -261,15 +156,24 @@ impl Cache {
     pub fn new(max_memory: u64) -> Result<Arc<Cache>, String> {
         let number = || getrandom::u64().map_err(|e| format!("no random key: {e}"));
         let weigher = |_: &u128, entry: &Arc<Entry>| entry.weight();
+        let stats = Arc::<Stats>::default();
+        let counts = stats.clone();
+        let evicted = move |_, _, cause| {
+            if cause == RemovalCause::Size {
+                counts.evicted.add(1);
+            }
+        };
+        let entries =
+            Moka::builder().max_capacity(max_memory).weigher(weigher).eviction_listener(evicted).build();
         Ok(Arc::new(Cache {
-            entries: Moka::builder().max_capacity(max_memory).weigher(weigher).build(),
+            entries,
             key: (number()?, number()?),
             contexts: Contexts::default(),
             versions: Book::default(),
             outsides: Outsides::default(),
-            stats: Stats::default(),
+            stats,
             epoch: AtomicU64::new(0),
-            flushes: AtomicU64::new(0),
+            shapes: (0..SHAPES).map(|_| AtomicU64::new(0)).collect(),
             reading: Default::default(),
             collected: AtomicU64::new(0),
             // What is not kept yet takes memory as well.
@@ -290,27 +194,53 @@ impl Cache {
     /// Why that is not known: its tables are being written to, here or elsewhere.
     pub fn as_of(&self, moment: &Moment<'_>, now: Instant) -> Result<AsOf, Why> {
         let Moment { view, serial, term, .. } = *moment;
-        let epoch = self.epoch.load(Acquire);
+        let flushed = self.flushed(moment.shape);
         let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
         let elsewhere = |outside: &Outside| outside.stamp(moment.tables, now).ok_or(Why::Elsewhere);
         let outside = moment.outside.map(elsewhere).transpose()?;
-        Ok(AsOf { stamp, view, serial, term, outside, epoch })
+        Ok(AsOf { stamp, view, serial, term, outside, flushed })
+    }
+
+    /// How often a shape has been flushed, or everything: both only grow, so that the sum is the same only if both are.
+    #[inline]
+    fn flushed(&self, shape: u128) -> u64 {
+        let own = self.shapes.get(shape as usize % SHAPES).map_or(0, |flushes| flushes.load(Acquire));
+        self.epoch.load(Acquire) + own
     }
 
     /// Whether that is still what holds now.
     #[inline]
     pub fn holds(&self, as_of: &AsOf, moment: &Moment<'_>) -> bool {
         (as_of.view, as_of.serial, as_of.term) == (moment.view, moment.serial, moment.term)
-            && as_of.epoch == self.epoch.load(Acquire)
+            && as_of.flushed == self.flushed(moment.shape)
             && moment.versions.is_current(moment.tables, as_of.stamp)
             && moment.outside.is_none_or(|outside| {
                 as_of.outside.is_some_and(|stamp| outside.is_current(moment.tables, stamp))
             })
     }
 
-    /// How often anything has been flushed.
-    pub fn flushes(&self) -> u64 {
-        self.flushes.load(Acquire)
+    /// Counts a result that is of no use any more, once.
+    #[cold]
+    fn outdated(&self, entry: &Entry, moment: &Moment<'_>) {
+        let as_of = &entry.as_of;
+        let by = if as_of.flushed != self.flushed(moment.shape) {
+            Outdated::Flushed
+        } else if as_of.term != moment.term {
+            Outdated::Promotion
+        } else if as_of.serial != moment.serial {
+            Outdated::Rules
+        } else if as_of.view != moment.view {
+            Outdated::Definitions
+        } else if !moment.versions.is_current(moment.tables, as_of.stamp) {
+            Outdated::Written
+        } else if !self.holds(as_of, moment) {
+            Outdated::Elsewhere
+        } else {
+            Outdated::Expired
+        };
+        if !entry.told.swap(true, Relaxed) {
+            self.stats.outdate(by);
+        }
     }
 
     /// How often everything has been flushed.
@@ -324,7 +254,11 @@ impl Cache {
     pub fn find(&self, hash: u128, key: &[u8], moment: &Moment<'_>, terms: &Terms, now: Instant) -> Found {
         let Some(entry) = self.entries.get(&hash) else { return Found::Nothing };
         let shown = moment.outside.is_none_or(|outside| outside.is_shown(now));
-        if *entry.key != *key || !shown || !self.holds(&entry.as_of, moment) {
+        if *entry.key != *key || !shown {
+            return Found::Nothing;
+        }
+        if !self.holds(&entry.as_of, moment) {
+            self.outdated(&entry, moment);
             return Found::Nothing;
         }
         let age = now.since(entry.born);
@@ -333,32 +267,19 @@ impl Cache {
         } else if age < terms.ttl.saturating_add(terms.stale) {
             Found::Late(entry)
         } else {
+            self.outdated(&entry, moment);
             Found::Nothing
         }
     }
 
-    /// Takes the turn at reading a result, or tells whom to wait for.
-    ///
-    /// # Errors
-    /// Who is reading it.
-    pub fn turn(self: &Arc<Self>, hash: u128) -> Result<Turn, Arc<Reading>> {
-        let mut part = self.part(hash).lock();
-        if let Some(reading) = part.get(&hash) {
-            return Err(reading.clone());
+    /// Counts a result that is given.
+    #[inline]
+    pub fn given(&self, entry: &Entry) {
+        self.stats.hits.add(1);
+        entry.asked.fetch_add(1, Relaxed);
+        if entry.fetched.load(Relaxed) && entry.fetched.swap(false, Relaxed) {
+            self.stats.fetched.add(1);
         }
-        let reading = Arc::<Reading>::default();
-        part.insert(hash, reading.clone());
-        drop(part);
-        Ok(Turn { cache: self.clone(), hash, reading })
-    }
-
-    fn part(&self, hash: u128) -> &Mutex<HashMap<u128, Arc<Reading>>> {
-        &self.reading[(hash >> 64) as usize % PARTS]
-    }
-
-    /// Begins to collect an answer.
-    pub fn collect(self: &Arc<Self>) -> Collected {
-        Collected { flushes: self.flushes.load(Acquire), cache: self.clone(), bytes: Vec::new(), counted: 0 }
     }
 
     /// Keeps a result.
@@ -378,13 +299,14 @@ impl Cache {
             None => answer,
         };
         self.stats.stored.add(1);
-        let entry = Arc::new(Entry { key: key.into(), answer, as_of, born, fingerprint });
+        let entry = Arc::new(Entry::new(key, answer, as_of, born, fingerprint));
         self.entries.insert(hash, entry.clone());
         entry
     }
 
     /// Keeps what was kept outside; whether it may be given is found out like that of any other.
-    pub fn put_back(&self, hash: u128, entry: Entry) {
+    pub fn put_back(&self, hash: u128, mut entry: Entry) {
+        *entry.fetched.get_mut() = true;
         self.entries.insert(hash, Arc::new(entry));
     }
 
@@ -400,15 +322,19 @@ impl Cache {
 
     /// Forgets everything, also what is being read now.
     pub fn flush(&self) {
-        self.flushes.fetch_add(1, AcqRel);
         self.epoch.fetch_add(1, AcqRel);
-        self.stats.flushes.add(1);
+        self.stats.flush(Flush::All);
         self.entries.invalidate_all();
     }
 
-    /// Forgets the results of a shape; tells how many there were.
+    /// Forgets the results of a shape, also what is being read now, and what is kept outside of the process; tells how many
+    /// there were in memory.
     pub fn flush_shape(&self, shape: u128) -> u64 {
-        self.flushes.fetch_add(1, AcqRel);
+        if let Some(flushes) = self.shapes.get(shape as usize % SHAPES) {
+            flushes.fetch_add(1, AcqRel);
+        }
+        self.stats.flush(Flush::Shape);
+        // They would be given no more, and the memory may be others'.
         let found: Vec<u128> = self
             .entries
             .iter()
@@ -433,45 +359,6 @@ impl Cache {
             *shape = (shape.0 + 1, shape.1 + u64::from(entry.weight()));
         }
         shapes
-    }
-}
-
-/// An answer as far as it has come, which is forgotten when it is too large.
-#[derive(Debug)]
-pub struct Collected {
-    cache: Arc<Cache>,
-    bytes: Vec<u8>,
-    counted: u64,
-    flushes: u64,
-}
-
-impl Collected {
-    /// Adds what has come. False where that is more than `max`, or than may be collected by all together.
-    pub fn add(&mut self, parts: [&[u8]; 2], max: usize) -> bool {
-        let more = parts[0].len() + parts[1].len();
-        if self.bytes.len() + more > max {
-            return false;
-        }
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        let grown = self.bytes.capacity() as u64 - self.counted;
-        self.counted += grown;
-        self.cache.collected.fetch_add(grown, Relaxed) + grown <= self.cache.most
-    }
-
-    /// All that has come.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether nothing was flushed meanwhile.
-    pub fn is_wanted(&self) -> bool {
-        self.cache.flushes.load(Acquire) == self.flushes
-    }
-}
-
-impl Drop for Collected {
-    fn drop(&mut self) {
-        self.cache.collected.fetch_sub(self.counted, Relaxed);
     }
 }
 
@@ -502,7 +389,7 @@ mod tests {
     }
 
     fn moment(versions: &Versions) -> Moment<'_> {
-        Moment { versions, tables: &[7], view: 1, serial: 1, term: 0, outside: None }
+        Moment { versions, tables: &[7], view: 1, serial: 1, term: 0, outside: None, shape: 5 }
     }
 
     #[test]

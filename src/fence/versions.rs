@@ -74,11 +74,25 @@ pub enum Cause {
     Definitions,
     /// A connection was lost, and with it the fate of what had been written over it.
     Lost,
+    /// Nothing was written: somebody has asked for them to be read again.
+    Flushed,
 }
 
 impl Cause {
     /// All of them, in order.
-    pub const ALL: [Cause; 4] = [Cause::Tables, Cause::Anything, Cause::Definitions, Cause::Lost];
+    pub const ALL: [Cause; 5] =
+        [Cause::Tables, Cause::Anything, Cause::Definitions, Cause::Lost, Cause::Flushed];
+
+    /// The same in more words.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Cause::Tables => "known tables were written",
+            Cause::Anything => "any table may have been written: triggers, DO, CALL, what is not understood",
+            Cause::Definitions => "objects may have been defined otherwise",
+            Cause::Lost => "a connection was lost, and with it the fate of what had been written over it",
+            Cause::Flushed => "FLUSH CACHE TABLE",
+        }
+    }
 
     /// A label for metrics and people.
     pub fn label(self) -> &'static str {
@@ -87,6 +101,7 @@ impl Cause {
             Cause::Anything => "anything",
             Cause::Definitions => "definitions",
             Cause::Lost => "lost",
+            Cause::Flushed => "flushed",
         }
     }
 }
@@ -247,11 +262,11 @@ impl Versions {
     }
 
     /// The same of some tables.
-    pub fn move_tables(&self, tables: &[u32]) {
+    pub fn move_tables(&self, tables: &[u32], cause: Cause) {
         for table in tables {
             self.slots[usize::from(slot(*table))].0.fetch_add(MOVED, SeqCst);
         }
-        self.count(Cause::Tables);
+        self.count(cause);
     }
 
     fn count(&self, cause: Cause) {
@@ -431,7 +446,7 @@ mod tests {
         assert_eq!(b.stamp(&[1]), None);
         marks.end(false);
         assert!(b.stamp(&[1]).is_some() && b.stamp(&[1]) != before);
-        assert_eq!(book.moved(), [0, 1, 1, 0]);
+        assert_eq!(book.moved(), [0, 1, 1, 0, 0]);
     }
 
     #[test]

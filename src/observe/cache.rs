@@ -24,6 +24,15 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         "Times that something was written, by how much is known of it.",
     );
     let causes = Cause::ALL.into_iter().zip(cache.versions.moved());
+    let elsewhere_moves: u64 = cache.outsides.all().iter().map(|(_, outside)| outside.moves()).sum();
+    let fetched = stats.fetched.get();
+    let levels = Family::new("turnpike_cache_hits_total", Counter, "Results given, by where they were kept.");
+    let invalidated = Family::new(
+        "turnpike_cache_invalidated_total",
+        Counter,
+        "Results that were found to be of no use any more, or that memory had no room for.",
+    );
+    let flushes = Family::new("turnpike_cache_flushes_total", Counter, "Flushes, by what was flushed.");
     let unkept = Family::new(
         "turnpike_cache_not_kept_total",
         Counter,
@@ -44,7 +53,17 @@ pub fn families(shared: &Shared) -> Vec<Family> {
             stats.waited.get(),
         ),
         one("turnpike_cache_stored_total", Counter, "Results kept.", stats.stored.get()),
-        causes.fold(outdated, |family, (cause, n)| family.with(&[("cause", cause.label())], n as f64)),
+        levels
+            .with(&[("level", "l1")], hits.saturating_sub(fetched) as f64)
+            .with(&[("level", "l2")], fetched as f64),
+        causes
+            .fold(outdated, |family, (cause, n)| family.with(&[("cause", cause.label())], n as f64))
+            .with(&[("cause", "elsewhere")], elsewhere_moves as f64),
+        stats
+            .outdated()
+            .fold(invalidated, |family, (by, n)| family.with(&[("cause", by.label())], n as f64))
+            .with(&[("cause", "evicted")], stats.evicted.get() as f64),
+        stats.flushes().fold(flushes, |family, (what, n)| family.with(&[("what", what.label())], n as f64)),
         stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
     ];
     families.extend(cache.remote().into_iter().flat_map(|remote| outside(remote)));
@@ -73,6 +92,7 @@ fn outside(remote: &Remote) -> Vec<Family> {
         outcomes.into_iter().fold(lookups, add),
         one("turnpike_cache_redis_errors_total", Counter, "Errors of Redis.", stats.errors.get()),
         one("turnpike_cache_redis_stored_total", Counter, "Results kept in Redis.", stats.stored.get()),
+        one("turnpike_cache_redis_sent_bytes_total", Counter, "Bytes of those, sealed.", stats.bytes.get()),
         one(
             "turnpike_cache_redis_dropped_total",
             Counter,

@@ -282,7 +282,7 @@ impl Batch<'_> {
         }
         client.names.close_portals();
         self.take_frames(wanted.len);
-        self.count_given(wanted, answer.count, now);
+        self.count_given(wanted, entry, now);
         Ok(())
     }
 
@@ -295,13 +295,13 @@ impl Batch<'_> {
         self.flow.hand.waited_for = false;
     }
 
-    fn count_given(&mut self, wanted: &Wanted, rows: u64, now: Instant) {
+    fn count_given(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) {
         let uses = wanted.plan.uses();
         uses.calls.add(1);
-        uses.rows.add(rows);
+        uses.rows.add(entry.answer.count());
         wanted.plan.cache.hits.add(1);
         if let Some(caching) = &self.client.caching {
-            caching.cache.stats.hits.add(1);
+            caching.cache.given(entry);
         }
         self.flow.hand.done = Some(wanted.plan.clone());
         self.client.leased_at = self.begun.unwrap_or(now);
@@ -331,7 +331,7 @@ impl Batch<'_> {
             return Ok(());
         };
         let cache = caching.cache.clone();
-        let find = remote.find(hash, cache.flushes(), collecting.key.clone());
+        let find = remote.find(hash, cache.epoch(), collecting.key.clone());
         match self.wait_for(find).await {
             Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
             Err(end) => Err(end),
@@ -414,12 +414,12 @@ impl Batch<'_> {
             return Err(Why::Large);
         }
         let moment = self.client.moment(caching, plan, terms.mode).ok_or(Why::Moved)?;
-        if !collected.is_wanted() || !caching.cache.holds(&as_of, &moment) {
+        if !caching.cache.holds(&as_of, &moment) {
             return Err(Why::Moved);
         }
         let entry = caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
         if let Some(remote) = caching.cache.remote().filter(|_| terms.remote) {
-            remote.keep(*hash, caching.cache.flushes(), entry, terms.ttl.saturating_add(terms.stale));
+            remote.keep(*hash, caching.cache.epoch(), entry, terms.ttl.saturating_add(terms.stale));
         }
         Ok(())
     }

@@ -204,7 +204,8 @@ impl Client {
         if (plan.generation, plan.serial) != (view, serial) {
             return None;
         }
-        Some(Moment { versions, tables: &plan.cache.tables, view, serial, term: self.leading()?, outside })
+        let (tables, term, shape) = (&*plan.cache.tables, self.leading()?, plan.fingerprint);
+        Some(Moment { versions, tables, view, serial, term, outside, shape })
     }
 
     /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.

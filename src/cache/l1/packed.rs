@@ -38,7 +38,7 @@ impl Entry {
         let head: Head<'_> = postcard::from_bytes(head).ok().filter(|head: &Head<'_>| head.key == key)?;
         let answer = Answer::put_together(frames, head.outline)?;
         let Head { as_of, born, fingerprint, .. } = head;
-        Some(Entry { key: key.into(), answer, as_of, born, fingerprint })
+        Some(Entry::new(key, answer, as_of, born, fingerprint))
     }
 
     /// How many bytes it is.
@@ -64,11 +64,12 @@ mod tests {
     fn entry() -> Entry {
         let cache = Cache::new(1 << 20).unwrap();
         let (versions, now) = (cache.versions.of("d"), Instant::now());
-        let moment = Moment { versions: &versions, tables: &[7], view: 3, serial: 1, term: 2, outside: None };
+        let versions = &versions;
+        let moment = Moment { versions, tables: &[7], view: 3, serial: 1, term: 2, outside: None, shape: 5 };
         let sent = b"2\0\0\0\x04D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
         let answer = Answer::read(Form::Extended, sent, 10).unwrap();
         let as_of = cache.as_of(&moment, now).unwrap();
-        Entry { key: (*b"key").into(), answer, as_of, born: now, fingerprint: 5 }
+        Entry::new(b"key", answer, as_of, now, 5)
     }
 
     #[test]

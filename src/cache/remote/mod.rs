@@ -55,6 +55,8 @@ pub struct Stats {
     pub broken: Counter,
     /// Results kept.
     pub stored: Counter,
+    /// Bytes of those, as they are kept.
+    pub bytes: Counter,
     /// Results that were not: too much waited to be kept.
     pub dropped: Counter,
 }
@@ -114,7 +116,8 @@ impl Remote {
         self.link.lock().is_some()
     }
 
-    /// The name of a result with this hash; `flushes` counts how often results have been forgotten on request.
+    /// The name of a result with this hash; `flushes` counts how often everything has been forgotten on
+    /// request: what was kept before is not even looked for.
     fn name(&self, hash: u128, flushes: u64) -> String {
         format!("turnpike:{:016x}:{flushes}:{hash:032x}", self.instance)
     }
@@ -268,7 +271,10 @@ impl Remote {
             if size < LARGE { seal() } else { tokio::task::spawn_blocking(seal).await.ok().flatten() };
         if let Some(sealed) = sealed {
             match tokio::time::timeout(PATIENCE, link.set(&name, &sealed, ttl)).await {
-                Ok(Ok(())) => self.stats.stored.add(1),
+                Ok(Ok(())) => {
+                    self.stats.stored.add(1);
+                    self.stats.bytes.add(sealed.len() as u64);
+                }
                 Ok(Err(e)) => self.failed(&e),
                 Err(_) => self.lose(),
             }
