@@ -214,7 +214,16 @@ fn results(c: &mut Criterion) {
     let Ok(cache) = Cache::new(64 << 20) else { return };
     let versions = cache.versions.of("bench");
     let tables = &[16_401][..];
-    let moment = Moment { versions: &versions, tables, view: 1, serial: 1, term: 0, outside: None, shape: 1 };
+    let moment = Moment {
+        versions: &versions,
+        tables,
+        row: None,
+        view: 1,
+        serial: 1,
+        term: 0,
+        outside: None,
+        shape: 1,
+    };
     let context = cache.contexts.of(["bench", "app", "bench", "app", "primary", "", "timezone", "UTC"]);
     let sent = b"T\0\0\0\x06\0\0D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
     let as_of = cache.as_of(&moment, Instant::now());

@@ -251,10 +251,11 @@ fn number_after(report: &str, label: &str) -> Result<f64, Failure> {
     Ok(rest[..end].parse()?)
 }
 
-/// A transaction in pgbench's log: `client number latency script seconds microseconds`.
+/// A transaction in pgbench's log: `client number latency script seconds microseconds`, and where there is a rate `lag`.
 struct Logged {
     client: u64,
-    /// Microseconds from its first statement to its last answer.
+    /// Microseconds from its first statement to its last answer. With a rate, pgbench counts from when it was due; that
+    /// it begins later is its own timer's doing.
     latency: u64,
     /// Microseconds on the clock at its end.
     end: u64,
@@ -264,7 +265,8 @@ impl Logged {
     fn parse(line: &str) -> Result<Self, Failure> {
         let columns: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
         match columns?.as_slice() {
-            &[client, _, latency, _, seconds, micros, ..] => {
+            &[client, _, latency, _, seconds, micros, ref lag @ ..] => {
+                let latency = latency.saturating_sub(lag.first().copied().unwrap_or(0));
                 Ok(Logged { client, latency, end: seconds * 1_000_000 + micros })
             }
             _ => Err("pgbench's log is not as expected".into()),

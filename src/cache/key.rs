@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use moka::sync::Cache;
+use smallvec::SmallVec;
+
+use crate::wire::message::cstr;
 
 /// Whose a result is, as a number: see [`Contexts`].
 pub type Context = u64;
@@ -39,6 +42,88 @@ pub fn begin(key: &mut Vec<u8>, form: Form, context: Context, statement: &[u8]) 
 pub fn add(key: &mut Vec<u8>, part: &[u8]) {
     key.extend_from_slice(&(part.len() as u64).to_be_bytes());
     key.extend_from_slice(part);
+}
+
+/// What a key is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// How it is asked for.
+    pub form: Form,
+    /// See [`begin`].
+    pub statement: &'a [u8],
+    /// The body of Bind after the names, where there is one.
+    pub bind: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads a key. `None` where it is none.
+    pub fn read(key: &'a [u8]) -> Option<Parts<'a>> {
+        let (form, rest) = key.split_first()?;
+        let form = [Form::Simple, Form::Extended].into_iter().find(|known| *known as u8 == *form)?;
+        let part = |bytes: &'a [u8]| {
+            let (length, rest) = bytes.split_first_chunk::<8>()?;
+            rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
+        };
+        let (statement, rest) = part(rest.get(size_of::<Context>()..)?)?;
+        Some(Parts { form, statement, bind: part(rest).map(|(bind, _)| bind) })
+    }
+
+    /// The statement without what follows it in Parse.
+    pub fn text(&self) -> &'a [u8] {
+        match self.form {
+            Form::Simple => self.statement,
+            Form::Extended => cstr(self.statement).map_or(self.statement, |(text, _)| text),
+        }
+    }
+
+    /// The values that are bound. `None` where Bind is not understood.
+    pub fn values(&self) -> Option<SmallVec<[Bound<'a>; 4]>> {
+        let Some(bind) = self.bind else { return Some(SmallVec::new()) };
+        let (formats, rest) = u16s(bind)?;
+        let (list, rest) = rest.split_at_checked(formats * 2)?;
+        let (count, mut rest) = u16s(rest)?;
+        let mut values = SmallVec::new();
+        for at in 0..count {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+            let (value, after) = after.split_at_checked(length.unwrap_or(0))?;
+            let format = match formats {
+                0 => 0,
+                1 => u16s(list)?.0,
+                _ => u16s(list.get(at * 2..)?)?.0,
+            };
+            let binary = match format {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
+            values.push(Bound { binary, value: length.map(|_| value) });
+            rest = after;
+        }
+        Some(values)
+    }
+
+    /// Whether something in it may be read as a time that is not the same tomorrow: see [`may_tell_time`].
+    pub fn may_tell_time(&self) -> bool {
+        // What has a zero in it is no text, so that no word is in it.
+        let tells = |bound: &Bound<'_>| bound.value.is_some_and(|v| !v.contains(&0) && may_tell_time(v));
+        may_tell_time(self.text()) || self.values().is_none_or(|values| values.iter().any(tells))
+    }
+}
+
+/// A value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound<'a> {
+    /// Whether it is in its type's binary form.
+    pub binary: bool,
+    /// The value; `None` for null.
+    pub value: Option<&'a [u8]>,
+}
+
+/// The number that bytes begin with, and the rest.
+pub(super) fn u16s(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<2>()?;
+    Some((usize::from(u16::from_be_bytes(*number)), rest))
 }
 
 /// Bytes of contexts that are known at once. One that is forgotten gets another number: what was kept under the old one is found
@@ -123,6 +208,29 @@ mod tests {
         }
     }
 
+    /// The length of a statement, or of a value, is no part of what it says; nor is what a number is made of.
+    #[test]
+    fn only_what_is_said_tells_the_time() {
+        let long = format!("SELECT v FROM t WHERE id = '{}'", "x".repeat(b'\\' as usize - 29));
+        let simple = |text: &str| {
+            let mut key = Vec::new();
+            begin(&mut key, Form::Simple, 1, text.as_bytes());
+            Parts::read(&key).map(|parts| parts.may_tell_time())
+        };
+        assert_eq!((long.len(), simple(&long)), (usize::from(b'\\'), Some(false)));
+        assert_eq!(simple("SELECT v FROM t WHERE at > 'now'"), Some(true));
+        let bound = |format: u8, value: &[u8]| {
+            let bind = [&[0, 1, 0, format, 0, 1, 0, 0, 0, value.len() as u8], value, &[0, 0]].concat();
+            let bytes = key(1, b"SELECT v FROM t WHERE id = $1\0\0\0", &[bind]);
+            Parts::read(&bytes).map(|parts| parts.may_tell_time())
+        };
+        assert_eq!(bound(1, &92i32.to_be_bytes()), Some(false));
+        assert_eq!(bound(0, &[b'x'; 92]), Some(false));
+        assert_eq!((bound(0, b"now"), bound(1, b" tomorrow")), (Some(true), Some(true)));
+        // What is not understood may say anything.
+        assert_eq!(bound(2, b"x"), Some(true));
+    }
+
     fn key(context: Context, statement: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
         let mut key = vec![1, 2, 3];
         begin(&mut key, Form::Extended, context, statement);
@@ -138,6 +246,9 @@ mod tests {
             b in (0u64..3, prop::collection::vec(0u8..3, 0..4), prop::collection::vec(prop::collection::vec(0u8..3, 0..10), 0..3)),
         ) {
             prop_assert_eq!(key(a.0, &a.1, &a.2) == key(b.0, &b.1, &b.2), a == b);
+            let bytes = key(a.0, &a.1, &a.2);
+            let parts = Parts::read(&bytes).map(|p| (p.form, p.statement, p.bind));
+            prop_assert_eq!(parts, Some((Form::Extended, &a.1[..], a.2.first().map(|part| &part[..]))));
         }
     }
 }

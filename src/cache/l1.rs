@@ -22,8 +22,9 @@ use super::key::Contexts;
 use super::outside::{Outside, Outsides};
 use super::policy::Terms;
 use super::remote::Remote;
+use super::rows::RowKey;
 use crate::core::clock::Instant;
-use crate::fence::versions::{Book, Stamp, Versions};
+use crate::fence::versions::{Book, Row, Stamp, Versions};
 use crate::sql::fingerprint;
 
 /// What a result was read from, as of before it was asked for.
@@ -141,6 +142,8 @@ pub struct Moment<'a> {
     pub versions: &'a Versions,
     /// The tables that it is read from.
     pub tables: &'a [u32],
+    /// The row that it is read from, where that is all: looked at when a result is to be kept.
+    pub row: Option<(&'a RowKey, Row)>,
     /// See [`AsOf::view`].
     pub view: u64,
     /// See [`AsOf::serial`].
@@ -203,7 +206,10 @@ impl Cache {
         let Moment { view, serial, term, .. } = *moment;
         let flushed = self.flushed(moment.shape);
         let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
-        let elsewhere = |outside: &Outside| outside.stamp(moment.tables, now).ok_or(Why::Elsewhere);
+        let elsewhere = |outside: &Outside| match moment.row {
+            Some((key, row)) => outside.stamp_of_row(key, row, now).ok_or(Why::Elsewhere),
+            None => outside.stamp(moment.tables, now).ok_or(Why::Elsewhere),
+        };
         let outside = moment.outside.map(elsewhere).transpose()?;
         Ok(AsOf { stamp, view, serial, term, outside, flushed })
     }
@@ -387,6 +393,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::key::Form;
     use super::*;
+    use crate::cache::outside::Change;
     use crate::config::CacheMode;
     use crate::fence::versions::Written;
 
@@ -406,7 +413,7 @@ mod tests {
     }
 
     fn moment(versions: &Versions) -> Moment<'_> {
-        Moment { versions, tables: &[7], view: 1, serial: 1, term: 0, outside: None, shape: 5 }
+        Moment { versions, tables: &[7], row: None, view: 1, serial: 1, term: 0, outside: None, shape: 5 }
     }
 
     #[test]
@@ -462,14 +469,17 @@ mod tests {
         let ticket = |outside: &Outside| outside.wants().unwrap().0;
         outside.runs_below(ticket(&outside), 1);
         outside.seen(&"5:5:".parse().unwrap());
-        outside.listed(ticket(&outside), super::super::watched::Watched::new([7].into(), &[], false));
+        outside.listed(
+            ticket(&outside),
+            super::super::watched::Watched::new([7].into(), &[], Default::default(), false),
+        );
         outside.sampled(now, 0);
         // What was kept without an eye on others is not what it takes.
         assert!(!found(&exact, now));
         cache.store(hash, b"key", answer(), cache.as_of(&exact, now).unwrap(), now, 5);
         assert!(found(&exact, now) && found(&bounded, now));
         assert!(!found(&exact, now + Duration::from_secs(2)));
-        outside.committed(Some(6), Some(&[7]));
+        outside.committed(Some(6), Some(&[Change::of_table(7)]));
         assert!(!found(&exact, now) && found(&bounded, now));
     }
 

@@ -67,6 +67,11 @@
 //! results are given and kept; not a moment longer, unless another question shows more. The answer also says that the
 //! slot is in use by the very connection that streams, so that both speak of one server on one timeline.
 //!
+//! Of what reads one row by its primary key ([`rows`]), all of that holds for the row in the place of its table: the stream
+//! tells the keys of rows that are inserted and deleted, and of those that are updated the new one, and the old one where
+//! it is another. What it does not tell so well, or too much at once, counts for every row. What is a key is listed with what
+//! is watched, and must be what the plan has taken for it; a value that could be written in another way is no row's.
+//!
 //! What the stream does not tell must not matter:
 //! - Before it begins, and after it was lost, everything is marked. It begins at the end of the WAL; what commits from
 //!   there on is told. Transactions that ran then may have records before it, or have written before the publication
@@ -93,6 +98,7 @@ pub mod l1;
 pub mod outside;
 pub mod policy;
 pub mod remote;
+pub mod rows;
 pub mod watched;
 
 pub use l1::{Cache, Entry};

@@ -15,15 +15,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::rows::RowKey;
 use super::watched::Watched;
 use crate::core::clock::Instant;
 use crate::fence::Snapshot;
-use crate::fence::versions::{Book, Marks, Stamp, Versions, Written};
+use crate::fence::versions::{Marks, Row, Stamp, Versions, Written};
 
 /// Commits that wait for being visible, each with its tables; beyond that everything is marked.
 const MOST_OPEN: usize = 1024;
-/// Tables of one commit that are told apart.
-pub const MOST_TABLES: usize = 64;
+/// Tables, and rows, of one commit that are told apart.
+pub const MOST_CHANGES: usize = 64;
+/// Rows of one table among them.
+pub const MOST_ROWS: usize = 16;
 /// Samples that wait for the stream: with so many, another one more says nothing.
 const MOST_SAMPLES: usize = 64;
 
@@ -77,6 +80,22 @@ pub struct Outside {
     health: Mutex<Health>,
 }
 
+/// Something that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To this table, by oid.
+    pub table: u32,
+    /// This row of it, or any.
+    pub row: Option<Row>,
+}
+
+impl Change {
+    /// Of who knows which rows.
+    pub fn of_table(table: u32) -> Change {
+        Change { table, row: None }
+    }
+}
+
 /// What was known when the server was asked something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
@@ -112,7 +131,7 @@ impl Default for Outside {
     fn default() -> Self {
         Outside {
             // Its own: what others write here outdates nothing that is declared to be bounded.
-            versions: Book::default().of(""),
+            versions: Versions::by_row(),
             watched: ArcSwap::default(),
             shown_until_us: AtomicU64::new(0),
             ledger: Mutex::default(),
@@ -140,6 +159,18 @@ impl Outside {
         (self.is_shown(now) && tables.iter().all(|table| watched.covers(*table))).then_some(stamp)
     }
 
+    /// The same of what is read from one row alone: of its table, where the row is not told as the plan has it.
+    pub fn stamp_of_row(&self, key: &RowKey, row: Row, now: Instant) -> Option<Stamp> {
+        // In this order: what its key is may change until it is looked at, and everything is marked before.
+        let stamp = self.versions.stamp_of_row(key.table, row);
+        let watched = self.watched.load();
+        let known = watched.key(key.table).is_some_and(|known| known.iter().map(|(c, _)| c).eq(&key.columns));
+        if !known {
+            return self.stamp(&[key.table], now);
+        }
+        stamp.filter(|_| self.is_shown(now) && watched.covers(key.table))
+    }
+
     /// Whether nothing has come since that concerns these tables.
     #[inline]
     pub fn is_current(&self, tables: &[u32], stamp: Stamp) -> bool {
@@ -156,8 +187,8 @@ impl Outside {
         self.versions.found()
     }
 
-    /// Why results of these tables are neither kept nor given, for people.
-    pub fn why_not(&self, tables: &[u32], now: Instant) -> Option<String> {
+    /// Why results of these tables are neither kept nor given, or of a row alone, for people.
+    pub fn why_not(&self, tables: &[u32], row: Option<(&RowKey, Row)>, now: Instant) -> Option<String> {
         if let Some(trouble) = self.health.lock().trouble.clone() {
             return Some(format!("writers elsewhere are not known: {trouble}"));
         }
@@ -172,7 +203,11 @@ impl Outside {
                 "a table of it is not watched (turnpike cache enable-wal or enable-triggers)".into(),
             );
         }
-        self.versions.stamp(tables).is_none().then(|| "its tables are being written to elsewhere".into())
+        let stamp = match row {
+            Some((key, row)) => self.stamp_of_row(key, row, now),
+            None => self.versions.stamp(tables),
+        };
+        stamp.is_none().then(|| "its tables are being written to elsewhere".into())
     }
 
     /// How it goes.
@@ -214,10 +249,15 @@ impl Outside {
         self.health.lock().trouble = None;
     }
 
-    /// A commit has come that wrote these tables (`None` for any). Nobody may see it yet where it has a number, which is
+    /// What is watched.
+    pub fn watched_now(&self) -> Arc<Watched> {
+        self.watched.load_full()
+    }
+
+    /// A commit has come that made these changes (`None` for any). Nobody may see it yet where it has a number, which is
     /// then without the epoch.
-    pub fn committed(&self, xid: Option<u32>, tables: Option<&[u32]>) {
-        if tables.is_some_and(<[u32]>::is_empty) {
+    pub fn committed(&self, xid: Option<u32>, changes: Option<&[Change]>) {
+        if changes.is_some_and(<[Change]>::is_empty) {
             return;
         }
         self.health.lock().commits += 1;
@@ -226,11 +266,14 @@ impl Outside {
             return ledger.doubt(&self.versions, Stage::Begun);
         }
         let mut marks = self.versions.begin();
-        match tables.filter(|_| ledger.unsure.is_none()) {
-            Some(tables) => {
+        match changes.filter(|_| ledger.unsure.is_none()) {
+            Some(changes) => {
                 let watched = self.watched.load();
-                for table in tables {
-                    marks.add(Written::Tables(&[*table]));
+                for Change { table, row } in changes {
+                    match row {
+                        Some(row) => marks.add(Written::Row(*table, *row)),
+                        None => marks.add(Written::Tables(&[*table])),
+                    }
                     marks.add(Written::Tables(watched.beside(*table)));
                 }
             }

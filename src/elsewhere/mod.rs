@@ -22,6 +22,7 @@ mod answer;
 pub mod install;
 mod line;
 mod question;
+mod told;
 mod triggers;
 mod wal;
 

@@ -1,11 +1,12 @@
 //! What servers are asked, and what their answers say. Sessions of ours have nothing but `pg_catalog` in their search
 //! path.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::answer::{Row, field, read};
 use super::install::{DDL, DROP, PUBLICATION, TELL, TELLS};
 use super::trouble;
+use crate::cache::rows::{KeyColumn, Kind};
 use crate::cache::watched::Watched;
 use crate::core::error::Error;
 use crate::fence::{Geometry, Lsn, Snapshot};
@@ -163,15 +164,23 @@ impl Sample {
 pub(super) const RUNNING: &str = "SELECT pg_current_xact_id()";
 
 /// Tables of which all writes are in the stream, and who inherits from whom. Rows of a partitioned table are in its
-/// partitions, those of a view elsewhere, and those of a materialized view change by DDL alone.
+/// partitions, those of a view elsewhere, and those of a materialized view change by DDL alone. And primary keys, as far
+/// as the stream has them of every row that it tells of, and nothing but the same bytes is equal.
 pub(super) fn list() -> String {
     format!(
-        "SELECT c.oid, NULL::oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
+        "SELECT c.oid, NULL::oid, NULL::int, NULL::int, NULL::oid, NULL FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename AND c.relkind = 'r' \
          WHERE t.pubname = '{PUBLICATION}' \
-         UNION ALL SELECT c.oid, NULL::oid FROM pg_class c WHERE c.relkind IN ('m', 'p', 'v') \
-         UNION ALL SELECT i.inhrelid, i.inhparent FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-         WHERE c.relkind IN ('r', 'p', 'f')"
+         UNION ALL SELECT c.oid, NULL, NULL, NULL, NULL, NULL FROM pg_class c WHERE c.relkind IN ('m', 'p', 'v') \
+         UNION ALL SELECT i.inhrelid, i.inhparent, NULL, NULL, NULL, NULL FROM pg_inherits i \
+         JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind IN ('r', 'p', 'f') \
+         UNION ALL SELECT c.oid, NULL, k.n, a.attnum, a.atttypid, a.attname FROM pg_class c \
+         JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate \
+         CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (number, n) \
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number \
+         LEFT JOIN pg_collation l ON l.oid = a.attcollation \
+         WHERE c.relkind = 'r' AND c.relreplident IN ('d', 'f') AND k.n <= i.indnkeyatts \
+         AND coalesce(l.collisdeterministic, true)"
     )
 }
 
@@ -240,14 +249,28 @@ pub(super) fn triggers_list() -> String {
 /// It is none.
 pub(super) fn listed(rows: &[Row], whole: bool) -> Result<Watched, Error> {
     let (mut told, mut families) = (HashSet::new(), Vec::new());
+    let mut keys: HashMap<u32, Vec<(usize, Option<_>)>> = HashMap::new();
     for row in rows {
         let table: u32 = read(row, 0).ok_or_else(|| trouble("a list of tables is none", ""))?;
-        match read(row, 1) {
-            Some(parent) => families.push((table, parent)),
-            None => drop(told.insert(table)),
+        match (read(row, 1), read(row, 2)) {
+            (Some(parent), _) => families.push((table, parent)),
+            (None, Some(place)) => keys.entry(table).or_default().push((place, key_column(row))),
+            (None, None) => drop(told.insert(table)),
         }
     }
-    Ok(Watched::new(told, &families, whole))
+    let whole_keys = keys.into_iter().filter_map(|(table, mut columns)| {
+        columns.sort_by_key(|(place, _)| *place);
+        // One that is left out for what it is leaves a gap.
+        let is_whole = columns.iter().enumerate().all(|(i, (place, _))| i + 1 == *place);
+        let columns: Option<_> = columns.into_iter().map(|(_, column)| column).collect();
+        columns.filter(|_| is_whole).map(|columns| (table, columns))
+    });
+    Ok(Watched::new(told, &families, whole_keys.collect(), whole))
+}
+
+fn key_column(row: &Row) -> Option<(KeyColumn, Box<str>)> {
+    let (number, kind) = (read(row, 3)?, Kind::of(read(row, 4)?)?);
+    Some((KeyColumn { number, kind }, field(row, 5)?.into()))
 }
 
 #[cfg(test)]

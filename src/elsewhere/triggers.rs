@@ -12,7 +12,7 @@ use super::install::{DEFINED, PUBLICATION};
 use super::line::Line;
 use super::question;
 use super::{Desk, HURRY, Never, PART, PATIENCE, trouble};
-use crate::cache::outside::{Stage, Ticket};
+use crate::cache::outside::{Change, Stage, Ticket};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::limits::FRAME_HEADER;
@@ -160,7 +160,7 @@ impl Listener<'_> {
         } else if let Some(beat) = said.strip_prefix(&self.mark) {
             outside.reached(beat.parse().map_err(|_| unknown())?);
         } else if let Ok(table) = said.parse::<u32>() {
-            outside.committed(None, Some(&[table]));
+            outside.committed(None, Some(&[Change::of_table(table)]));
         }
         Ok(())
     }

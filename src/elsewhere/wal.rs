@@ -2,6 +2,7 @@
 //! what has committed comes over one connection, in order; over another the server is asked again and again how far its
 //! WAL goes by now, and what everybody sees.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant as Moment, sleep_until};
@@ -10,8 +11,9 @@ use super::answer::{Answer, Row, field, read};
 use super::install::{DEFINED, PUBLICATION};
 use super::line::Line;
 use super::question::{self, Sample};
+use super::told::{Columns, Told};
 use super::{Desk, HURRY, Never, PART, PATIENCE, trouble};
-use crate::cache::outside::{MOST_TABLES, Stage, Ticket};
+use crate::cache::outside::{Stage, Ticket};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::limits::FRAME_HEADER;
@@ -32,16 +34,6 @@ enum Asked {
     List(Ticket),
 }
 
-/// A transaction that is being told.
-#[derive(Default)]
-struct Told {
-    xid: u32,
-    tables: Vec<u32>,
-    /// Too many tables for each to be told apart.
-    many: bool,
-    defines: bool,
-}
-
 struct Follower<'a> {
     desk: &'a Desk<'a>,
     slot: String,
@@ -50,6 +42,8 @@ struct Follower<'a> {
     geometry: Geometry,
     stream: Line<'a>,
     told: Told,
+    /// What the rows of tables look like, by oid.
+    columns: HashMap<u32, Columns>,
     position: u64,
     heard: Instant,
     probe: Line<'a>,
@@ -110,6 +104,7 @@ async fn begin<'a>(desk: &'a Desk<'a>) -> Result<Follower<'a>, Error> {
         geometry,
         stream,
         told: Told::default(),
+        columns: HashMap::new(),
         position: from.0,
         heard: now,
         probe,
@@ -234,19 +229,25 @@ impl Follower<'_> {
     fn message(&mut self, message: Message<'_>) {
         let outside = self.desk.outside;
         match message {
-            Message::Begin { xid } => self.told = Told { xid, ..Told::default() },
-            Message::Changed { table } => self.told.add(table),
-            Message::Truncated { tables } => tables.into_iter().for_each(|table| self.told.add(table)),
+            Message::Begin { xid } => self.told = Told::begins(xid),
+            Message::Changed { table, rows } => {
+                self.told.changed(table, rows, self.columns.get(&table), outside);
+            }
+            Message::Relation { table, columns } => {
+                let columns = columns.map(|names| names.into_iter().map(Into::into).collect());
+                self.columns.insert(table, columns.unwrap_or_default());
+            }
+            Message::Truncated { tables } => tables.into_iter().for_each(|table| self.told.emptied(table)),
             Message::Told { transactional, prefix, content } => {
                 let ours = transactional && prefix == PUBLICATION.as_bytes();
                 self.told.defines |= ours && content == DEFINED.as_bytes();
             }
             Message::Commit { end } => {
-                let Told { xid, tables, many, defines } = std::mem::take(&mut self.told);
-                if defines {
+                let told = std::mem::take(&mut self.told);
+                if told.defines {
                     outside.doubted();
                 } else {
-                    outside.committed(Some(xid), (!many).then_some(&tables));
+                    outside.committed(Some(told.xid), told.changes());
                 }
                 self.reach(end);
             }
@@ -257,16 +258,5 @@ impl Follower<'_> {
     fn reach(&mut self, position: u64) {
         self.position = self.position.max(position);
         self.desk.outside.reached(position);
-    }
-}
-
-impl Told {
-    fn add(&mut self, table: u32) {
-        // Rows of one table come one after the other.
-        if self.many || self.tables.last() == Some(&table) || self.tables.contains(&table) {
-            return;
-        }
-        self.many = self.tables.len() >= MOST_TABLES;
-        self.tables.push(table);
     }
 }

@@ -6,6 +6,9 @@
 //! [`Stamp`] is one number, however many tables it is of. What has the stamp of now was read when nothing was under way,
 //! and nothing has been sent since that could have changed it.
 //!
+//! Where writes are known by the rows that they change, what is read from one row alone has a stamp of its own: a table then
+//! has a second word for writes that are not known so well, and rows have words, which they share by a hash of their keys.
+//!
 //! What a write touches is known by the catalog, which definitions of objects make untrue: an INSERT that was planned
 //! before another session's CREATE TRIGGER committed may fire that trigger. Whoever may have defined something marks
 //! everything, and ends an era: nothing has a stamp until all writes have ended that were begun in eras before.
@@ -22,11 +25,15 @@ use smallvec::SmallVec;
 use super::tables::{SLOTS, slot};
 use crate::core::clock::Instant;
 use crate::core::stats::Counter;
+use crate::sql::fingerprint;
 
 /// Bits of a word that count who is about to write: more than there are connections, times the tables of a stamp.
 const BITS: u32 = 28;
 const MOVED: u64 = 1 << BITS;
 const MARKS: u64 = MOVED - 1;
+
+/// Words of rows. Rows that share one only outdate each other's results.
+const ROWS: usize = 8192;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -46,11 +53,29 @@ impl Word {
     }
 }
 
+/// A row of a table, by its key: or any other that shares its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Row(u16);
+
+impl Row {
+    /// Where its word is.
+    fn word(self) -> usize {
+        2 * SLOTS + usize::from(self.0)
+    }
+
+    /// The row of a table (by oid) that has this key, which is written in one way only.
+    pub fn of(table: u32, key: &[u8]) -> Row {
+        Row((fingerprint::hash(key, (u64::from(table), 0)) % ROWS as u128) as u16)
+    }
+}
+
 /// What may be written.
 #[derive(Clone, Copy, Debug)]
 pub enum Written<'a> {
     /// These tables, by oid.
     Tables(&'a [u32]),
+    /// A row of a table.
+    Row(u32, Row),
     /// Any table of the database.
     Anything,
     /// Any table, and perhaps what there is in the database, too.
@@ -61,7 +86,11 @@ pub enum Written<'a> {
 
 /// What a result was read from, as of then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp(u64);
+pub struct Stamp {
+    sum: u64,
+    /// Of one row alone.
+    row: Option<Row>,
+}
 
 /// Why versions have moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +150,7 @@ impl Book {
         if let Some(known) = databases.get(dbname) {
             return known.clone();
         }
-        let versions = Arc::new(Versions::new(self.common.clone()));
+        let versions = Arc::new(Versions::new(self.common.clone(), SLOTS));
         databases.insert(dbname.into(), versions.clone());
         versions
     }
@@ -160,7 +189,8 @@ impl Drop for Era {
 /// See the module.
 #[derive(Debug)]
 pub struct Versions {
-    slots: Box<[Word]>,
+    /// Of tables; where rows are told apart, as many again for writes that are not known by row, and then those of rows.
+    words: Box<[Word]>,
     all: Arc<Word>,
     common: Arc<Word>,
     era: Mutex<Arc<Era>>,
@@ -172,10 +202,15 @@ pub struct Versions {
 }
 
 impl Versions {
-    fn new(common: Arc<Word>) -> Versions {
+    /// One of a database alone, where writes may be known by row.
+    pub fn by_row() -> Arc<Versions> {
+        Arc::new(Versions::new(Arc::default(), 2 * SLOTS + ROWS))
+    }
+
+    fn new(common: Arc<Word>, words: usize) -> Versions {
         let all = Arc::new(Word::default());
         Versions {
-            slots: (0..SLOTS).map(|_| Word::default()).collect(),
+            words: (0..words).map(|_| Word::default()).collect(),
             era: Mutex::new(Arc::new(Era { all: all.clone(), over: AtomicBool::new(false) })),
             all,
             common,
@@ -185,29 +220,42 @@ impl Versions {
         }
     }
 
-    fn sum(&self, tables: &[u32]) -> u64 {
-        let of = |table: &u32| self.slots.get(usize::from(slot(*table))).map_or(1, Word::get);
+    fn sum(&self, tables: &[u32], row: Option<Row>) -> u64 {
+        let of = |word: usize| self.words.get(word).map_or(1, Word::get);
         let shared = self.all.get().wrapping_add(self.common.get());
-        tables.iter().map(of).fold(shared, u64::wrapping_add)
+        let (first, of_row) = row.map_or((0, 0), |row| (SLOTS, of(row.word())));
+        let of_table = |table: &u32| of(first + usize::from(slot(*table)));
+        tables.iter().map(of_table).fold(shared.wrapping_add(of_row), u64::wrapping_add)
     }
 
     /// The stamp of what is read of these tables from now on. `None` while something may be written to them.
     #[inline]
     pub fn stamp(&self, tables: &[u32]) -> Option<Stamp> {
-        let sum = self.sum(tables);
-        (sum & MARKS == 0).then_some(Stamp(sum))
+        let (sum, row) = (self.sum(tables, None), None);
+        (sum & MARKS == 0).then_some(Stamp { sum, row })
+    }
+
+    /// The same of what is read of one row of a table, and of nothing else.
+    pub fn stamp_of_row(&self, table: u32, row: Row) -> Option<Stamp> {
+        let row = Some(row).filter(|_| self.tells_rows_apart());
+        let sum = self.sum(&[table], row);
+        (sum & MARKS == 0).then_some(Stamp { sum, row })
+    }
+
+    fn tells_rows_apart(&self) -> bool {
+        self.words.len() > SLOTS
     }
 
     /// Whether what was read of these tables with that stamp is what is there.
     #[inline]
     pub fn is_current(&self, tables: &[u32], stamp: Stamp) -> bool {
-        self.sum(tables) == stamp.0
+        self.sum(tables, stamp.row) == stamp.sum
     }
 
     /// How often these tables have been written, or may have been: a number that moves when the fate of a write is known,
     /// whatever else is under way.
     pub fn moves(&self, tables: &[u32]) -> u64 {
-        self.sum(tables) >> BITS
+        self.sum(tables, None) >> BITS
     }
 
     /// The same of all tables.
@@ -217,13 +265,13 @@ impl Versions {
 
     /// As [`Versions::stamp`], of all tables: for what is read from who knows where. Far slower.
     pub fn stamp_all(&self) -> Option<Stamp> {
-        let total = self.total();
-        (total & MARKS == 0).then_some(Stamp(total))
+        let (sum, row) = (self.total(), None);
+        (sum & MARKS == 0).then_some(Stamp { sum, row })
     }
 
     fn total(&self) -> u64 {
         let shared = self.all.get().wrapping_add(self.common.get());
-        self.slots.iter().map(Word::get).fold(shared, u64::wrapping_add)
+        self.words.iter().take(SLOTS).map(Word::get).fold(shared, u64::wrapping_add)
     }
 
     /// A write is about to be sent.
@@ -233,7 +281,7 @@ impl Versions {
         Marks {
             versions: self.clone(),
             era,
-            slots: SmallVec::new(),
+            words: SmallVec::new(),
             anything: false,
             turns: false,
             definitions: false,
@@ -264,9 +312,17 @@ impl Versions {
     /// The same of some tables.
     pub fn move_tables(&self, tables: &[u32], cause: Cause) {
         for table in tables {
-            self.slots[usize::from(slot(*table))].0.fetch_add(MOVED, SeqCst);
+            for word in self.words_of(*table) {
+                self.words[word].0.fetch_add(MOVED, SeqCst);
+            }
         }
         self.count(cause);
+    }
+
+    /// What a write to a table moves that is not known by row.
+    fn words_of(&self, table: u32) -> impl Iterator<Item = usize> + use<> {
+        let word = usize::from(slot(table));
+        std::iter::once(word).chain(self.tells_rows_apart().then_some(SLOTS + word))
     }
 
     fn count(&self, cause: Cause) {
@@ -302,7 +358,7 @@ fn moment(us: &AtomicU64) -> Option<Instant> {
 pub struct Marks {
     versions: Arc<Versions>,
     era: Option<Arc<Era>>,
-    slots: SmallVec<[u16; 4]>,
+    words: SmallVec<[u16; 4]>,
     anything: bool,
     /// Definitions may be others.
     turns: bool,
@@ -314,14 +370,14 @@ impl Marks {
     /// [`Versions::begin`], and marks anything if it is not.
     pub fn add(&mut self, written: Written<'_>) {
         match written {
-            Written::Tables(tables) => {
-                for slot in tables.iter().map(|table| slot(*table)) {
-                    if !self.slots.contains(&slot) {
-                        self.slots.push(slot);
-                        self.versions.slots[usize::from(slot)].begin();
-                    }
-                }
+            Written::Tables(tables) => tables.iter().for_each(|table| {
+                self.versions.words_of(*table).for_each(|word| self.mark(word));
+            }),
+            // Who reads more of the table than a row reads this one, too.
+            Written::Row(table, row) if self.versions.tells_rows_apart() => {
+                [usize::from(slot(table)), row.word()].into_iter().for_each(|word| self.mark(word));
             }
+            Written::Row(table, _) => self.mark(usize::from(slot(table))),
             Written::Anything | Written::Perhaps | Written::Definitions => {
                 self.turns |= !matches!(written, Written::Anything);
                 if !std::mem::replace(&mut self.anything, true) {
@@ -335,6 +391,14 @@ impl Marks {
         }
     }
 
+    fn mark(&mut self, word: usize) {
+        let mark = word as u16;
+        if !self.words.contains(&mark) {
+            self.words.push(mark);
+            self.versions.words[word].begin();
+        }
+    }
+
     /// Whether objects have been defined otherwise.
     pub fn defines(&self) -> bool {
         self.definitions
@@ -342,7 +406,7 @@ impl Marks {
 
     /// Whether nothing is marked.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && !self.anything
+        self.words.is_empty() && !self.anything
     }
 
     /// The write is over, or never was. Where something may have been defined, whoever plans must know by now.
@@ -360,8 +424,8 @@ impl Marks {
         if self.anything {
             versions.all.end();
         }
-        for slot in &self.slots {
-            versions.slots[usize::from(*slot)].end();
+        for word in &self.words {
+            versions.words[usize::from(*word)].end();
         }
         self.era = None;
         if self.is_empty() {
@@ -388,6 +452,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// One that nothing has.
+    const NONE: Stamp = Stamp { sum: 1, row: None };
+
     fn versions() -> Arc<Versions> {
         Book::default().of("a")
     }
@@ -404,10 +471,10 @@ mod tests {
         let (before, other) = (versions.stamp(&[1, 2]), versions.stamp(&[3]));
         let marks = write(&versions, Written::Tables(&[2]));
         assert!(versions.stamp(&[1, 2]).is_none() && versions.stamp(&[3]) == other);
-        assert!(!versions.is_current(&[1, 2], before.unwrap_or(Stamp(1))));
+        assert!(!versions.is_current(&[1, 2], before.unwrap_or(NONE)));
         marks.end(false);
         assert!(versions.stamp(&[1, 2]).is_some() && versions.stamp(&[1, 2]) != before);
-        assert!(versions.is_current(&[3], other.unwrap_or(Stamp(1))));
+        assert!(versions.is_current(&[3], other.unwrap_or(NONE)));
         write(&versions, Written::Anything).end(false);
         assert!(versions.stamp(&[3]).is_some() && versions.stamp(&[3]) != other);
     }
@@ -460,6 +527,33 @@ mod tests {
         under_way.end(false);
         assert!(versions.stamp(&[2]).is_some());
         later.end(false);
+    }
+
+    #[test]
+    fn rows_are_told_apart() {
+        let versions = Versions::by_row();
+        let (a, b) = (Row::of(1, b"a"), Row::of(1, b"b"));
+        assert!(a != b && Row::of(2, b"a") != a && Row::of(1, b"a") == a);
+        let stamps = || (versions.stamp_of_row(1, a), versions.stamp_of_row(1, b), versions.stamp(&[1]));
+        let before = stamps();
+        let marks = write(&versions, Written::Row(1, a));
+        assert_eq!(stamps(), (None, before.1, None));
+        marks.end(false);
+        let after = stamps();
+        assert!(after.0.is_some() && after.0 != before.0 && after.1 == before.1 && after.2 != before.2);
+        assert!(versions.is_current(&[1], after.1.unwrap_or(NONE)));
+        assert!(!versions.is_current(&[1], before.0.unwrap_or(NONE)));
+        for written in [Written::Tables(&[1]), Written::Anything] {
+            let before = stamps();
+            write(&versions, written).end(false);
+            let after = stamps();
+            assert!(before.0 != after.0 && before.1 != after.1 && before.2 != after.2);
+        }
+        // Where they are not, each is the table.
+        let whole = self::versions();
+        let before = whole.stamp_of_row(1, a);
+        write(&whole, Written::Row(1, b)).end(false);
+        assert!(before == Some(Stamp { sum: 0, row: None }) && whole.stamp_of_row(1, a) != before);
     }
 
     #[test]

@@ -73,6 +73,11 @@ fn meant(text: &[u8], shape: &Shape, reading: Reading) -> Vec<Facts> {
     statements
 }
 
+/// What is one query, and nothing else.
+fn query(statements: &[Facts]) -> Option<&Facts> {
+    statements.first().filter(|one| statements.len() == 1 && one.effect == Effect::Read)
+}
+
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
@@ -104,7 +109,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         fleeting,
         asks_settings,
         asks: hint::asks_cache(text, shape),
-        is_query: explains.is_none() && matches!(statements.as_slice(), [one] if one.effect == Effect::Read),
+        query: query(&statements).filter(|_| explains.is_none()),
     };
     Plan {
         cache: kept::decide(kept, under.rules, under.known.catalog),

@@ -3,15 +3,18 @@
 
 use super::class::Case;
 use super::functions;
+use super::row;
 use super::rules::Rules;
 use super::touch::{Reach, Touches};
 use super::{Class, Reason};
 use crate::cache::key::may_tell_time;
 use crate::cache::policy::RuleSet;
+use crate::cache::rows::RowKey;
 use crate::catalog::function::{Function, FunctionKind};
 use crate::catalog::{Catalog, Oid, Volatility};
 use crate::config::CacheAsk;
 use crate::core::stats::Counter;
+use crate::fence::versions::Row;
 use crate::sql::facts::{Facts, Name};
 use crate::sql::normal::{Tok, tokens};
 
@@ -28,10 +31,20 @@ pub struct CacheRule {
     pub asks_settings: bool,
     /// The tables that they are read from.
     pub tables: Box<[Oid]>,
+    /// The one row that they are read from, where that is all.
+    pub row: Option<Box<RowKey>>,
     /// Results given.
     pub hits: Counter,
     /// Results that were looked for and not there.
     pub misses: Counter,
+}
+
+impl CacheRule {
+    /// The one row that a result with this key is read from, where that is all.
+    pub fn row_of(&self, key: &[u8]) -> Option<(&RowKey, Row)> {
+        let of = self.row.as_deref()?;
+        Some((of, of.row(key)?))
+    }
 }
 
 /// What is known of a plan when that is decided.
@@ -45,7 +58,8 @@ pub(super) struct About<'a> {
     pub(super) fleeting: Option<String>,
     pub(super) asks_settings: bool,
     pub(super) asks: Option<CacheAsk>,
-    pub(super) is_query: bool,
+    /// What it means, where it is one query.
+    pub(super) query: Option<&'a Facts>,
 }
 
 /// Decides.
@@ -55,7 +69,7 @@ pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>)
         Reach::Anything => Box::default(),
     };
     let matched = match catalog {
-        Some(catalog) if about.is_query && !rules.cache.is_empty() => {
+        Some(catalog) if about.query.is_some() && !rules.cache.is_empty() => {
             let names = tables.iter().filter_map(|oid| {
                 let relation = catalog.relation_by_oid(*oid)?;
                 let schema = catalog.schema_by_oid(relation.schema).map(|schema| &*schema.name);
@@ -67,8 +81,13 @@ pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>)
         _ => 0,
     };
     let (asks, asks_settings) = (about.asks, about.asks_settings);
+    let row = match (about.query, catalog) {
+        (Some(facts), Some(catalog)) if matched != 0 => row::of(facts, about.normal, &tables, catalog),
+        _ => None,
+    };
+    let row = row.map(Box::new);
     let refused = refusal(about).map(Into::into);
-    CacheRule { refused, rules: matched, asks, asks_settings, tables, ..CacheRule::default() }
+    CacheRule { refused, rules: matched, asks, asks_settings, tables, row, ..CacheRule::default() }
 }
 
 fn refusal(about: About<'_>) -> Option<String> {
@@ -76,7 +95,7 @@ fn refusal(about: About<'_>) -> Option<String> {
         let against = about.reasons.iter().find(|reason| reason.against);
         return Some(against.map_or_else(|| "it is the primary's".into(), |reason| reason.text.to_string()));
     }
-    if !about.is_query || !about.touches.writes.is_nothing() {
+    if about.query.is_none() || !about.touches.writes.is_nothing() {
         return Some("it is no plain query".into());
     }
     if let Some(fleeting) = about.fleeting.or_else(|| said(about.normal)) {

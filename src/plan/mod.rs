@@ -28,6 +28,7 @@ pub mod explain;
 pub mod functions;
 pub mod hint;
 pub mod kept;
+mod row;
 pub mod rules;
 pub mod sameness;
 pub mod store;

@@ -22,12 +22,14 @@ use crate::core::clock::Instant;
 pub const APPLICATION: &str = "turnpike catalog";
 /// Age at which the catalog is read again: others may have changed objects.
 const AGE: Duration = Duration::from_secs(60);
-/// Shortest pause between two readings, and after one that failed.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Shortest pause between two readings.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Shortest and longest pause after readings that failed, of which each is twice the one before.
+const RETRIES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Pause after a reading that took this long: a tenth of the time is enough, but who waits is not to wait for more than
 /// a few seconds where a third is.
 fn pause(took: Duration) -> Duration {
-    (took * 10).min(Duration::from_secs(3).max(took * 2)).max(PAUSES.0)
+    (took * 10).min(Duration::from_secs(3).max(took * 2)).max(PAUSE)
 }
 
 /// Longest that one may take.
@@ -66,6 +68,8 @@ struct State {
     /// No reading before that.
     not_before: Option<Instant>,
     error: Option<String>,
+    /// The pause after the last reading, if that failed.
+    retry: Option<Duration>,
 }
 
 impl Schema {
@@ -174,7 +178,7 @@ impl Schema {
     pub fn try_again(&self) {
         let mut state = self.state.lock();
         if state.error.take().is_some() {
-            state.not_before = None;
+            (state.not_before, state.retry) = (None, None);
             self.wanted.store(true, Release);
         }
     }
@@ -229,7 +233,7 @@ impl Schema {
         let outcome = tokio::time::timeout(PATIENCE, fetch(pool)).await;
         let outcome = outcome.unwrap_or_else(|_| Err("it takes too long".into()));
         let took = Instant::now().since(began);
-        let pause = if outcome.is_ok() { pause(took) } else { PAUSES.1 };
+        let mut pause = pause(took);
         match outcome {
             Ok((catalog, suspects)) => {
                 self.functions.read_along(functions, suspects);
@@ -248,6 +252,8 @@ impl Schema {
                     );
                 }
                 state.error = Some(e);
+                pause = state.retry.map_or(RETRIES.0, |last| RETRIES.1.min(last * 2));
+                state.retry = Some(pause);
             }
         }
         self.state.lock().not_before = Some(Instant::now() + pause);
@@ -266,7 +272,7 @@ impl Schema {
         if state.version == 0 || state.digest != digest {
             state.version = state.version % VERSIONS + 1;
         }
-        (state.digest, state.error) = (digest, None);
+        (state.digest, state.error, state.retry) = (digest, None, None);
         let view = generation << VERSION_BITS | state.version;
         self.catalog.store(Some(Arc::new(catalog)));
         // Where they have changed, it stays unknown.

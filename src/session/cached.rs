@@ -12,8 +12,8 @@ use super::names::Named;
 use super::run::{Client, End};
 use super::single::{Single, Step};
 use crate::cache::answer::{Answer, Unfit};
-use crate::cache::key::{self, Form, may_tell_time};
-use crate::cache::l1::{AsOf, Collected, Found, PATIENCE, Reading, Turn, Why};
+use crate::cache::key::{self, Form, Parts};
+use crate::cache::l1::{AsOf, Collected, Found, Moment, PATIENCE, Reading, Turn, Why};
 use crate::cache::outside::Outside;
 use crate::cache::remote::Remote;
 use crate::cache::{Cache, Entry};
@@ -197,11 +197,13 @@ impl Batch<'_> {
             }
             _ => {}
         }
+        // Which row it is, only those need to know who read it.
+        let moment = Moment { row: plan.cache.row_of(key), ..moment };
         if let Err(why) = cache.as_of(&moment, now) {
             cache.stats.bypass(why);
             return Ok(Given::No);
         }
-        if may_tell_time(key.get(1 + size_of::<u64>()..).unwrap_or_default()) {
+        if Parts::read(key).is_none_or(|parts| parts.may_tell_time()) {
             cache.stats.bypass(Why::Time);
             return Ok(Given::No);
         }
@@ -352,8 +354,11 @@ impl Batch<'_> {
             return;
         };
         let (plan, mode) = (&collecting.plan, collecting.asked.terms.mode);
+        let row = plan.cache.row_of(&collecting.key);
         let moment = self.client.moment(caching, plan, mode).ok_or(Why::Written);
-        let as_of = moment.and_then(|moment| caching.cache.as_of(&moment, Instant::now()));
+        let as_of = moment
+            .map(|moment| Moment { row, ..moment })
+            .and_then(|moment| caching.cache.as_of(&moment, Instant::now()));
         let as_of = match as_of {
             Ok(as_of) => as_of,
             Err(why) => return self.give_up(why),

@@ -204,8 +204,8 @@ impl Client {
         if (plan.generation, plan.serial) != (view, serial) {
             return None;
         }
-        let (tables, term, shape) = (&*plan.cache.tables, self.leading()?, plan.fingerprint);
-        Some(Moment { versions, tables, view, serial, term, outside, shape })
+        let (tables, row, term, shape) = (&*plan.cache.tables, None, self.leading()?, plan.fingerprint);
+        Some(Moment { versions, tables, row, view, serial, term, outside, shape })
     }
 
     /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.
@@ -228,15 +228,17 @@ impl Client {
         }
         let now = Instant::now();
         let outside = caching.outside(terms.mode);
-        if let Some(why) = outside.and_then(|outside| outside.why_not(&plan.cache.tables, now)) {
+        let mut key = Vec::new();
+        key::begin(&mut key, Form::Simple, context, text.unwrap_or_default());
+        let row = plan.cache.row_of(&key);
+        if let Some(why) = outside.and_then(|outside| outside.why_not(&plan.cache.tables, row, now)) {
             return format!("not now, since {why} ({rule})");
         }
         let Some(moment) = self.moment(caching, plan, terms.mode) else {
             return format!("not now, since objects may have changed, or no primary is known ({rule})");
         };
+        let moment = Moment { row, ..moment };
         let Some(text) = text else { return format!("by its values ({rule})") };
-        let mut key = Vec::new();
-        key::begin(&mut key, Form::Simple, context, text);
         match cache.find(cache.hash(&key), &key, &moment, &terms, now) {
             Found::Hit(entry) => format!("hit, {} s old ({rule})", entry.age(now).as_secs()),
             Found::Late(entry) => {

@@ -1,7 +1,9 @@
 //! What a server says while it streams its WAL: the frame around it (PostgreSQL's documentation, "Streaming Replication
 //! Protocol") and the messages of pgoutput, version 1 ("Logical Replication Message Formats"). Read from bytes, no I/O.
 //!
-//! Of rows that change only the table is read: a message may be cut off behind what names it.
+//! A message may be cut off behind what names its table: what it says of rows is then not known.
+
+use smallvec::SmallVec;
 
 use super::message::cstr;
 
@@ -73,6 +75,15 @@ pub enum Message<'a> {
     Changed {
         /// `pg_class.oid` of where the rows are: of a partition, its own.
         table: u32,
+        /// What is told of them.
+        rows: Rows<'a>,
+    },
+    /// What the rows of a table look like that come from here on.
+    Relation {
+        /// Its oid.
+        table: u32,
+        /// Its columns' names, in order, if all of them are here.
+        columns: Option<Vec<&'a [u8]>>,
     },
     /// Tables were emptied.
     Truncated {
@@ -88,8 +99,38 @@ pub enum Message<'a> {
         /// What it says, as far as it is here.
         content: &'a [u8],
     },
-    /// What a table or type looks like, or where a transaction came from: nothing that changes anything.
+    /// What a type looks like, or where a transaction came from: nothing that changes anything.
     Description,
+}
+
+/// The rows of one change: what they are, or were known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows<'a> {
+    updated: bool,
+    bytes: &'a [u8],
+}
+
+/// The values of a row, as text: `None` where a column is null, or is not told.
+pub type Values<'a> = Vec<Option<&'a [u8]>>;
+
+impl<'a> Rows<'a> {
+    /// All rows that were there and are there: one, or of an update that has changed what the row is known by, two. Of what
+    /// was there only what it was known by may be told. `None` where not all of that is here.
+    pub fn read(&self) -> Option<SmallVec<[Values<'a>; 2]>> {
+        let (mut cursor, mut rows) = (Cursor(self.bytes), SmallVec::new());
+        loop {
+            // The key or all of the old row; the new one.
+            let new = match cursor.byte()? {
+                b'K' | b'O' => false,
+                b'N' => true,
+                _ => return None,
+            };
+            rows.push(cursor.values()?);
+            if new || !self.updated {
+                return Some(rows);
+            }
+        }
+    }
 }
 
 impl<'a> Message<'a> {
@@ -107,7 +148,11 @@ impl<'a> Message<'a> {
                 cursor.chunk::<9>()?;
                 Message::Commit { end: cursor.u64()? }
             }
-            b'I' | b'U' | b'D' => Message::Changed { table: cursor.u32()? },
+            kind @ (b'I' | b'U' | b'D') => {
+                let table = cursor.u32()?;
+                Message::Changed { table, rows: Rows { updated: kind == b'U', bytes: cursor.0 } }
+            }
+            b'R' => Message::Relation { table: cursor.u32()?, columns: cursor.columns() },
             b'T' => {
                 let count = cursor.u32()?;
                 // Whether others that depend on them are emptied, too, and counters begin again.
@@ -123,7 +168,7 @@ impl<'a> Message<'a> {
                 let content = content.get(..length).unwrap_or(content);
                 Message::Told { transactional: flags & 1 != 0, prefix, content }
             }
-            b'R' | b'Y' | b'O' => Message::Description,
+            b'Y' | b'O' => Message::Description,
             _ => return None,
         })
     }
@@ -131,7 +176,7 @@ impl<'a> Message<'a> {
 
 struct Cursor<'a>(&'a [u8]);
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
     fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -150,6 +195,47 @@ impl Cursor<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.chunk().map(u64::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.chunk().map(u16::from_be_bytes)
+    }
+
+    /// TupleData.
+    fn values(&mut self) -> Option<Values<'a>> {
+        let count = self.u16()?;
+        let mut values = Vec::new();
+        for _ in 0..count {
+            values.push(match self.byte()? {
+                // Null, or too large to be told again though it is as before.
+                b'n' | b'u' => None,
+                kind @ (b't' | b'b') => {
+                    let length = usize::try_from(self.u32()?).ok()?;
+                    let (value, rest) = self.0.split_at_checked(length)?;
+                    self.0 = rest;
+                    Some(value).filter(|_| kind == b't')
+                }
+                _ => return None,
+            });
+        }
+        Some(values)
+    }
+
+    /// The rest of Relation: schema, name, replica identity, and of each column flags, name, type and modifier.
+    fn columns(&mut self) -> Option<Vec<&'a [u8]>> {
+        let (_, rest) = cstr(self.0)?;
+        let (_, rest) = cstr(rest)?;
+        self.0 = rest;
+        self.byte()?;
+        let count = self.u16()?;
+        let column = |_| {
+            self.byte()?;
+            let (name, rest) = cstr(self.0)?;
+            self.0 = rest;
+            self.chunk::<8>()?;
+            Some(name)
+        };
+        (0..count).map(column).collect()
     }
 }
 
@@ -181,19 +267,49 @@ mod tests {
         let commit = b"C\0\0\0\0\0\x01\x9c\x25\x50\0\0\0\0\x01\x9c\x25\x80\0\x02\xf6\x1b\xd8\x8d\x54\x1e";
         assert_eq!(Message::read(commit), Some(Message::Commit { end: 0x19c_2580 }));
         let insert = b"I\0\0\x40\x05N\0\x02t\0\0\0\x011t\0\0\0\x01a";
-        assert_eq!(Message::read(insert), Some(Message::Changed { table: 16389 }));
+        assert_eq!(told(insert), Some((16389, Some(vec![vec![Some(&b"1"[..]), Some(b"a")]]))));
         assert_eq!(Message::read(b"T\0\0\0\x02\0\0\0\0\x01\0\0\0\x02").map(tables), Some(vec![1, 2]));
         assert_eq!(Message::read(b"T\0\0\0\x03\0\0\0\0\x01\0\0\0\x02"), None);
         let told = b"M\x01\0\0\0\0\x01\x9c\x25\x50turnpike\0\0\0\0\x03ddl";
         let want = Message::Told { transactional: true, prefix: b"turnpike", content: b"ddl" };
         assert_eq!(Message::read(told), Some(want));
-        for other in [&b"R\0\0\x40\x05public\0kv\0d\0\0"[..], b"Y", b"O\0\0\0\0\0\0\0\0x\0"] {
+        let relation = b"R\0\0\x40\x05public\0kv\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0v\0\0\0\0\x19\xff\xff\xff\xff";
+        let columns = Some(vec![&b"id"[..], b"v"]);
+        assert_eq!(Message::read(relation), Some(Message::Relation { table: 16389, columns }));
+        let cut = Some(Message::Relation { table: 16389, columns: None });
+        assert_eq!(Message::read(&relation[..relation.len() - 1]), cut);
+        for other in [&b"Y"[..], b"O\0\0\0\0\0\0\0\0x\0"] {
             assert_eq!(Message::read(other), Some(Message::Description));
         }
         // Of two-phase commits and of streamed transactions version 1 knows nothing.
         for wrong in [&b"b"[..], b"S", b"", b"I\0\0", b"B\0"] {
             assert_eq!(Message::read(wrong), None);
         }
+    }
+
+    /// The table and rows of a change.
+    fn told(bytes: &[u8]) -> Option<(u32, Option<Vec<Values<'_>>>)> {
+        match Message::read(bytes)? {
+            Message::Changed { table, rows } => Some((table, rows.read().map(SmallVec::into_vec))),
+            _ => None,
+        }
+    }
+
+    /// As PostgreSQL 15 has sent them of a table with an `id` and a `v`.
+    #[test]
+    fn rows_are_told_by_what_they_are_known_by() {
+        let (one, two): (Option<&[u8]>, Option<&[u8]>) = (Some(b"1"), Some(b"2"));
+        let update = b"U\0\0\x40\x05N\0\x02t\0\0\0\x011u";
+        assert_eq!(told(update), Some((16389, Some(vec![vec![one, None]]))));
+        let moved = b"U\0\0\x40\x05K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x012t\0\0\0\x01a";
+        let want = vec![vec![one, None], vec![two, Some(b"a")]];
+        assert_eq!(told(moved), Some((16389, Some(want))));
+        assert_eq!(told(b"D\0\0\x40\x05K\0\x02t\0\0\0\x012n"), Some((16389, Some(vec![vec![two, None]]))));
+        // What is cut off, or not understood, tells no rows.
+        for cut in 1..moved.len() - 5 {
+            assert_eq!(told(&moved[..moved.len() - cut]), Some((16389, None)), "{cut}");
+        }
+        assert_eq!(told(b"I\0\0\x40\x05X"), Some((16389, None)));
     }
 
     fn tables(message: Message<'_>) -> Vec<u32> {
@@ -207,8 +323,10 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Piece::read(&bytes);
-            if let Some(Message::Truncated { tables }) = Message::read(&bytes) {
-                prop_assert!(tables.len() * 4 < bytes.len());
+            match Message::read(&bytes) {
+                Some(Message::Truncated { tables }) => prop_assert!(tables.len() * 4 < bytes.len()),
+                Some(Message::Changed { rows, .. }) => drop(rows.read()),
+                _ => {}
             }
         }
 
@@ -217,7 +335,7 @@ mod tests {
         fn changes_name_their_table(table in any::<u32>(), row in prop::collection::vec(any::<u8>(), 0..40)) {
             for kind in *b"IUD" {
                 let bytes = [&[kind][..], &table.to_be_bytes(), &row].concat();
-                prop_assert_eq!(Message::read(&bytes), Some(Message::Changed { table }));
+                prop_assert_eq!(told(&bytes).map(|(table, _)| table), Some(table));
             }
         }
     }

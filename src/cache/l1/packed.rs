@@ -65,7 +65,16 @@ mod tests {
         let cache = Cache::new(1 << 20).unwrap();
         let (versions, now) = (cache.versions.of("d"), Instant::now());
         let versions = &versions;
-        let moment = Moment { versions, tables: &[7], view: 3, serial: 1, term: 2, outside: None, shape: 5 };
+        let moment = Moment {
+            versions,
+            tables: &[7],
+            row: None,
+            view: 3,
+            serial: 1,
+            term: 2,
+            outside: None,
+            shape: 5,
+        };
         let sent = b"2\0\0\0\x04D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
         let answer = Answer::read(Form::Extended, sent, 10).unwrap();
         let as_of = cache.as_of(&moment, now).unwrap();

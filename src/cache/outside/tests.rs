@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use crate::cache::rows::{KeyColumn, Kind};
 
 const BOUND: Duration = Duration::from_micros(10);
 const TABLES: u32 = 2;
@@ -17,6 +18,21 @@ const TABLES: u32 = 2;
 enum Record {
     Commit { xid: u64, table: u32, told: bool },
     Definition,
+}
+
+/// The row that a transaction writes to, or that is read: one of two, or any.
+fn row_of(number: u64) -> Option<Row> {
+    let names: [&[u8]; 2] = [b"a", b"b"];
+    names.get(number as usize % 3).map(|name| Row::of(1, name))
+}
+
+fn columns() -> Box<[KeyColumn]> {
+    [KeyColumn { number: 1, kind: Kind::Integer }].into()
+}
+
+fn watched() -> Watched {
+    let key = || columns().into_iter().map(|column| (column, "id".into())).collect();
+    Watched::new((1..=TABLES).collect(), &[], (1..=TABLES).map(|table| (table, key())).collect(), false)
 }
 
 /// A question that is under way, with what its answer will say.
@@ -31,6 +47,7 @@ struct Question {
 /// A result, or what will be one.
 struct Read {
     table: u32,
+    row: Option<Row>,
     stamp: Stamp,
     saw: Option<HashSet<u64>>,
     kept: bool,
@@ -118,8 +135,13 @@ impl World {
             }),
             11 | 12 if !self.questions.is_empty() => self.answer(),
             13 | 14 => {
-                let stamp = self.outside.stamp(&[table], self.now);
-                self.reads.extend(stamp.map(|stamp| Read { table, stamp, saw: None, kept: false }));
+                let row = row_of(which as u64 / 7);
+                let key = RowKey { table, columns: columns(), operands: [].into() };
+                let stamp = match row {
+                    Some(row) => self.outside.stamp_of_row(&key, row, self.now),
+                    None => self.outside.stamp(&[table], self.now),
+                };
+                self.reads.extend(stamp.map(|stamp| Read { table, row, stamp, saw: None, kept: false }));
             }
             15 => {
                 if let Some(i) = some(self.reads.len()) {
@@ -152,8 +174,9 @@ impl World {
         self.delivered += 1;
         match record {
             Record::Commit { xid, table, told: true } => {
+                let row = row_of(xid);
                 let xid = (!self.planted).then_some(xid as u32);
-                self.outside.committed(xid, Some(&[table]));
+                self.outside.committed(xid, Some(&[Change { table, row }]));
             }
             Record::Commit { .. } => {}
             Record::Definition => self.outside.doubted(),
@@ -168,9 +191,7 @@ impl World {
         }
         match wanted {
             Some((ticket, Stage::Begun)) => self.outside.runs_below(ticket, next),
-            Some((ticket, Stage::Unlisted)) => {
-                self.outside.listed(ticket, Watched::new((1..=TABLES).collect(), &[], false));
-            }
+            Some((ticket, Stage::Unlisted)) => self.outside.listed(ticket, watched()),
             _ => {
                 self.outside.seen(&snapshot);
                 self.outside.sampled(asked, end);
@@ -206,7 +227,9 @@ impl World {
             }
             self.given += 1;
             let lacks = |(xid, table, at): &(u64, u32, Instant)| {
+                let row = row_of(*xid);
                 *table == read.table
+                    && (row.is_none() || read.row.is_none() || row == read.row)
                     && *at + BOUND < self.now
                     && !read.saw.as_ref().is_some_and(|saw| saw.contains(xid))
             };
@@ -253,7 +276,7 @@ fn ready(outside: &Outside) {
     outside.seen(&"10:10:".parse().unwrap());
     let (ticket, stage) = outside.wants().unwrap();
     assert_eq!(stage, Stage::Unlisted);
-    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[(2, 1)], false));
+    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[(2, 1)], Default::default(), false));
     outside.sampled(Instant::now(), 7);
     outside.reached(7);
 }
@@ -262,15 +285,19 @@ fn ready(outside: &Outside) {
 fn what_is_known_and_what_is_not() {
     let outside = Outside::default();
     let now = Instant::now();
-    assert!(outside.why_not(&[1], now).unwrap().contains("not followed yet"));
+    assert!(outside.why_not(&[1], None, now).unwrap().contains("not followed yet"));
     ready(&outside);
-    assert_eq!(outside.why_not(&[1, 3], now), None);
-    assert!(outside.why_not(&[9], now).unwrap().contains("not watched"));
-    assert!(outside.why_not(&[1], now + Duration::from_secs(3)).unwrap().contains("invalidation_bound"));
+    assert_eq!(outside.why_not(&[1, 3], None, now), None);
+    assert!(outside.why_not(&[9], None, now).unwrap().contains("not watched"));
+    assert!(
+        outside.why_not(&[1], None, now + Duration::from_secs(3)).unwrap().contains("invalidation_bound")
+    );
     // A write to a part is one to the whole, until everybody sees it.
     let (whole, other) = (outside.stamp(&[1], now).unwrap(), outside.stamp(&[3], now).unwrap());
-    outside.committed(Some(12), Some(&[2]));
-    assert!(outside.stamp(&[1], now).is_none() && outside.why_not(&[1], now).unwrap().contains("written"));
+    outside.committed(Some(12), Some(&[Change::of_table(2)]));
+    assert!(
+        outside.stamp(&[1], now).is_none() && outside.why_not(&[1], None, now).unwrap().contains("written")
+    );
     assert!(outside.is_current(&[3], other) && outside.is_open());
     outside.seen(&"12:14:12".parse().unwrap());
     assert!(outside.stamp(&[1], now).is_none());
@@ -281,9 +308,38 @@ fn what_is_known_and_what_is_not() {
     assert!(outside.is_current(&[3], other) && !outside.is_open());
     outside.lost("gone");
     assert!(!outside.is_shown(now) && outside.stamp(&[3], now).is_none() && !outside.is_current(&[3], other));
-    assert!(outside.why_not(&[3], now).unwrap().ends_with("gone"));
+    assert!(outside.why_not(&[3], None, now).unwrap().ends_with("gone"));
     ready(&outside);
     assert!(outside.stamp(&[3], now).is_some() && !outside.is_current(&[3], other));
+}
+
+#[test]
+fn rows_are_told_apart_where_their_key_is_the_plans() {
+    let (outside, now) = (Outside::default(), Instant::now());
+    ready(&outside);
+    let (a, b) = (Row::of(3, b"a"), Row::of(3, b"b"));
+    let key = RowKey { table: 3, columns: columns(), operands: [].into() };
+    let keys = [(3, columns().into_iter().map(|column| (column, "id".into())).collect())];
+    // Nobody has said yet what rows are known by: each is the table.
+    assert_eq!(outside.stamp_of_row(&key, a, now), outside.stamp(&[3], now));
+    outside.doubted();
+    let (ticket, _) = outside.wants().unwrap();
+    outside.runs_below(ticket, 10);
+    outside.seen(&"10:10:".parse().unwrap());
+    let (ticket, _) = outside.wants().unwrap();
+    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[], keys.into(), false));
+    let stamps = || [a, b].map(|row| outside.stamp_of_row(&key, row, now));
+    let (before, whole) = (stamps(), outside.stamp(&[3], now));
+    outside.committed(Some(12), Some(&[Change { table: 3, row: Some(a) }]));
+    assert_eq!((stamps(), outside.stamp(&[3], now)), ([None, before[1]], None));
+    assert!(outside.why_not(&[3], Some((&key, a)), now).is_some_and(|why| why.contains("written")));
+    assert_eq!(outside.why_not(&[3], Some((&key, b)), now), None);
+    outside.seen(&"13:14:".parse().unwrap());
+    assert!(stamps()[0].is_some() && stamps()[0] != before[0] && stamps()[1] == before[1]);
+    assert!(outside.stamp(&[3], now) != whole);
+    // By another key, or none, they are not.
+    let other = RowKey { columns: [KeyColumn { number: 2, kind: Kind::Integer }].into(), ..key.clone() };
+    assert_eq!(outside.stamp_of_row(&other, b, now), outside.stamp(&[3], now));
 }
 
 #[test]
@@ -292,7 +348,7 @@ fn too_much_at_once_marks_everything() {
     ready(&outside);
     let (now, before) = (Instant::now(), outside.moves());
     for xid in 20..=20 + MOST_OPEN as u32 {
-        outside.committed(Some(xid), Some(&[1]));
+        outside.committed(Some(xid), Some(&[Change::of_table(1)]));
     }
     assert!(outside.moves() > before && outside.stamp(&[3], now).is_none());
     assert!(matches!(outside.wants(), Some((_, Stage::Begun))));
