@@ -102,8 +102,16 @@ impl Bed {
     fn ask(&mut self, n: u64) -> bool {
         use std::io::Write;
         let Bed { cache, versions, answer, key, out, now } = self;
-        let moment =
-            Moment { versions, tables: &[16_401], view: 1, serial: 1, term: 0, outside: None, shape: 1 };
+        let moment = Moment {
+            versions,
+            tables: &[16_401],
+            row: None,
+            view: 1,
+            serial: 1,
+            term: 0,
+            outside: None,
+            shape: 1,
+        };
         out.clear();
         write!(out, "SELECT abalance FROM pgbench_accounts WHERE aid = {n};").expect("written");
         key::begin(key, Form::Simple, 1, out);
