@@ -3,7 +3,9 @@
 //!
 //! Each row has one writer, whose values grow, so that a history is one of a register that works if and only if no read
 //! is older than the newest value that was acknowledged or read before it began, nor newer than the newest that was sent.
-//! Rows whose writer does not pass through the proxy are held against what was acknowledged longer ago than the bound.
+//! Rows whose writer does not pass through the proxy are held against what was acknowledged longer ago than the bound. Some
+//! reads are within transactions, and some are several before one Sync, each of which is one that begins where the one
+//! before it has ended.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,10 +16,13 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::caching::{caching, keep};
 use crate::elsewhere::Bed;
+use crate::harness::raw::{Frame, Raw, bind, execute, parse, sync};
 use crate::harness::{Db, Proxy, pg, try_pg};
 
 const ROWS: usize = 6;
 const READERS: usize = 6;
+/// Of those, some that ask for several before one Sync.
+const PIPERS: usize = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE kv (id int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT i, 0 FROM generate_series(0, 5) i;
@@ -128,9 +133,54 @@ async fn write(
     Ok(())
 }
 
-async fn read(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
-    let row = &shared.rows[id];
-    let least = row.least();
+impl Shared {
+    /// A read has been answered with this, that had to be answered with this at least.
+    fn answered(&self, id: usize, least: i64, got: i64) {
+        let row = &self.rows[id];
+        let most = row.sent.load(SeqCst);
+        if row.elsewhere.lock().expect("no panic").is_empty() {
+            row.known.fetch_max(got.min(most), SeqCst);
+        }
+        if got < least || got > most {
+            self.wrong.fetch_add(1, SeqCst);
+        }
+        self.reads.fetch_add(1, SeqCst);
+    }
+}
+
+async fn read(client: &Client, shared: &Shared) -> Result<(), tokio_postgres::Error> {
+    let id = shared.below(ROWS);
+    match shared.below(12) {
+        0 => {
+            // Each of its statements sees what was committed before it.
+            client.batch_execute("BEGIN").await?;
+            for _ in 0..3 {
+                one(client, shared, shared.below(ROWS)).await?;
+            }
+            client.batch_execute("COMMIT").await
+        }
+        1 => {
+            // All of its statements see the same.
+            let begin = ["REPEATABLE READ", "SERIALIZABLE"][shared.below(2)];
+            client.batch_execute(&format!("BEGIN ISOLATION LEVEL {begin}")).await?;
+            let first = value(client, shared, id).await?;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            shared.wrong.fetch_add(usize::from(value(client, shared, id).await? != first), SeqCst);
+            client.batch_execute("COMMIT").await
+        }
+        _ => one(client, shared, id).await,
+    }
+}
+
+/// One read that is held against what is known.
+async fn one(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_postgres::Error> {
+    let least = shared.rows[id].least();
+    let got = value(client, shared, id).await?;
+    shared.answered(id, least, got);
+    Ok(())
+}
+
+async fn value(client: &Client, shared: &Shared, id: usize) -> Result<i64, tokio_postgres::Error> {
     let simple = async |sql: String| {
         let messages = client.simple_query(&sql).await?;
         let value = messages.iter().find_map(|m| match m {
@@ -139,21 +189,41 @@ async fn read(client: &Client, shared: &Shared, id: usize) -> Result<(), tokio_p
         });
         Ok::<i64, tokio_postgres::Error>(value.expect("a row"))
     };
-    let got: i64 = match shared.below(5) {
+    Ok(match shared.below(5) {
         0 => simple(format!("SELECT v FROM seen WHERE id = {id}")).await?,
         1 => client.query_one("SELECT v FROM kv WHERE id = $1", &[&(id as i32)]).await?.get(0),
         2 => simple(format!("SELECT by_function({id}) FROM kv LIMIT 1")).await?,
         _ => simple(format!("SELECT v FROM kv WHERE id = {id}")).await?,
-    };
-    let most = row.sent.load(SeqCst);
-    if row.elsewhere.lock().expect("no panic").is_empty() {
-        row.known.fetch_max(got.min(most), SeqCst);
+    })
+}
+
+/// Reads before one Sync, of a few rows, some of them again, and some of what is never kept.
+fn pipe(raw: &mut Raw, shared: &Shared) {
+    let (a, b) = (shared.below(ROWS), shared.below(ROWS));
+    let ids = [a, b, a, a, b];
+    let least = ids.map(|id| shared.rows[id].least());
+    let mut bytes = Vec::new();
+    for id in ids {
+        let never = if shared.below(3) == 0 { " AND random() >= 0" } else { "" };
+        let sql = format!("SELECT v FROM kv WHERE id = {id}{never}");
+        bytes.extend([parse("", &sql), bind("", "", &[]), execute("", 0)].concat());
     }
-    if got < least || got > most {
-        shared.wrong.fetch_add(1, SeqCst);
+    bytes.extend(sync());
+    raw.send(bytes);
+    let frames = raw.until_ready(1);
+    let got: Vec<i64> = frames
+        .iter()
+        .filter(|f| f.kind == b'D')
+        .map(Frame::column)
+        .map(|v| v.parse().expect("a number"))
+        .collect();
+    assert_eq!(got.len(), ids.len(), "{frames:?}");
+    for (n, id) in ids.into_iter().enumerate() {
+        // What the one before has seen, the next one sees, but for what others write.
+        let elsewhere = !shared.rows[id].elsewhere.lock().expect("no panic").is_empty();
+        let before = (0..n).rev().find(|m| ids[*m] == id && !elsewhere).map_or(0, |m| got[m]);
+        shared.answered(id, least[n].max(before), got[n]);
     }
-    shared.reads.fetch_add(1, SeqCst);
-    Ok(())
 }
 
 /// Ends connections of others at random, and changes definitions now and then.
@@ -205,7 +275,18 @@ async fn check(
     });
     let (mut tasks, many) = (Vec::new(), writers.len());
     let reader = || Writer { url: proxy.url(db), elsewhere: false, rests: 0 };
-    for (n, who) in writers.into_iter().chain((0..READERS).map(|_| reader())).enumerate() {
+    // Those that work by hand have no way to go on where their connections are lost.
+    let pipers = if disturbed { 0 } else { PIPERS };
+    for _ in 0..pipers {
+        let (shared, mut raw) = (shared.clone(), proxy.raw(db));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            while shared.reads.load(SeqCst) < reads {
+                pipe(&mut raw, &shared);
+            }
+            shared.over.store(true, SeqCst);
+        }));
+    }
+    for (n, who) in writers.into_iter().chain((pipers..READERS).map(|_| reader())).enumerate() {
         let shared = shared.clone();
         tasks.push(tokio::spawn(async move {
             let mut client = None;
@@ -218,7 +299,7 @@ async fn check(
                     tokio::time::sleep(Duration::from_millis(shared.below(who.rests) as u64)).await;
                     write(&connected, &shared, shared.below(ROWS / many) * many + n, who.elsewhere).await
                 } else {
-                    read(&connected, &shared, shared.below(ROWS)).await
+                    read(&connected, &shared).await
                 };
                 // Whose connection was ended comes again: what became of its write, reads will tell.
                 client = done.is_ok().then_some(connected);

@@ -10,6 +10,7 @@ mod admin;
 mod auth;
 mod caching;
 mod caching_check;
+mod caching_forms;
 mod catalog;
 mod cluster;
 mod consistency;

@@ -36,6 +36,11 @@
 //! - After a change of the primary nothing that was kept before is given: it may know of writes that are lost.
 //! - Another database of the same server that writes to this one over a foreign server is a writer elsewhere.
 //!
+//! - Within a transaction (`session::within`), also one that is implied by several statements before one Sync, the same is
+//!   true as long as it is READ COMMITTED and has done nothing but reading: a server would take a new snapshot for the next
+//!   statement, and nothing of the transaction's own is in it. Each statement is looked for by itself when all that was
+//!   asked before it has been answered, so that it is not older than what those have seen, and is skipped if one of them
+//!   fails. What is read there is kept on the same two looks at the stamp as anything else.
 //! - What was kept outside of the process ([`remote`]) comes back with the stamp that it was kept with, under a name and a key
 //!   that are this process' own; it is given on the same condition as if it had never left.
 //!

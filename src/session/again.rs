@@ -99,7 +99,8 @@ impl Batch<'_> {
     fn ask_again(&mut self, outcome: Option<Outcome>) {
         let lost = matches!(outcome, Some(Outcome::Failed(Failure::Lost | Failure::Shutdown)));
         self.client.entry.set_link(None);
-        self.flow.hand.collecting = None;
+        let hand = &mut self.flow.hand;
+        (hand.collecting, hand.turn, hand.passing, hand.flushing) = (None, None, 0, false);
         let Some(course) = &mut self.client.course else { return };
         let kept = course.reading.as_mut().map_or(&mut course.at_home, |reading| &mut reading.kept);
         let kept = std::mem::take(kept);

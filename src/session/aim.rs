@@ -166,11 +166,14 @@ impl Client {
 
     /// What keeps it on the server that it has, or on the primary, whatever it asks.
     pub(super) fn what_binds(&self) -> Option<&'static str> {
+        if self.status != TxStatus::Idle { Some("its transaction is open there") } else { self.what_ties() }
+    }
+
+    /// The same, of what lasts for longer than a transaction.
+    pub(super) fn what_ties(&self) -> Option<&'static str> {
         let isolation =
             self.settings.get(DEFAULT_ISOLATION).or_else(|| self.wish.class.get(DEFAULT_ISOLATION));
-        if self.status != TxStatus::Idle {
-            Some("its transaction is open there")
-        } else if !self.pins.is_empty() || self.serial {
+        if !self.pins.is_empty() || self.serial {
             Some("its session keeps state there")
         } else if self.doubts.is_some() || self.blurred {
             Some("it is not known yet what its session has changed")

@@ -137,6 +137,9 @@ impl Batch<'_> {
         let plan = self.flow.hand.resolved.take();
         if portal == 0 {
             self.flow.hand.bound = plan.clone();
+            if let Some(caching) = &mut self.client.caching {
+                caching.within.binds();
+            }
         }
         let Self { client, flow, .. } = self;
         let name = flow.up.window().get(FRAME_HEADER..len.min(FRAME_HEADER + portal)).unwrap_or_default();

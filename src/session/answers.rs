@@ -4,6 +4,7 @@
 use super::batch::{Batch, Flow};
 use super::expect::{Expect, Fate, Ordinary, Ours, Ready};
 use super::run::End;
+use crate::cache::{key::Form, l1::Why};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::sql::effect::Traces;
@@ -27,12 +28,9 @@ const CARRIED: &[&str] = &[
 impl Batch<'_> {
     /// Takes as many answers as are here and there is room for.
     pub fn take_answers(&mut self) -> Result<(), End> {
-        if self.flow.hand.collecting.is_none() {
-            return self.take_answers_inner();
-        }
-        let before = self.flow.down.pending();
+        self.mark_answers();
         let done = self.take_answers_inner();
-        self.keep_answer(self.flow.down.pending().saturating_sub(before));
+        self.copy_answers();
         done
     }
 
@@ -112,12 +110,13 @@ impl Batch<'_> {
     #[inline]
     fn give_replies(&mut self) {
         while let Some(reply) = self.flow.expected.pop_reply() {
-            let bytes = match &reply {
-                Expect::ReplyParse(_) => reply::PARSE_COMPLETE,
-                Expect::ReplyRows(rows) => rows,
-                _ => reply::CLOSE_COMPLETE,
-            };
-            self.flow.down.insert().extend_from_slice(bytes);
+            let down = &mut self.flow.down;
+            match reply {
+                Expect::Collect(collecting) => self.collects(collecting),
+                Expect::ReplyParse(_) => down.insert().extend_from_slice(reply::PARSE_COMPLETE),
+                Expect::ReplyRows(rows) => down.insert().extend_from_slice(&rows),
+                _ => down.insert().extend_from_slice(reply::CLOSE_COMPLETE),
+            }
         }
     }
 
@@ -145,6 +144,7 @@ impl Batch<'_> {
                 self.watch_end(kind, len);
                 if kind == b's' {
                     self.count_suspended();
+                    self.give_up(Why::Broken);
                 }
                 if matches!(kind, b't' | b'T' | b'n')
                     && let Some(Expect::OurDescribe(_)) = self.flow.expected.front()
@@ -189,7 +189,7 @@ impl Batch<'_> {
             self.command_complete(len);
         }
         if ordinary {
-            return self.answered(b'C', len);
+            return self.answered(b'C', len).map(|()| self.end_collecting(Form::Extended));
         }
         if let Some(running) = self.flow.expected.take_explained() {
             self.explained_answer(*running, len);
@@ -253,13 +253,17 @@ impl Batch<'_> {
             self.deliver_before_ready()?;
         }
         self.flow.down.pass_frame(len);
+        self.end_collecting(Form::Simple);
         self.settle_listening();
-        if status == TxStatus::Idle && self.flow.expected.is_empty() {
+        if over {
             self.client.names.close_portals();
         }
         let now = Instant::now();
         self.watch_ready(now);
-        self.account(now);
+        if let (Some(took), Some(server)) = (self.account(now), &self.client.lease) {
+            server.link.took(took);
+        }
+        self.client.rests(over, now);
         if status != TxStatus::Idle && self.client.course.is_some() {
             self.client.rest_reading(now);
         }
@@ -460,6 +464,7 @@ impl Batch<'_> {
     }
 
     fn count_error(&mut self) {
+        self.give_up(Why::Told);
         self.client.pool.traffic.errors.add(1);
         self.client.tenant_failed();
         if let Some(plan) = self.flow.expected.plan() {

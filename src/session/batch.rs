@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::ahead::Ahead;
-use super::cached::{Awaited, Collecting};
+use super::cached::Awaited;
+use super::collected::Collecting;
 use super::expect::Expected;
 use super::explained::Running;
 use super::inquiry::Asked;
@@ -20,7 +21,6 @@ use crate::plan::Held;
 use crate::pool::hub::Channel;
 use crate::pool::server::{Server, Unnamed};
 use crate::sql::long;
-use crate::wire::message::TxStatus;
 
 /// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing, and apart
 /// from it, so that it can be moved about.
@@ -61,8 +61,14 @@ pub struct Hand {
     pub asked: Option<Box<Asked>>,
     /// An error of a statement of ours that explains the client's next one.
     pub reason: Option<Vec<u8>>,
+    /// What is to be kept when a server has answered the statement at hand.
+    pub(super) turn: Option<Box<Collecting>>,
     /// An answer that is copied to be kept.
     pub(super) collecting: Option<Box<Collecting>>,
+    /// Bytes of a statement that has been looked for and is a server's.
+    pub(super) passing: usize,
+    /// The server has been asked for what it has so far, since a result waits for that.
+    pub(super) flushing: bool,
     /// A result that somebody else is reading, to be waited for; and whether that has been done.
     pub(super) awaited: Option<Awaited>,
     pub(super) waited_for: bool,
@@ -82,7 +88,8 @@ impl Hand {
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
         let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
-        if plans || others || params || kept {
+        let looked_for = self.turn.is_some() || self.flushing || self.passing > 0;
+        if plans || others || params || kept || looked_for {
             *self = Hand::default();
         }
     }
@@ -268,10 +275,7 @@ impl<'a> Batch<'a> {
                     Next::Io => break,
                     Next::Turn => return Ok(Step::Wants(Needs::Turn)),
                     Next::Lease => match self.lease_at_hand() {
-                        Ok(()) => {
-                            self.looked_at = true;
-                            self.begin_collecting();
-                        }
+                        Ok(()) => self.looked_at = true,
                         Err(lacking) => return Ok(Step::Wants(Needs::Server(lacking))),
                     },
                     Next::Subscribe(channel) => return Ok(Step::Wants(Needs::Subscription(channel))),
@@ -301,7 +305,6 @@ impl<'a> Batch<'a> {
             Needs::Server(lacking) => {
                 self.lease(lacking).await?;
                 self.looked_at = self.client.lease.is_some();
-                self.begin_collecting();
             }
             Needs::Turn => self.looked_at = self.take_turn().await?,
             Needs::Reading => self.await_reading().await?,
@@ -396,16 +399,18 @@ impl<'a> Batch<'a> {
         if self.lost_server() { Ok(()) } else { Err(End::ServerLost(self.server_said_goodbye)) }
     }
 
-    /// Counts a transaction's and a statement's end. `now` is also when the server is given back.
-    pub fn account(&mut self, now: Instant) {
-        self.client.entry.set_answered(now, self.client.status == TxStatus::Idle);
+    /// Counts a transaction's and a statement's end. `now` is also when the server is given back. Returns how long it took,
+    /// in microseconds.
+    pub fn account(&mut self, now: Instant) -> Option<u64> {
+        let over = self.client.is_idle();
+        self.client.entry.set_answered(now, over);
         self.answered = true;
         // Answered in time after all.
         self.client.entry.take_timed_out();
         let work = self.client.pool.traffic.work.own();
         work.queries.add(1);
-        if let Some(begun) = self.begun.replace(now) {
-            let took = now.micros_since(begun);
+        let took = self.begun.replace(now).map(|begun| (begun, now.micros_since(begun)));
+        if let Some((begun, took)) = took {
             if let Some(plan) = self.flow.hand.done.take() {
                 let uses = plan.uses();
                 uses.took(took);
@@ -419,15 +424,13 @@ impl<'a> Batch<'a> {
             if let Some(tenant) = &self.client.wish.tenant {
                 tenant.did.query.record_us(took);
             }
-            if let Some(server) = &self.client.lease {
-                server.link.took(took);
-            }
         }
-        if self.client.status == TxStatus::Idle {
+        if over {
             work.xacts.add(1);
             work.xact_time_us.add(now.micros_since(self.client.leased_at));
             self.client.leased_at = now;
         }
+        took.map(|(_, took)| took)
     }
 
     fn count_bytes(&mut self) {

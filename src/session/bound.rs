@@ -230,6 +230,9 @@ impl Batch<'_> {
     pub(super) fn describe(&mut self, len: usize) -> Result<bool, End> {
         let (kind, name) = self.target(len)?;
         if kind != b'S' {
+            if name.is_empty() && self.client.is_portal_given() {
+                self.drop_portal();
+            }
             let explained = self.client.names.portal(&name).and_then(|portal| portal.explained);
             self.flow.expected.push(explained.map_or(Expect::DescribePortal, Expect::DescribeExplained));
             self.flow.up.pass_frame(len);
@@ -247,6 +250,16 @@ impl Batch<'_> {
         let explained = self.explained_form(0);
         self.flow.expected.push(explained.map_or(Expect::DescribeStatement, Expect::DescribeExplained));
         Ok(true)
+    }
+
+    /// The client asks again for the unnamed portal, of which it was given all that it asked for in a server's place. It has
+    /// none any more; what a server has under that name is another.
+    pub(super) fn drop_portal(&mut self) {
+        self.flow.up.insert().extend_from_slice(reply::CLOSE_UNNAMED_PORTAL);
+        self.flow.expected.push(Expect::OurClose(None));
+        if let Some(caching) = &mut self.client.caching {
+            caching.within.binds();
+        }
     }
 
     /// Close.

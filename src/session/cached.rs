@@ -1,23 +1,22 @@
-//! Results given without asking a server, and collected from one for the next who asks. What may be given is
-//! [`crate::cache`]'s to say; here it is looked for before a batch gets a server connection, and what a server answers is
-//! copied as it passes.
+//! Results given without asking a server: each statement of a pipeline in its place, before the batch gets a server
+//! connection and after. What may be given is [`crate::cache`]'s to say, and within a transaction [`super::within`]'s; what is
+//! not there, [`super::collected`] copies when a server answers it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::ahead::LARGE;
 use super::batch::{Batch, Flow};
-use super::caching::{Asked, Caching};
+use super::caching::Asked;
+use super::collected::Collecting;
 use super::names::Named;
 use super::run::{Client, End};
-use super::single::{Single, Step};
-use crate::cache::answer::{Answer, Unfit};
+use super::single::{Single, Step, Steps};
 use crate::cache::key::{self, Form, Parts};
-use crate::cache::l1::{AsOf, Collected, Found, Moment, PATIENCE, Reading, Turn, Why};
+use crate::cache::l1::{Found, Moment, PATIENCE, Reading, Why};
 use crate::cache::outside::Outside;
 use crate::cache::remote::Remote;
 use crate::cache::{Cache, Entry};
-use crate::config::CacheMode;
 use crate::core::clock::Instant;
 use crate::core::error::Severity;
 use crate::core::limits::FRAME_HEADER;
@@ -39,29 +38,18 @@ pub(super) enum Given {
     Wait,
 }
 
-/// An answer that is kept when it is complete.
-#[derive(Debug)]
-pub(super) struct Collecting {
-    /// Others wait for it until this is dropped.
-    _turn: Turn,
-    hash: u128,
-    key: Box<[u8]>,
-    form: Form,
-    plan: Held,
-    asked: Asked,
-    /// Since when it is under way, and as of what.
-    begun: Option<(AsOf, Instant)>,
-    collected: Collected,
-}
-
 /// What is looked for.
 struct Wanted {
     plan: Held,
     asked: Asked,
     form: Form,
     /// Requests, in order; none for a simple Query.
-    steps: smallvec::SmallVec<[Step; 6]>,
+    steps: Steps,
+    /// Most rows; 0 for all.
+    most: u32,
     len: usize,
+    /// The transaction that is implied ends with it, and so does its portal.
+    ends: bool,
 }
 
 thread_local! {
@@ -72,37 +60,49 @@ thread_local! {
 const MOST_KEY: usize = 64 * 1024;
 
 impl Batch<'_> {
-    /// Answers the batch at hand, if its result is there.
-    pub(super) fn give_kept(&mut self, header: Header, whole: bool) -> Result<Given, End> {
-        let asks = whole && matches!(header.kind, b'Q' | b'P' | b'B' | b'D');
-        if !asks || self.client.told() != TxStatus::Idle || self.flow.expected.needs_sync() {
-            return Ok(Given::No);
+    /// Answers the statement at hand, if its result is there.
+    pub(super) fn give_kept(&mut self, header: Header, whole: bool) -> Given {
+        let Flow { expected, hand, .. } = &mut *self.flow;
+        // A statement that has been found to be for a server is, with all of its requests.
+        let asks = whole && hand.passing == 0 && matches!(header.kind, b'Q' | b'P' | b'B' | b'D');
+        if !asks || expected.is_skipping() || expected.is_copying_in() {
+            return Given::No;
         }
-        if self.client.lease.is_some() && self.flow.expected.is_empty() {
-            // It keeps that for a reason.
-            return Ok(Given::No);
+        let told = self.client.told();
+        let kept_for_a_reason = self.client.lease.is_some() && expected.is_empty() && told == TxStatus::Idle;
+        // A simple Query among others before a Sync is rare.
+        let odd = header.kind == b'Q' && expected.needs_sync();
+        if kept_for_a_reason || odd || told == TxStatus::Failed {
+            return Given::No;
         }
         self.client.settle_caching();
         if !self.client.caching.as_ref().is_some_and(|caching| caching.is_wanted()) {
-            return Ok(Given::No);
+            return Given::No;
         }
         // The buffer is taken, since what follows may come here again only in another turn.
         let mut key = KEY.take();
         let given = match self.looks_for(header, &mut key) {
             Some(wanted) => self.look(&wanted, &key),
-            None => Ok(Given::No),
+            None => Given::No,
         };
         if key.capacity() <= MOST_KEY {
             KEY.set(key);
         }
+        let hand = &mut self.flow.hand;
+        match given {
+            Given::No => hand.flushing = false,
+            Given::All => (hand.flushing, hand.passing) = (false, 0),
+            _ => hand.passing = 0,
+        }
         given
     }
 
-    /// What the batch at hand asks for, with its key, where that may be kept.
+    /// What the statement at hand asks for, with its key, where that may be kept.
     fn looks_for(&mut self, header: Header, key: &mut Vec<u8>) -> Option<Wanted> {
         let Self { client, flow, .. } = self;
-        let Flow { up, hand, .. } = &mut **flow;
+        let Flow { up, hand, expected, .. } = &mut **flow;
         let found = &mut hand.found;
+        hand.passing = header.len;
         if header.kind == b'Q' {
             let body = &up.window()[FRAME_HEADER..header.len];
             let text = body.strip_suffix(b"\0").filter(|text| text.len() < LARGE)?;
@@ -110,15 +110,13 @@ impl Batch<'_> {
             *found = Some(plan.clone());
             let asked = client.asks_for(&plan)?;
             key::begin(key, Form::Simple, asked.context, text);
-            return Some(Wanted {
-                plan,
-                asked,
-                form: Form::Simple,
-                steps: Default::default(),
-                len: header.len,
-            });
+            let (form, steps, ends) = (Form::Simple, Steps::new(), client.is_idle());
+            return Some(Wanted { plan, asked, form, steps, most: 0, len: header.len, ends });
         }
         let single = Single::read(up.window(), client.max_message)?;
+        // Where a server has begun what a Sync ends, that is the server's.
+        let single = if expected.needs_sync() { single.without_sync() } else { single };
+        hand.passing = single.len;
         let (plan, asked) = match (single.prepares, client.names.get(single.name).cloned()) {
             (Some(body), _) => {
                 let (text, _) = cstr(body).filter(|(text, _)| text.len() < LARGE)?;
@@ -152,89 +150,103 @@ impl Batch<'_> {
             _ => return None,
         };
         key::add(key, single.bind);
-        Some(Wanted { plan, asked, form: Form::Extended, steps: single.steps, len: single.len })
+        let ends = single.is_synced() && client.is_idle();
+        let Single { most, steps, len, .. } = single;
+        Some(Wanted { plan, asked, form: Form::Extended, steps, most, len, ends })
     }
 
-    fn look(&mut self, wanted: &Wanted, key: &[u8]) -> Result<Given, End> {
-        let Some(caching) = &self.client.caching else { return Ok(Given::No) };
+    fn look(&mut self, wanted: &Wanted, key: &[u8]) -> Given {
+        let Some(caching) = &self.client.caching else { return Given::No };
         let cache = caching.cache.clone();
+        self.look_in(&cache, wanted, key).unwrap_or_else(|why| {
+            cache.stats.bypass(why);
+            Given::No
+        })
+    }
+
+    /// Looks for it, and gives it if it is there.
+    fn look_in(&mut self, cache: &Arc<Cache>, wanted: &Wanted, key: &[u8]) -> Result<Given, Why> {
+        let Some(caching) = &self.client.caching else { return Ok(Given::No) };
         let Wanted { plan, asked, .. } = wanted;
         if plan.cache.refused.is_some() {
-            cache.stats.bypass(Why::Refused);
-            return Ok(Given::No);
+            return Err(Why::Refused);
         }
-        let hash = cache.hash(key);
-        if !self.flow.expected.is_empty() {
-            // A result is of now, and what was asked before it is answered later.
-            let (moment, now) = (self.client.moment(caching, plan, asked.terms.mode), Instant::now());
-            let found = moment.map(|moment| cache.find(hash, key, &moment, &asked.terms, now));
-            return Ok(if matches!(found, Some(Found::Hit(_))) { Given::Later } else { Given::No });
+        if self.echoed || self.client.what_keeps().is_some() {
+            return Err(Why::Session);
         }
-        if self.echoed || self.client.why_uncached().is_some() {
-            cache.stats.bypass(Why::Session);
-            return Ok(Given::No);
-        }
-        if self.flow.down.is_full() {
-            return Ok(Given::Later);
-        }
+        // What is a transaction by itself, or part of one that has done nothing but reading.
+        let (now, expected) = (Instant::now(), &self.flow.expected);
+        let alone = wanted.ends && !expected.needs_sync();
+        let may = alone && caching.within.is_fresh()
+            || self.client.may_within(plan) && !self.client.is_overdue(now);
         let Some(moment) = self.client.moment(caching, plan, asked.terms.mode) else {
-            let (pool, now) = (&self.client.pool, Instant::now());
+            let pool = &self.client.pool;
             let outside = caching.outside(asked.terms.mode).and_then(Outside::defined);
             pool.schema.want_since(caching.versions.defined().max(outside), pool, now);
-            cache.stats.bypass(Why::Unsure);
-            return Ok(Given::No);
+            return Err(Why::Unsure);
         };
-        let now = Instant::now();
-        match cache.find(hash, key, &moment, &asked.terms, now) {
-            Found::Hit(entry) if wanted.is_answered_by(&entry) => {
-                self.give(wanted, &entry, now)?;
-                return Ok(Given::All);
+        let (hash, answered) = (cache.hash(key), expected.is_answered());
+        let found = match cache.find(hash, key, &moment, &asked.terms, now) {
+            Found::Hit(entry) | Found::Late(entry) if !wanted.is_answered_by(&entry) => Found::Nothing,
+            found => found,
+        };
+        match found {
+            // A result is of now, and what was asked before it is answered later.
+            Found::Hit(_) if !answered && (may || alone) => return Ok(self.in_line()),
+            Found::Hit(_) | Found::Late(_) if may && answered && self.flow.down.is_full() => {
+                return Ok(Given::Later);
             }
-            Found::Late(entry) if wanted.is_answered_by(&entry) && cache.turn(hash).is_err() => {
+            Found::Hit(entry) if may && answered => return Ok(self.give(wanted, &entry, now)),
+            Found::Late(entry) if may && answered && cache.turn(hash).is_err() => {
                 cache.stats.stale.add(1);
-                self.give(wanted, &entry, now)?;
-                return Ok(Given::All);
+                return Ok(self.give(wanted, &entry, now));
             }
+            _ if !may => return Err(Why::Transaction),
             _ => {}
         }
         // Which row it is, only those need to know who read it.
         let moment = Moment { row: plan.cache.row_of(key), ..moment };
-        if let Err(why) = cache.as_of(&moment, now) {
-            cache.stats.bypass(why);
-            return Ok(Given::No);
-        }
+        cache.as_of(&moment, now)?;
         if Parts::read(key).is_none_or(|parts| parts.may_tell_time()) {
-            cache.stats.bypass(Why::Time);
-            return Ok(Given::No);
+            return Err(Why::Time);
         }
-        Ok(self.miss(wanted, &cache, hash, key))
+        Ok(self.miss(wanted, cache, hash, key))
     }
 
-    /// What is asked for is not there: it is read, unless somebody else does that already.
+    /// It is given when what was asked before it has been answered. Without a Flush a server may keep that answer for itself
+    /// until a Sync comes.
+    fn in_line(&mut self) -> Given {
+        let Flow { up, expected, hand, .. } = &mut *self.flow;
+        if expected.needs_sync() && !std::mem::replace(&mut hand.flushing, true) {
+            up.insert().extend_from_slice(reply::FLUSH);
+        }
+        Given::Later
+    }
+
+    /// What is asked for is not there: it is read, unless somebody else does that already. Who has a server connection, or is
+    /// about to ask it for other things, waits for nobody.
     fn miss(&mut self, wanted: &Wanted, cache: &Arc<Cache>, hash: u128, key: &[u8]) -> Given {
-        let waited = self.flow.hand.waited_for;
-        let turn = self.flow.hand.collecting.take();
+        let waits = self.client.lease.is_none() && wanted.most == 0;
+        let waited = std::mem::take(&mut self.flow.hand.waited_for);
+        let turn = self.flow.hand.turn.take();
         // Where it has been looked for outside of the process, others wait for this one still.
-        let own = turn.filter(|c| waited && c.begun.is_none() && c.hash == hash && *c.key == *key);
+        let own = turn.filter(|turn| waited && turn.is_of(hash, key));
         if own.is_some() {
-            self.flow.hand.collecting = own;
+            self.flow.hand.turn = own;
             return self.missed(wanted, cache);
         }
-        let (plan, asked, form, key) = (wanted.plan.clone(), wanted.asked, wanted.form, key.into());
         match cache.turn(hash) {
-            Err(reading) if !self.flow.hand.waited_for => {
+            Err(reading) if waits && !waited => {
                 cache.stats.waited.add(1);
                 self.flow.hand.awaited = Some(Awaited::Reading(reading));
                 return Given::Wait;
             }
             Err(_) => {}
-            Ok(_turn) => {
-                let (begun, collected) = (None, cache.collect());
-                let collecting = Collecting { _turn, hash, key, form, plan, asked, begun, collected };
-                self.flow.hand.collecting = Some(Box::new(collecting));
-                let remote = cache.remote().filter(|_| wanted.asked.terms.remote);
-                if let Some(remote) = remote.filter(|remote| remote.is_there() && !self.flow.hand.waited_for)
-                {
+            Ok(turn) => {
+                let about = (wanted.form, &wanted.plan, wanted.asked);
+                self.flow.hand.turn = Some(Collecting::new(turn, hash, key, about, cache.collect()));
+                let remote = cache.remote().filter(|_| wanted.asked.terms.remote && waits && !waited);
+                if let Some(remote) = remote.filter(|remote| remote.is_there()) {
                     self.flow.hand.awaited = Some(Awaited::Remote(remote.clone(), hash));
                     return Given::Wait;
                 }
@@ -247,15 +259,15 @@ impl Batch<'_> {
     fn missed(&mut self, wanted: &Wanted, cache: &Cache) -> Given {
         cache.stats.misses.add(1);
         wanted.plan.cache.misses.add(1);
-        self.flow.hand.waited_for = false;
         Given::No
     }
 
     /// Gives the client a result in the place of a server.
-    fn give(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) -> Result<(), End> {
+    fn give(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) -> Given {
         self.begin();
         let prepares = wanted.steps.first() == Some(&Step::Parse);
         let Self { client, flow, .. } = self;
+        let told = client.told();
         if prepares {
             let body = Single::read(flow.up.window(), client.max_message).and_then(|single| single.prepares);
             let body = body.unwrap_or_default();
@@ -266,48 +278,84 @@ impl Batch<'_> {
         let down = flow.down.insert();
         let answer = &entry.answer;
         for step in &wanted.steps {
-            down.extend_from_slice(match step {
-                Step::Parse => reply::PARSE_COMPLETE,
-                Step::Bind => reply::BIND_COMPLETE,
-                Step::DescribeStatement => answer.statement().unwrap_or_default(),
-                Step::DescribePortal => answer.portal().unwrap_or_default(),
-                Step::Execute => answer.rows(),
-                Step::ClosePortal => reply::CLOSE_COMPLETE,
-                Step::Sync => reply::READY_IDLE,
-            });
+            match step {
+                Step::Parse => down.extend_from_slice(reply::PARSE_COMPLETE),
+                Step::Bind => down.extend_from_slice(reply::BIND_COMPLETE),
+                Step::DescribeStatement => down.extend_from_slice(answer.statement().unwrap_or_default()),
+                Step::DescribePortal => down.extend_from_slice(answer.portal().unwrap_or_default()),
+                Step::Execute => match wanted.rows_of(entry) {
+                    Some(rows) => {
+                        down.extend_from_slice(rows);
+                        down.extend_from_slice(reply::PORTAL_SUSPENDED);
+                    }
+                    None => down.extend_from_slice(answer.rows()),
+                },
+                Step::ClosePortal => down.extend_from_slice(reply::CLOSE_COMPLETE),
+                Step::Sync => reply::ready(down, told),
+            }
         }
         if wanted.form == Form::Simple {
             down.extend_from_slice(answer.rows());
+            if let Some(status) = down.last_mut().filter(|_| told == TxStatus::Open) {
+                *status = b'T';
+            }
             client.names.unnamed = None;
         } else {
             client.pool.traffic.work.own().binds.add(1);
         }
-        client.names.close_portals();
-        self.take_frames(wanted.len);
+        self.took_given(wanted);
         self.count_given(wanted, entry, now);
-        Ok(())
+        Given::All
     }
 
     /// The requests have been answered.
-    fn take_frames(&mut self, len: usize) {
-        let Flow { up, .. } = &mut *self.flow;
-        up.omit(len);
-        self.flow.hand.found = None;
-        self.flow.hand.collecting = None;
-        self.flow.hand.waited_for = false;
+    fn took_given(&mut self, wanted: &Wanted) {
+        let Self { client, flow, .. } = self;
+        flow.up.omit(wanted.len);
+        let hand = &mut flow.hand;
+        (hand.found, hand.bound, hand.turn, hand.waited_for) = (None, None, None, false);
+        if wanted.ends {
+            client.names.close_portals();
+            client.leaves_transaction();
+        } else {
+            client.names.close_portal(b"");
+            if let Some(caching) = &mut client.caching {
+                caching.within.gives();
+            }
+        }
+        // What a replica is used for counts requests.
+        (1..wanted.steps.len()).for_each(|_| client.took_request(0));
+        client.took_request(wanted.len);
+        self.collect_given(wanted.is_answer_over());
     }
 
     fn count_given(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) {
         let uses = wanted.plan.uses();
         uses.calls.add(1);
-        uses.rows.add(entry.answer.count());
+        uses.rows.add(if wanted.is_cut(entry) { wanted.most.into() } else { entry.answer.count() });
         wanted.plan.cache.hits.add(1);
         if let Some(caching) = &self.client.caching {
             caching.cache.given(entry);
         }
         self.flow.hand.done = Some(wanted.plan.clone());
-        self.client.leased_at = self.begun.unwrap_or(now);
-        self.account(Instant::now());
+        if wanted.is_answer_over() {
+            if self.client.lease.is_none() {
+                self.client.leased_at = self.begun.unwrap_or(now);
+            }
+            self.account(Instant::now());
+        }
+    }
+
+    /// What was given in the place of a server is over with a Sync that no server has been sent.
+    pub(super) fn end_given(&mut self) {
+        // Time may have passed since it was given.
+        if self.client.caching.as_ref().is_some_and(|caching| !caching.within.is_fresh()) {
+            self.account(Instant::now());
+        }
+        if self.client.is_idle() {
+            self.client.names.close_portals();
+            self.client.leaves_transaction();
+        }
     }
 
     /// Waits until somebody else has read what is asked for, or has taken too long; or until it has been looked for where
@@ -329,11 +377,11 @@ impl Batch<'_> {
 
     /// What is found there is put where it is looked for; others who ask for it wait meanwhile.
     async fn await_remote(&mut self, remote: Arc<Remote>, hash: u128) -> Result<(), End> {
-        let (Some(collecting), Some(caching)) = (&self.flow.hand.collecting, &self.client.caching) else {
+        let (Some(turn), Some(caching)) = (&self.flow.hand.turn, &self.client.caching) else {
             return Ok(());
         };
         let cache = caching.cache.clone();
-        let find = remote.find(hash, cache.epoch(), collecting.key.clone());
+        let find = remote.find(hash, cache.epoch(), turn.key().into());
         match self.wait_for(find).await {
             Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
             Err(end) => Err(end),
@@ -345,100 +393,33 @@ impl Batch<'_> {
             }
         }
     }
-
-    /// There is a server for what is to be kept: from now on it is under way.
-    pub(super) fn begin_collecting(&mut self) {
-        let Some(collecting) = &mut self.flow.hand.collecting else { return };
-        let Some(caching) = self.client.caching.as_ref().filter(|_| self.client.lease.is_some()) else {
-            self.flow.hand.collecting = None;
-            return;
-        };
-        let (plan, mode) = (&collecting.plan, collecting.asked.terms.mode);
-        let row = plan.cache.row_of(&collecting.key);
-        let moment = self.client.moment(caching, plan, mode).ok_or(Why::Written);
-        let as_of = moment
-            .map(|moment| Moment { row, ..moment })
-            .and_then(|moment| caching.cache.as_of(&moment, Instant::now()));
-        let as_of = match as_of {
-            Ok(as_of) => as_of,
-            Err(why) => return self.give_up(why),
-        };
-        // In this order: what is fenced by now is all that was written before the stamp.
-        let since = self.client.reads_since(caching, plan, mode);
-        let Some(since) = since else { return self.give_up(Why::Replica) };
-        collecting.begun = Some((as_of, since));
-        self.answered = false;
-    }
-
-    /// It will not be kept.
-    #[cold]
-    pub(super) fn give_up(&mut self, why: Why) {
-        if self.flow.hand.collecting.take().is_some()
-            && let Some(caching) = &self.client.caching
-        {
-            caching.cache.stats.bypass(why);
-        }
-    }
-
-    /// Copies what the client has just been sent: the last bytes of what waits to be written.
-    pub(super) fn keep_answer(&mut self, more: usize) {
-        let Some(collecting) = &mut self.flow.hand.collecting else { return };
-        if collecting.begun.is_none() {
-            return;
-        }
-        // What surrounds the rows takes little room.
-        let max = collecting.asked.terms.max_bytes + FRAME_HEADER * 64;
-        if !collecting.collected.add(self.flow.down.last(more), max) {
-            return self.give_up(Why::Large);
-        }
-        if self.answered {
-            match self.keep() {
-                Ok(()) => self.flow.hand.collecting = None,
-                Err(why) => self.give_up(why),
-            }
-        }
-    }
-
-    /// Keeps what has been collected, now that it is complete.
-    fn keep(&mut self) -> Result<(), Why> {
-        let (Some(collecting), Some(caching)) = (&self.flow.hand.collecting, &self.client.caching) else {
-            return Ok(());
-        };
-        let Collecting { hash, key, form, plan, asked, begun, collected, .. } = &**collecting;
-        let (as_of, born) = (*begun).ok_or(Why::Broken)?;
-        if self.client.status != TxStatus::Idle {
-            return Err(Why::Transaction);
-        }
-        let terms = &asked.terms;
-        let answer = Answer::read(*form, collected.bytes(), terms.max_rows).map_err(|unfit| match unfit {
-            Unfit::Told => Why::Told,
-            Unfit::Rows => Why::Large,
-            Unfit::Other => Why::Broken,
-        })?;
-        if answer.len() > terms.max_bytes {
-            return Err(Why::Large);
-        }
-        let moment = self.client.moment(caching, plan, terms.mode).ok_or(Why::Moved)?;
-        if !caching.cache.holds(&as_of, &moment) {
-            return Err(Why::Moved);
-        }
-        let entry = caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
-        if let Some(remote) = caching.cache.remote().filter(|_| terms.remote) {
-            remote.keep(*hash, caching.cache.epoch(), entry, terms.ttl.saturating_add(terms.stale));
-        }
-        Ok(())
-    }
 }
 
 impl Wanted {
-    /// Whether an entry has all that is asked for.
+    /// Whether an entry has all that is asked for. Some of its rows are enough where nobody can ask for the others.
     fn is_answered_by(&self, entry: &Entry) -> bool {
         let has = |step: &Step| match step {
             Step::DescribeStatement => entry.answer.statement().is_some(),
             Step::DescribePortal => entry.answer.portal().is_some(),
             _ => true,
         };
-        self.steps.iter().all(has)
+        let is_all = !self.is_cut(entry) || self.ends || self.steps.contains(&Step::ClosePortal);
+        is_all && self.steps.iter().all(has)
+    }
+
+    /// Whether a server would stop before it had found out that there are no more rows.
+    fn is_cut(&self, entry: &Entry) -> bool {
+        self.most > 0 && u64::from(self.most) <= entry.answer.count()
+    }
+
+    /// The rows that it gets, where that is not all there is to it.
+    fn rows_of<'a>(&self, entry: &'a Entry) -> Option<&'a [u8]> {
+        if self.is_cut(entry) { entry.answer.first(self.most.into()) } else { None }
+    }
+
+    /// Whether ReadyForQuery is part of the answer.
+    fn is_answer_over(&self) -> bool {
+        self.form == Form::Simple || self.steps.last() == Some(&Step::Sync)
     }
 }
 
@@ -447,20 +428,6 @@ impl Client {
     #[inline]
     fn asks_for(&self, plan: &Held) -> Option<Asked> {
         self.caching.as_ref()?.asked(plan)
-    }
-
-    /// Since when the server in use has what is read now, if it has all that was written through this process, and all
-    /// from elsewhere that results must be as fresh as. A replica has that when it is past everybody's fence of the tables,
-    /// and of what was lost, or told from elsewhere, before its last sample; of what others write past us and nobody
-    /// tells of, it has what that sample has.
-    fn reads_since(&self, caching: &Caching, plan: &Held, mode: CacheMode) -> Option<Instant> {
-        let reading = self.course.as_ref().and_then(|course| Some((course, course.reading.as_ref()?)));
-        let Some((course, reading)) = reading else { return Some(Instant::now()) };
-        let (passed, fence) = (&reading.member.passed, course.fence_of(&plan.touches.reads));
-        let taken = course.cluster.clock.taken(passed.get()).filter(|_| passed.is_past(fence))?;
-        let found = caching.versions.found().max(caching.outside(mode).and_then(Outside::found));
-        let knows = found.is_none_or(|found| found < taken);
-        knows.then(|| if mode == CacheMode::Exact { Instant::now() } else { taken })
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::opening::DEFAULT_ISOLATION;
 use super::run::Client;
 use super::shared::Shared;
 use super::way::PREFIX;
+use super::within::Within;
 use crate::cache::Cache;
 use crate::cache::key::{self, Context, Form, may_tell_time};
 use crate::cache::l1::{Found, Moment, Why};
@@ -25,6 +27,7 @@ use crate::pool::term;
 pub struct Caching {
     pub(super) cache: Arc<Cache>,
     pub(super) versions: Arc<Versions>,
+    pub(super) within: Within,
     known: Option<Known>,
 }
 
@@ -56,7 +59,12 @@ impl Caching {
     /// For a session of `pool`, if this process keeps results.
     pub(super) fn of(shared: &Shared, pool: &Pool) -> Option<Box<Caching>> {
         let cache = shared.cache.clone()?;
-        Some(Box::new(Caching { versions: cache.versions.of(&pool.purpose.dbname), cache, known: None }))
+        Some(Box::new(Caching {
+            versions: cache.versions.of(&pool.purpose.dbname),
+            cache,
+            within: Within::default(),
+            known: None,
+        }))
     }
 
     /// What holds for the statement of a plan. `None` where its results are not to be kept.
@@ -90,10 +98,11 @@ impl Caching {
 impl Client {
     /// Marks what a statement that is about to be sent may write.
     pub(super) fn mark_written(&mut self, plan: Option<&Held>) {
-        let (Some(caching), Some(server)) = (&self.caching, &mut self.lease) else { return };
+        let (Some(caching), Some(server)) = (&mut self.caching, &mut self.lease) else { return };
         let schema = &self.pool.schema;
         let touches = plan.map(|plan| &plan.touches);
         let is_current = || plan.is_some_and(|plan| plan.generation == schema.view());
+        caching.within.sends(plan.filter(|plan| plan.control.is_some() || is_current()));
         if touches.is_some_and(|t| t.is_nothing_but_reading() && !t.calls) && is_current() {
             return;
         }
@@ -138,6 +147,10 @@ impl Client {
         let rules = self.shared.planner.rules();
         let purpose = &self.pool.purpose;
         let matched = rules.cache.of_session(&purpose.user, &purpose.database);
+        if matched != 0 && self.pool.default(DEFAULT_ISOLATION).is_none() {
+            // Transactions that do not say what they are will be begun.
+            self.pool.want_defaults();
+        }
         let asks = self.own(&format!("{PREFIX}cache")).and_then(|value| CacheAsk::read(&value));
         let config = self.shared.config.load();
         let database = config.database(&purpose.database);
@@ -223,7 +236,7 @@ impl Client {
         if let Some(refused) = &plan.cache.refused {
             return format!("no, since {refused} ({rule})");
         }
-        if let Some(why) = self.why_uncached() {
+        if let Some(why) = self.why_uncached(plan) {
             return format!("not now, since {why} ({rule})");
         }
         let now = Instant::now();
@@ -254,18 +267,27 @@ impl Client {
         }
     }
 
-    /// Why no result may be given to the session now, whatever it asks for.
-    pub(super) fn why_uncached(&self) -> Option<&'static str> {
-        let unopened = self.course.as_ref().is_some_and(|course| course.unopened.is_some());
-        if unopened {
-            return Some("a transaction is open");
-        }
+    /// Why no result may be given to the session now.
+    fn why_uncached(&self, plan: &Held) -> Option<&'static str> {
+        self.what_keeps().or_else(|| {
+            if self.is_idle() {
+                return None;
+            }
+            let by_name =
+                || plan.cache.asks_settings.then_some("what it asks for depends on its transaction");
+            self.why_not_within().or_else(by_name)
+        })
+    }
+
+    /// What its session keeps, or has changed, for which no result may be given to it whatever it asks for.
+    #[inline]
+    pub(super) fn what_keeps(&self) -> Option<&'static str> {
         if self.listening.is_some() {
             return Some("it listens");
         }
         if self.unsynced {
             return Some("it is not known yet what its session has changed");
         }
-        self.what_binds()
+        self.what_ties()
     }
 }

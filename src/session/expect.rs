@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::collected::Collecting;
 use super::explained::Running;
 use super::names::{Form, Names, Undo, UnnamedText};
 use crate::core::error::{Error, SqlState};
@@ -65,6 +66,8 @@ pub enum Expect {
     ReplyClose(Option<Box<Undo>>),
     /// No message was sent: the client gets these messages, which end the answer to an Execute.
     ReplyRows(Vec<u8>),
+    /// No message was sent: the answer to what follows is copied.
+    Collect(Box<Collecting>),
     /// ErrorResponse, since what was sent must fail: where it does with this code, the client gets this error for it.
     Doomed(SqlState, Box<Error>),
 }
@@ -174,7 +177,7 @@ impl Expected {
             // A simple Query ends the transaction that messages before it have begun.
             Expect::Query(_) | Expect::OurQuery(_) => self.open = false,
             // No message was sent.
-            Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) => {}
+            Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) | Expect::Collect(_) => {}
             // Something of the client's always follows.
             Expect::OurBegin => {}
             _ => self.open = true,
@@ -304,11 +307,14 @@ impl Expected {
         }
     }
 
-    /// A reply that is ours to give now, because everything before it has been answered.
+    /// A reply that is ours to give now, because everything before it has been answered; or an answer that begins to be
+    /// copied.
     #[inline]
     pub fn pop_reply(&mut self) -> Option<Expect> {
         match self.queue.front() {
-            Some(Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_)) => self.pop(),
+            Some(
+                Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) | Expect::Collect(_),
+            ) => self.pop(),
             _ => None,
         }
     }

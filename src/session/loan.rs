@@ -169,7 +169,7 @@ impl Batch<'_> {
         let Flow { up, down, expected, hand } = &mut *self.flow;
         self.client.shared.totals.own_errors.count(e.code);
         reply::error(down.insert(), e);
-        (self.begun, hand.found) = (None, None);
+        (self.begun, hand.found, hand.turn, hand.passing) = (None, None, None, 0);
         let refused = frame::client(up.window(), self.client.max_message)?;
         let is_query = refused.is_some_and(|header| matches!(header.kind, b'Q' | b'F'));
         match refused.filter(|_| is_query) {
@@ -228,6 +228,8 @@ impl Batch<'_> {
         }
         let Some(mut server) = client.lease.take() else { return };
         client.entry.set_link(None);
+        // What waits for an answer of its has none.
+        self.flow.hand.collecting = None;
         server.held_for = if client.wish.sticky { client.entry.id } else { 0 };
         // The last answer came then.
         let now = self.begun.take().unwrap_or_else(Instant::now);

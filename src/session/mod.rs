@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
 //! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`aim`] chooses the server,
-//! by what [`course`] knows. What need not be asked of any, [`cached`] answers.
+//! by what [`course`] knows. What need not be asked of any, [`cached`] answers, and
+//! [`collected`] keeps what is.
 
 pub mod adopt;
 pub mod again;
@@ -15,6 +16,7 @@ mod batched;
 pub mod bound;
 mod cached;
 pub mod caching;
+mod collected;
 pub mod course;
 pub mod destination;
 pub mod doubts;
@@ -48,4 +50,5 @@ pub mod tenancy;
 mod undo;
 pub mod watch;
 pub mod way;
+mod within;
 mod wording;

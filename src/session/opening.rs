@@ -143,6 +143,7 @@ impl Batch<'_> {
             (Control::Commit | Control::Rollback, Some(unopened)) => {
                 let tag = if unopened.failed { Control::Rollback } else { control }.tag();
                 course.unopened = None;
+                client.leaves_transaction();
                 tag
             }
             _ => return Ok(false),
@@ -196,6 +197,10 @@ impl Batch<'_> {
         reply::parse(out, b"", &[&sql[..], b"\0\0\0"].concat());
         out.extend_from_slice(reply::BIND_AND_EXECUTE);
         self.flow.expected.push(Expect::OurBegin);
+        if let Some(caching) = &mut self.client.caching {
+            caching.within.begins(begun.modes);
+        }
+        let Some(course) = &mut self.client.course else { return };
         course.opening = Some(begun);
     }
 

@@ -38,7 +38,7 @@ impl Batch<'_> {
             // With the server connection that it was found to need, it need not be looked at again.
             let looked_at = std::mem::take(&mut self.looked_at);
             if self.client.caching.is_some() && !looked_at {
-                match self.give_kept(header, whole)? {
+                match self.give_kept(header, whole) {
                     Given::No => {}
                     Given::All => continue,
                     Given::Later => {
@@ -76,6 +76,7 @@ impl Batch<'_> {
             if header.len > LARGE && self.wants_plan(header, whole) {
                 return Ok(Next::Plan);
             }
+            self.begin_collecting();
             let taken = self.take_request(header, whole)?;
             self.flow.hand.found = None;
             if self.flow.hand.ahead.as_ref().is_some_and(|ahead| ahead.is_wanted()) {
@@ -117,6 +118,8 @@ impl Batch<'_> {
             && self.begun.is_some()
             && !(self.answered || self.checking || client.unsynced)
             && client.listening.is_none()
+            && flow.hand.turn.is_none()
+            && !client.is_portal_given()
             && !(flow.expected.is_skipping() || flow.expected.is_copying_in());
         if !plain {
             return false;
@@ -266,6 +269,7 @@ impl Batch<'_> {
                 flow.up.omit_frame(header.len);
                 flow.expected.skip(false);
                 reply::ready(flow.down.insert(), client.told());
+                self.end_given();
             }
             b'H' if client.lease.is_none() => flow.up.omit_frame(header.len),
             kind if !copy && flow.expected.is_skipping() && client.lease.is_none() && kind != b'S' => {
@@ -386,6 +390,10 @@ impl Batch<'_> {
     fn execute(&mut self, len: usize) -> Result<(), End> {
         let Some((name, rest)) = cstr(self.body(len)) else { return Err(unterminated()) };
         let most = rest.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
+        if name.is_empty() && self.client.is_portal_given() {
+            self.drop_portal();
+        }
+        let Some((name, _)) = cstr(self.body(len)) else { return Err(unterminated()) };
         let portal = self.client.names.portal(name);
         if portal.is_some_and(|portal| portal.explained.is_some()) {
             let plan = portal.and_then(|portal| portal.plan.clone());

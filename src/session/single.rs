@@ -1,5 +1,5 @@
-//! A batch of the extended protocol that is one statement, whole and in order, up to its Sync: what such a batch asks for,
-//! and in which order it is answered. Looks at bytes only.
+//! One statement of the extended protocol, whole and in order, from what prepares or binds it to what executes it, and the
+//! Sync where that follows: what it asks for, and in which order it is answered. Looks at bytes only.
 
 use smallvec::SmallVec;
 
@@ -19,6 +19,12 @@ pub(super) enum Step {
     Sync,
 }
 
+/// Requests, in order.
+pub(super) type Steps = SmallVec<[Step; 6]>;
+
+/// Bytes of a Sync.
+const SYNC: usize = FRAME_HEADER;
+
 /// See the module.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Single<'a> {
@@ -28,54 +34,97 @@ pub(super) struct Single<'a> {
     pub name: &'a [u8],
     /// The body of Bind after the names: formats and values of parameters, formats of columns.
     pub bind: &'a [u8],
-    /// Its requests.
-    pub steps: SmallVec<[Step; 6]>,
+    /// Most rows that are asked for; 0 for all.
+    pub most: u32,
+    /// Its requests; a Sync is the last of them, if it follows.
+    pub steps: Steps,
     /// Bytes of all of them.
     pub len: usize,
 }
 
 impl<'a> Single<'a> {
-    /// Reads the batch that begins here. `None` where it is another, or not all of it is here.
+    /// Reads the statement that begins here. `None` where it is asked for in another way, not all of it is here, or its
+    /// portal is of use for longer.
     pub fn read(window: &'a [u8], max: usize) -> Option<Single<'a>> {
         let (mut prepares, mut name, mut bind) = (None, None, None);
-        let (mut steps, mut len): (SmallVec<[Step; 6]>, usize) = (SmallVec::new(), 0);
+        let (mut steps, mut len, mut most): (Steps, usize, u32) = (Steps::new(), 0, 0);
         let meant = |known: &mut Option<&'a [u8]>, name: &'a [u8]| *known.get_or_insert(name) == name;
-        loop {
-            let rest = window.get(len..)?;
-            let header = frame::client(rest, max).ok()??;
-            let body = rest.get(FRAME_HEADER..header.len)?;
-            len += header.len;
-            let (bound, run) = (bind.is_some(), steps.contains(&Step::Execute));
-            let step = match header.kind {
-                b'P' if steps.is_empty() => {
+        while !steps.contains(&Step::Execute) {
+            let (kind, body) = request(&window[len..], max)?;
+            let step = match (kind, bind.is_some()) {
+                (b'P', _) if steps.is_empty() => {
                     prepares = Some(body.strip_prefix(b"\0")?);
                     name = Some(&b""[..]);
                     Step::Parse
                 }
-                b'D' if !bound && body.first() == Some(&b'S') => {
+                (b'D', false) if body.first() == Some(&b'S') => {
                     let (statement, end) = cstr(&body[1..])?;
                     (end.is_empty() && meant(&mut name, statement)).then_some(Step::DescribeStatement)?
                 }
-                b'B' if !bound => {
+                (b'B', false) => {
                     let (statement, values) = cstr(body.strip_prefix(b"\0")?)?;
                     bind = Some(values);
                     meant(&mut name, statement).then_some(Step::Bind)?
                 }
-                b'D' if bound && !run && body == b"P\0" => Step::DescribePortal,
-                b'E' if bound && !run && body == [0; 5] => Step::Execute,
-                b'C' if run && body == b"P\0" => Step::ClosePortal,
-                b'S' if run && body.is_empty() => Step::Sync,
+                (b'D', true) if body == b"P\0" => Step::DescribePortal,
+                (b'E', true) => {
+                    let rows = i32::from_be_bytes(body.strip_prefix(b"\0")?.try_into().ok()?);
+                    most = u32::try_from(rows).unwrap_or(0);
+                    Step::Execute
+                }
                 _ => return None,
             };
             if steps.contains(&step) {
                 return None;
             }
             steps.push(step);
+            len += FRAME_HEADER + body.len();
+        }
+        let mut single = Single { prepares, name: name?, bind: bind?, most, steps, len };
+        single.follow(window, max)?;
+        Some(single)
+    }
+
+    /// What comes after Execute, as far as that is here: of use is nothing but the end of the portal.
+    fn follow(&mut self, window: &[u8], max: usize) -> Option<()> {
+        loop {
+            let Some((kind, body)) = request(window.get(self.len..)?, max) else { return Some(()) };
+            let closed = self.steps.contains(&Step::ClosePortal);
+            let step = match kind {
+                b'C' if !closed && body == b"P\0" => Step::ClosePortal,
+                b'S' if body.is_empty() => Step::Sync,
+                b'E' if body.first() == Some(&0) => return None,
+                b'D' if body == b"P\0" => return None,
+                _ => return Some(()),
+            };
+            self.steps.push(step);
+            self.len += FRAME_HEADER + body.len();
             if step == Step::Sync {
-                return Some(Single { prepares, name: name?, bind: bind?, steps, len });
+                return Some(());
             }
         }
     }
+
+    /// Whether a Sync ends it.
+    pub fn is_synced(&self) -> bool {
+        self.steps.last() == Some(&Step::Sync)
+    }
+
+    /// The same without the Sync.
+    #[must_use]
+    pub fn without_sync(mut self) -> Single<'a> {
+        if self.is_synced() {
+            self.steps.pop();
+            self.len -= SYNC;
+        }
+        self
+    }
+}
+
+/// The next request and its body, if it is here.
+fn request(window: &[u8], max: usize) -> Option<(u8, &[u8])> {
+    let header = frame::client(window, max).ok()??;
+    Some((header.kind, window.get(FRAME_HEADER..header.len)?))
 }
 
 #[cfg(test)]
@@ -114,16 +163,31 @@ mod tests {
 
     #[test]
     fn what_is_one_statement() {
-        for letters in ["pbez", "pbdez", "psbez", "psbdecz", "bez", "Bez", "SBez", "BdeczqZ"] {
+        for letters in [
+            "pbez", "pbdez", "psbez", "psbdecz", "bez", "Bez", "SBez", "BdeczqZ", "bEz", "pbecbez", "pbe",
+            "pbeqz", "bePBez", "pbec",
+        ] {
             let bytes = batch(letters);
             let single = Single::read(&bytes, MAX).unwrap();
             assert_eq!(single.prepares.is_some(), letters.starts_with('p'), "{letters}");
-            assert_eq!((single.name.is_empty(), single.bind), (!letters.contains('B'), &b"values"[..]));
-            assert_eq!(single.len, batch(letters.trim_end_matches("qZ")).len());
+            assert_eq!(
+                (single.name.is_empty(), single.bind),
+                (!letters.starts_with(['B', 'S']), &b"values"[..])
+            );
+            assert_eq!(single.most, u32::from(letters.starts_with("bE")), "{letters}");
+            let until = letters.find(['e', 'E']).unwrap() + 1;
+            let after = letters[until..].find(|c| !"cz".contains(c)).map_or(letters.len(), |n| until + n);
+            let end = letters[..after].find('z').map_or(after, |n| n + 1);
+            assert_eq!(
+                (single.len, single.is_synced()),
+                (batch(&letters[..end]).len(), letters[..end].ends_with('z'))
+            );
+            let bare = single.without_sync();
+            assert_eq!(bare.len, batch(letters[..end].trim_end_matches('z')).len());
         }
         for letters in [
-            "z", "ez", "bz", "pbe", "Pbez", "pBez", "sBez", "bEz", "bebez", "pbeez", "bedz", "bsez", "vez",
-            "pbeCz", "bqez", "pbecc", "dbez", "ppbez", "",
+            "z", "ez", "bz", "pb", "Pbez", "pBez", "sBez", "pbeez", "bedz", "bsez", "vez", "dbez", "ppbez",
+            "", "bbez", "bqez", "bEez", "becez",
         ] {
             assert_eq!(Single::read(&batch(letters), MAX), None, "{letters}");
         }
@@ -135,7 +199,7 @@ mod tests {
             let bytes = batch(&letters);
             let bytes = &bytes[..bytes.len().saturating_sub(cut)];
             if let Some(single) = Single::read(bytes, MAX) {
-                prop_assert!(single.len <= bytes.len() && single.steps.ends_with(&[Step::Sync]));
+                prop_assert!(single.len <= bytes.len() && single.steps.contains(&Step::Execute));
             }
         }
     }

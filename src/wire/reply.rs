@@ -39,6 +39,8 @@ pub const SYNC: &[u8] = b"S\0\0\0\x04";
 pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// Drops the unnamed prepared statement.
 pub const CLOSE_UNNAMED: &[u8] = b"C\0\0\0\x06S\0";
+/// Drops the unnamed portal.
+pub const CLOSE_UNNAMED_PORTAL: &[u8] = b"C\0\0\0\x06P\0";
 
 /// Bind of the unnamed statement without parameters to the unnamed portal, and Execute of that.
 pub const BIND_AND_EXECUTE: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0";

@@ -7,7 +7,7 @@ use crate::core::stats::Counter;
 pub enum Why {
     /// The plan says that it must not be.
     Refused,
-    /// A transaction was open when it had been answered.
+    /// Its transaction has done more than reading, or is not known to be READ COMMITTED.
     Transaction,
     /// The session keeps state on a server, or what it has set is not known yet.
     Session,
@@ -52,7 +52,9 @@ impl Why {
     pub fn explained(self) -> &'static str {
         match self {
             Why::Refused => "the plan says that it must not be: the shapes below say why",
-            Why::Transaction => "a transaction was open when it had been answered",
+            Why::Transaction => {
+                "its transaction has done more than reading, or is not known to be READ COMMITTED"
+            }
             Why::Session => "the session kept state on a server, or what it had set was not known yet",
             Why::Time => "a value in it may tell the time",
             Why::Written => "its tables were being written to",

@@ -75,7 +75,7 @@ mod tests {
             outside: None,
             shape: 5,
         };
-        let sent = b"2\0\0\0\x04D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+        let sent = b"2\0\0\0\x04D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0";
         let answer = Answer::read(Form::Extended, sent, 10).unwrap();
         let as_of = cache.as_of(&moment, now).unwrap();
         Entry::new(b"key", answer, as_of, now, 5)

@@ -32,6 +32,7 @@ impl Batch<'_> {
     #[inline]
     pub(crate) fn took_request(&mut self, len: usize) {
         self.flow.hand.found = None;
+        self.flow.hand.passing = self.flow.hand.passing.saturating_sub(len);
         self.client.took_request(len);
         if self.client.shadow.is_some() {
             self.collected();
@@ -71,6 +72,19 @@ impl Batch<'_> {
         if is_query {
             (shadow.now, shadow.at_hand, shadow.ends) = (None, false, false);
             shadow.number += 1;
+        }
+    }
+
+    /// A statement has been answered without a server, `over` where that is all of its exchange.
+    #[inline]
+    pub(crate) fn collect_given(&mut self, over: bool) {
+        if let Some(shadow) = &mut self.client.shadow {
+            (shadow.at_hand, shadow.ends) = (false, false);
+            match &mut shadow.now {
+                Some(now) if !over => now.broken = true,
+                now => *now = None,
+            }
+            shadow.number += u64::from(over);
         }
     }
 
