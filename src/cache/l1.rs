@@ -330,7 +330,8 @@ impl Cache {
     /// Keeps what was kept outside; whether it may be given is found out like that of any other.
     pub fn put_back(&self, hash: u128, mut entry: Entry) {
         *entry.fetched.get_mut() = true;
-        self.insert(hash, Arc::new(entry));
+        // It is given at once: whether there is room for it is for later, or it might be gone again by then.
+        self.entries.insert(hash, Arc::new(entry));
     }
 
     /// Where results are kept outside of the process, too.
