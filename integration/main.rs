@@ -40,6 +40,7 @@ mod reports;
 mod routes;
 mod rust_drivers;
 mod sample;
+mod sharing;
 mod smoke;
 mod soak;
 mod split;

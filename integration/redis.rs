@@ -15,19 +15,19 @@ use crate::caching::keep;
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, value};
 
 /// One server, ended when dropped.
-struct Redis {
+pub struct Redis {
     child: Child,
-    port: u16,
+    pub port: u16,
     /// Where its files are.
     _dir: TempDir,
 }
 
 impl Redis {
-    fn start(args: &[&str]) -> Redis {
+    pub fn start(args: &[&str]) -> Redis {
         Redis::at(free_port(), &[&["--save", "", "--appendonly", "no"], args].concat())
     }
 
-    fn at(port: u16, args: &[&str]) -> Redis {
+    pub fn at(port: u16, args: &[&str]) -> Redis {
         let dir = tempfile::tempdir().expect("a directory");
         let redis = Redis { child: Redis::spawn(&dir, port, args), port, _dir: dir };
         redis.wait(args);
@@ -56,13 +56,13 @@ impl Redis {
         });
     }
 
-    fn cli(&self, args: &[&str]) -> String {
+    pub fn cli(&self, args: &[&str]) -> String {
         let port = self.port.to_string();
         let out = Command::new("redis-cli").args(["-p", &port]).args(args).output().expect("redis-cli runs");
         String::from_utf8_lossy(&out.stdout).trim().to_string()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is ours");
     }
 }

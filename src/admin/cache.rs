@@ -66,6 +66,12 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
             ("l2 errors", stats.errors.get(), "errors of Redis"),
             ("l2 away", stats.away.get(), "times that Redis was not there to be asked"),
             ("l2 broken", stats.broken.get(), "results that were not what had been kept"),
+            (
+                "l2 outdated",
+                stats.outdated.get(),
+                "results of other processes that were older than what is known",
+            ),
+            ("l2 waited", stats.waited.get(), "misses that waited for another process to read the same"),
             ("l2 dropped", stats.dropped.get(), "results that were not kept in Redis: too much waited to be"),
         ] {
             row(table, ["total", what], [count, 0, 0, 0], "", detail);

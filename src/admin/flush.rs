@@ -34,7 +34,9 @@ pub fn run(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
             .hint("Set general.cache_memory in the configuration."));
     };
     match rest {
-        [] => cache.flush(),
+        [] => {
+            cache.flush();
+        }
         [kind, print @ ..] if kind.eq_ignore_ascii_case("shape") => {
             let print = print.concat();
             let digits = print.trim_matches(['\'', '"']);
@@ -159,6 +161,8 @@ fn table(shared: &Shared, cache: &Cache, meant: &Meant, database: Option<&str>) 
         }
     }
     if found {
+        // What other processes have kept of them would be as good as before.
+        cache.count_flush();
         cache.stats.flush(Flush::Table);
         return Ok(());
     }

@@ -142,8 +142,9 @@ async fn start(
 
 /// Looks after what is kept outside of the process, if anything is.
 async fn remote(shared: Arc<Shared>) {
-    if let Some(remote) = shared.cache.as_ref().and_then(|cache| cache.remote()) {
-        remote.clone().run().await;
+    let Some(cache) = &shared.cache else { return };
+    if let Some(remote) = cache.remote() {
+        remote.clone().run(cache).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod packed;
 mod reading;
 
 pub use account::{Flush, Outdated, Stats, Why};
+pub use packed::Foreign;
 pub use reading::{Collected, Reading, Turn};
 
 use super::answer::Answer;
@@ -40,8 +41,17 @@ pub struct AsOf {
     pub term: u32,
     /// Of what is written elsewhere, where that counts.
     outside: Option<Stamp>,
+    /// Up to where in the WAL it lacks nothing; 0 where that is not known.
+    pub position: u64,
     /// How often its shape has been flushed, or everything.
     flushed: u64,
+}
+
+impl AsOf {
+    /// Whether nothing has happened in between that concerns what was read.
+    fn is_same(&self, other: &AsOf) -> bool {
+        *self == AsOf { position: self.position, ..*other }
+    }
 }
 
 /// One result.
@@ -113,6 +123,8 @@ pub struct Cache {
     epoch: AtomicU64,
     /// Flushes of shapes.
     shapes: Box<[AtomicU64]>,
+    /// Flushes of any kind: what others find as well has other names from then on.
+    flushes: AtomicU64,
     reading: [Mutex<HashMap<u128, Arc<Reading>>>; PARTS],
     /// Bytes of answers that are being collected.
     collected: AtomicU64,
@@ -182,6 +194,7 @@ impl Cache {
             stats,
             epoch: AtomicU64::new(0),
             shapes: (0..SHAPES).map(|_| AtomicU64::new(0)).collect(),
+            flushes: AtomicU64::new(0),
             reading: Default::default(),
             collected: AtomicU64::new(0),
             // What is not kept yet takes memory as well.
@@ -206,12 +219,11 @@ impl Cache {
         let Moment { view, serial, term, .. } = *moment;
         let flushed = self.flushed(moment.shape);
         let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
-        let elsewhere = |outside: &Outside| match moment.row {
-            Some((key, row)) => outside.stamp_of_row(key, row, now).ok_or(Why::Elsewhere),
-            None => outside.stamp(moment.tables, now).ok_or(Why::Elsewhere),
-        };
-        let outside = moment.outside.map(elsewhere).transpose()?;
-        Ok(AsOf { stamp, view, serial, term, outside, flushed })
+        let elsewhere =
+            |outside: &Outside| outside.stamp_at(moment.tables, moment.row, now).ok_or(Why::Elsewhere);
+        let (outside, position) = moment.outside.map(elsewhere).transpose()?.unzip();
+        let position = position.unwrap_or(0);
+        Ok(AsOf { stamp, view, serial, term, outside, position, flushed })
     }
 
     /// How often a shape has been flushed, or everything: both only grow, so that the sum is the same only if both are.
@@ -305,7 +317,7 @@ impl Cache {
         born: Instant,
         fingerprint: u128,
     ) -> Arc<Entry> {
-        let known = self.entries.get(&hash).filter(|known| *known.key == *key && known.as_of == as_of);
+        let known = self.entries.get(&hash).filter(|known| *known.key == *key && known.as_of.is_same(&as_of));
         // Who asks for less than others does not take away what they need.
         let answer = match known {
             Some(known) => answer.with(&known.answer),
@@ -334,6 +346,35 @@ impl Cache {
         self.entries.insert(hash, Arc::new(entry));
     }
 
+    /// Keeps what another process may have read, if it lacks nothing that is known here: then it is as of now. `unix_us` is
+    /// now, in microseconds of the epoch; it was looked for in that time, after so many flushes.
+    pub fn adopt(
+        &self,
+        hash: u128,
+        key: &[u8],
+        foreign: Foreign,
+        (epoch, flushes): (&str, u64),
+        moment: &Moment<'_>,
+        unix_us: i64,
+    ) -> bool {
+        let now = Instant::now();
+        let Some(outside) = moment.outside else { return false };
+        // In this order: whatever comes, or is written, after the stamp was taken makes it another.
+        let Ok(as_of) = self.as_of(moment, now) else { return false };
+        if self.flushes() != flushes {
+            return false;
+        }
+        let ended = moment.versions.ended(moment.tables);
+        if !outside.vouches(epoch, foreign.position, moment.tables, ended) {
+            return false;
+        }
+        // Clocks of machines differ; how long it is kept at most is no question of truth.
+        let age = Duration::from_micros(u64::try_from(unix_us.saturating_sub(foreign.born_us)).unwrap_or(0));
+        let Foreign { answer, fingerprint, .. } = foreign;
+        self.put_back(hash, Entry::new(key, answer, as_of, now.before(age), fingerprint));
+        true
+    }
+
     /// Where results are kept outside of the process, too.
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         self.remote.get()
@@ -344,11 +385,27 @@ impl Cache {
         let _ = self.remote.set(remote);
     }
 
-    /// Forgets everything, also what is being read now.
-    pub fn flush(&self) {
+    /// Forgets everything, also what is being read now; tells how many flushes there have been.
+    pub fn flush(&self) -> u64 {
         self.epoch.fetch_add(1, AcqRel);
+        let flushes = self.count_flush();
         self.stats.flush(Flush::All);
         self.entries.invalidate_all();
+        flushes
+    }
+
+    /// How often anything has been flushed.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Acquire)
+    }
+
+    /// Nothing that others find as well is found any more.
+    pub fn count_flush(&self) -> u64 {
+        let flushes = self.flushes.fetch_add(1, AcqRel) + 1;
+        if let Some(remote) = self.remote() {
+            remote.tell_flushed();
+        }
+        flushes
     }
 
     /// Forgets the results of a shape, also what is being read now, and what is kept outside of the process; tells how many
@@ -357,6 +414,7 @@ impl Cache {
         if let Some(flushes) = self.shapes.get(shape as usize % SHAPES) {
             flushes.fetch_add(1, AcqRel);
         }
+        self.count_flush();
         self.stats.flush(Flush::Shape);
         // They would be given no more, and the memory may be others'.
         let found: Vec<u128> = self
@@ -466,13 +524,14 @@ mod tests {
         assert_eq!(cache.as_of(&exact, now), Err(Why::Elsewhere));
         cache.store(hash, b"key", answer(), cache.as_of(&bounded, now).unwrap(), now, 5);
         assert!(found(&bounded, now) && !found(&exact, now));
-        outside.begins(Duration::from_secs(1));
+        outside.begins(Duration::from_secs(1), None);
         let ticket = |outside: &Outside| outside.wants().unwrap().0;
         outside.runs_below(ticket(&outside), 1);
         outside.seen(&"5:5:".parse().unwrap());
         outside.listed(
             ticket(&outside),
             super::super::watched::Watched::new([7].into(), &[], Default::default(), false),
+            Instant::default(),
         );
         outside.sampled(now, 0);
         // What was kept without an eye on others is not what it takes.
@@ -480,7 +539,7 @@ mod tests {
         cache.store(hash, b"key", answer(), cache.as_of(&exact, now).unwrap(), now, 5);
         assert!(found(&exact, now) && found(&bounded, now));
         assert!(!found(&exact, now + Duration::from_secs(2)));
-        outside.committed(Some(6), Some(&[Change::of_table(7)]));
+        outside.committed(Some(6), Some(&[Change::of_table(7)]), 0);
         assert!(!found(&exact, now) && found(&bounded, now));
     }
 

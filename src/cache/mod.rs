@@ -42,7 +42,8 @@
 //!   asked before it has been answered, so that it is not older than what those have seen, and is skipped if one of them
 //!   fails. What is read there is kept on the same two looks at the stamp as anything else.
 //! - What was kept outside of the process ([`remote`]) comes back with the stamp that it was kept with, under a name and a key
-//!   that are this process' own; it is given on the same condition as if it had never left.
+//!   that are this process' own; it is given on the same condition as if it had never left. What other processes have
+//!   kept is another matter, see below.
 //!
 //! # Writers elsewhere
 //!
@@ -96,6 +97,41 @@
 //!   hits, not truth.
 //!
 //! A model of all this, with commits, snapshots and questions in any order, is in the tests of [`outside`].
+//!
+//! # What other processes have read
+//!
+//! Processes that have a key in common ([`remote`]) and follow the same WAL give what others have read, where it would be
+//! `exact` if they had read it themselves. Such a result says of itself: it is of these tables, and lacks no commit of
+//! theirs that ends at S or before. That is so since S was how far the stream of the reader had come *before* it took its
+//! stamps: what had come by then had been seen in a snapshot, or there would have been a mark and no stamp. The sentence
+//! is true for ever, so it does not matter what Redis keeps, loses or brings back. It is kept only when all that was
+//! visible when it was complete has come by the stream: then that is on the server's disk, and no crash takes it back.
+//!
+//! Whoever finds it takes stamps of its own, as for a result that it would read now, and then asks ([`outside::past`]):
+//! - Has its own stream told all since S? It keeps, for every table, the end of the last commit that it was told of, and
+//!   the position since when it was told everything. Definitions move that position to their own end: what tables are
+//!   was another thing before.
+//! - Is there a commit after S that touches these tables, or those that are parts of them? Then it is of no use. Which
+//!   parts they have was listed before a question all of which has come: what changed that has come as well.
+//! - Have all writes to these tables through this process ended before such a question? Then they have come, and have an
+//!   end that is compared with S, though nobody is told the position of a commit that he has sent.
+//!
+//! If all of that holds, the result lacks nothing that has come, or that was written here. What comes, or is written, later
+//! moves the stamps. So it is as if it had been read here when the stamps were taken, and all of the above holds for it.
+//!
+//! - The name that it has in Redis is a keyed hash of all that it must have in common with what is asked for: the epoch,
+//!   the tables by their oids, all that its bytes depend on, written out (numbers of a process' own mean nothing to
+//!   others; what servers have as defaults is a part of it), and the last flush. The epoch is the system's identifier, the
+//!   timeline, when the server was started, the database's oid, the roles, and the event triggers with what tells whether
+//!   they have been another's or disabled in between. So after a failover, a restart, or a copy of the server that was
+//!   put in its place, nothing is found. Whoever keeps a result looks at the epoch before it sees that its stamps hold:
+//!   a change of the epoch marks everything first.
+//! - A result is authenticated together with its name under the common key, and compared with its key byte by byte.
+//! - What is known of the past of the WAL is told as well, as stretches of it. One that ends where another begins, or
+//!   later, makes one of both, so that a process which begins to follow knows what others know. The slot is told no
+//!   position before that has been told others: who comes again begins where he has told of all, and knows the rest.
+//! - What is flushed in one process is given in that one no more, and in others not when they have heard of it, a second
+//!   later.
 
 pub mod answer;
 pub mod key;

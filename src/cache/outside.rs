@@ -14,12 +14,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use self::past::Past;
 use super::rows::RowKey;
 use super::watched::Watched;
 use crate::core::clock::Instant;
 use crate::fence::Snapshot;
 use crate::fence::versions::{Marks, Row, Stamp, Versions, Written};
+
+mod common;
+pub mod past;
 
 /// Commits that wait for being visible, each with its tables; beyond that everything is marked.
 const MOST_OPEN: usize = 1024;
@@ -76,6 +81,10 @@ pub struct Outside {
     watched: ArcSwap<Watched>,
     /// Until when it is shown that nothing is missing that is older than the bound, in microseconds.
     shown_until_us: AtomicU64,
+    /// How often it was lost, and up to where all has come since.
+    losses: AtomicU64,
+    position: AtomicU64,
+    hurried: Notify,
     ledger: Mutex<Ledger>,
     health: Mutex<Health>,
 }
@@ -124,6 +133,14 @@ struct Ledger {
     position: u64,
     samples: Vec<(Instant, u64)>,
     bound: Duration,
+    /// Of what was visible when this was asked, all has come.
+    come: Instant,
+    /// When it was last told what is watched.
+    listed: Instant,
+    /// What is known of what has come, where it has positions that mean something to others.
+    past: Option<Past>,
+    /// Up to where that is kept where others find it; `None` where it is not.
+    told: Option<u64>,
 }
 
 impl Default for Outside {
@@ -134,6 +151,9 @@ impl Default for Outside {
             versions: Versions::by_row(),
             watched: ArcSwap::default(),
             shown_until_us: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            hurried: Notify::new(),
             ledger: Mutex::default(),
             health: Mutex::new(Health {
                 trouble: Some("it is not followed yet".into()),
@@ -169,6 +189,24 @@ impl Outside {
             return self.stamp(&[key.table], now);
         }
         stamp.filter(|_| self.is_shown(now) && watched.covers(key.table))
+    }
+
+    /// Either, with a position: what is read from now on lacks no write to these tables, or to this row, that committed up
+    /// to there. 0 where that is not known.
+    pub fn stamp_at(
+        &self,
+        tables: &[u32],
+        row: Option<(&RowKey, Row)>,
+        now: Instant,
+    ) -> Option<(Stamp, u64)> {
+        // In this order: what had come by then has its marks, or has had them.
+        let losses = self.losses.load(SeqCst);
+        let position = self.position.load(SeqCst);
+        let stamp = match row {
+            Some((key, row)) => self.stamp_of_row(key, row, now)?,
+            None => self.stamp(tables, now)?,
+        };
+        Some((stamp, if self.losses.load(SeqCst) == losses { position } else { 0 }))
     }
 
     /// Whether nothing has come since that concerns these tables.
@@ -231,19 +269,26 @@ impl Outside {
     /// Nobody tells anything from now on.
     pub fn lost(&self, why: &str) {
         self.shown_until_us.store(0, Release);
+        self.position.store(0, SeqCst);
+        self.losses.fetch_add(1, SeqCst);
         let mut ledger = self.ledger.lock();
         ledger.doubt(&self.versions, Stage::Lost);
         (ledger.position, ledger.samples) = (0, Vec::new());
+        (ledger.come, ledger.past, ledger.told) = (Instant::default(), None, None);
         drop(ledger);
         let mut health = self.health.lock();
         health.losses += u64::from(health.trouble.is_none());
         health.trouble = Some(why.into());
     }
 
-    /// Whatever commits from now on will be told, as far as it concerns tables that are watched.
-    pub fn begins(&self, bound: Duration) {
+    /// Whatever commits from now on will be told, as far as it concerns tables that are watched; `from` where that is
+    /// all from a position on that means something to others.
+    pub fn begins(&self, bound: Duration, from: Option<u64>) {
         let mut ledger = self.ledger.lock();
-        ledger.bound = bound;
+        (ledger.bound, ledger.past) = (bound, from.map(Past::new));
+        // Of what committed before that, the account of everything tells.
+        ledger.position = from.unwrap_or(0);
+        self.position.fetch_max(ledger.position, SeqCst);
         ledger.doubt(&self.versions, Stage::Begun);
         drop(ledger);
         self.health.lock().trouble = None;
@@ -255,13 +300,17 @@ impl Outside {
     }
 
     /// A commit has come that made these changes (`None` for any). Nobody may see it yet where it has a number, which is
-    /// then without the epoch.
-    pub fn committed(&self, xid: Option<u32>, changes: Option<&[Change]>) {
+    /// then without the epoch. It ends at this position.
+    pub fn committed(&self, xid: Option<u32>, changes: Option<&[Change]>, end: u64) {
         if changes.is_some_and(<[Change]>::is_empty) {
             return;
         }
         self.health.lock().commits += 1;
         let mut ledger = self.ledger.lock();
+        // Before it has marks: who finds none any more finds this.
+        if let Some(past) = &mut ledger.past {
+            past.wrote(changes.map(|changes| changes.iter().map(|change| change.table)), end);
+        }
         if xid.is_some() && ledger.open.len() >= MOST_OPEN {
             return ledger.doubt(&self.versions, Stage::Begun);
         }
@@ -291,10 +340,28 @@ impl Outside {
         self.ledger.lock().doubt(&self.versions, Stage::Begun);
     }
 
+    /// A commit has come that ends there and has changed definitions.
+    pub fn redefined(&self, end: u64) {
+        let mut ledger = self.ledger.lock();
+        if let Some(past) = &mut ledger.past {
+            past.defined(end);
+        }
+        ledger.doubt(&self.versions, Stage::Begun);
+    }
+
+    /// Says which time positions are of. Where that is another than before, definitions may be others.
+    pub fn set_epoch(&self, epoch: &str) {
+        let mut ledger = self.ledger.lock();
+        if ledger.past.as_mut().is_some_and(|past| past.set_epoch(epoch)) {
+            ledger.doubt(&self.versions, Stage::Begun);
+        }
+    }
+
     /// Everything up to this position has come.
     pub fn reached(&self, position: u64) {
         let mut ledger = self.ledger.lock();
         ledger.position = ledger.position.max(position);
+        self.position.fetch_max(position, SeqCst);
         self.show(&mut ledger);
     }
 
@@ -309,9 +376,11 @@ impl Outside {
 
     fn show(&self, ledger: &mut Ledger) {
         let (position, bound) = (ledger.position, ledger.bound);
-        for (asked, _) in ledger.samples.extract_if(.., |(_, needs)| *needs <= position) {
+        let Ledger { samples, come, .. } = ledger;
+        for (asked, _) in samples.extract_if(.., |(_, needs)| *needs <= position) {
             let until = (asked + bound).micros_since(Instant::default());
             self.shown_until_us.fetch_max(until, AcqRel);
+            *come = (*come).max(asked);
         }
     }
 
@@ -345,12 +414,13 @@ impl Outside {
         }
     }
 
-    /// What is watched, as somebody saw it who was asked after the ticket was taken.
-    pub fn listed(&self, ticket: Ticket, watched: Watched) {
+    /// What is watched, as somebody saw it who was asked after the ticket was taken, and has answered by now.
+    pub fn listed(&self, ticket: Ticket, watched: Watched, now: Instant) {
         let mut ledger = self.ledger.lock();
         let current = ledger.doubts == ticket.0;
         if let Some((marks, _)) = ledger.unsure.take_if(|(_, stage)| current && *stage == Stage::Unlisted) {
             self.watched.store(Arc::new(watched));
+            ledger.listed = now;
             marks.end(true);
         }
     }

@@ -10,6 +10,7 @@ pub struct Watched {
     covered: HashSet<u32>,
     beside: HashMap<u32, Box<[u32]>>,
     keys: HashMap<u32, Key>,
+    parts: HashMap<u32, Box<[u32]>>,
 }
 
 /// A table's primary key, in order: of each column what is known, and its name.
@@ -25,7 +26,7 @@ impl Watched {
             up.entry(*child).or_default().push(*parent);
             down.entry(*parent).or_default().push(*child);
         }
-        let mut beside = HashMap::new();
+        let (mut beside, mut parts) = (HashMap::new(), HashMap::new());
         let members: HashSet<u32> = families.iter().flat_map(|(child, parent)| [*child, *parent]).collect();
         let mut covered = told;
         let untold: Vec<u32> = members.iter().copied().filter(|table| !covered.contains(table)).collect();
@@ -33,15 +34,18 @@ impl Watched {
             covered.remove(&table);
         }
         for table in members {
-            let mut others = reach(table, &up);
+            let (mut others, below) = (reach(table, &up), reach(table, &down));
             if whole {
-                others.extend(reach(table, &down));
+                others.extend(&below);
+            }
+            if !below.is_empty() {
+                parts.insert(table, below.into_iter().collect());
             }
             if !others.is_empty() {
                 beside.insert(table, others.into_iter().collect());
             }
         }
-        Watched { covered, beside, keys }
+        Watched { covered, beside, parts, keys }
     }
 
     /// Whether every write to what is read from this table is told.
@@ -57,6 +61,11 @@ impl Watched {
     /// What a table's rows are known by, if they are.
     pub fn key(&self, table: u32) -> Option<&Key> {
         self.keys.get(&table)
+    }
+
+    /// The tables whose rows are rows of this one, besides.
+    pub fn parts(&self, table: u32) -> &[u32] {
+        self.parts.get(&table).map_or(&[], |parts| parts)
     }
 
     /// How many there are.

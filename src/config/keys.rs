@@ -257,6 +257,8 @@ const REDIS: &[Key] = &[
     fixed("deadline", "10ms"),
     fixed("compress_above", "1KiB"),
     fixed("encrypt", "true"),
+    fixed("key_file", ""),
+    fixed("coalesce", "50ms"),
 ];
 
 const DATABASE: &[Key] = &[

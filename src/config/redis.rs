@@ -7,9 +7,12 @@ use super::Secret;
 use super::raw::{Fault, Section};
 use super::secret::secret;
 use super::words::REDIS_MODES;
+use crate::core::keyfile;
 
 /// Longest time that a statement waits for it, where nothing is said.
 pub(super) const REDIS_DEADLINE: Duration = Duration::from_millis(10);
+/// Longest time that a statement waits for what another process reads, where nothing is said.
+pub(super) const REDIS_COALESCE: Duration = Duration::from_millis(50);
 /// Bytes from which results are compressed, where nothing is said.
 pub(super) const REDIS_COMPRESS: usize = 1024;
 
@@ -49,6 +52,10 @@ pub struct Redis {
     pub compress_above: usize,
     /// Whether results are encrypted, and not only authenticated.
     pub encrypt: bool,
+    /// How long it is waited at most for what another process reads.
+    pub coalesce: Duration,
+    /// The key that several processes have in common.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[redis]`; `None` where it does not say where that is.
@@ -102,7 +109,22 @@ pub(super) fn redis(section: &Section<'_>) -> Option<Redis> {
             .unwrap_or(REDIS_DEADLINE),
         compress_above: section.size("compress_above", 64..=64 << 20).unwrap_or(REDIS_COMPRESS),
         encrypt: section.flag("encrypt").unwrap_or(true),
+        coalesce: coalesce(section),
+        key_file: key_file(section),
     })
+}
+
+fn coalesce(section: &Section<'_>) -> Duration {
+    section.duration("coalesce", Duration::ZERO..=Duration::from_secs(10)).unwrap_or(REDIS_COALESCE)
+}
+
+/// The key itself is read when the process starts; that it can be is told here.
+fn key_file(section: &Section<'_>) -> Option<PathBuf> {
+    let path = section.path("key_file")?;
+    if let Err(why) = keyfile::key(&path) {
+        section.report("key_file", Fault::from(why).hint("openssl rand -hex 32, the same for all proxies"));
+    }
+    Some(path)
 }
 
 fn node(text: &str) -> Result<(String, u16), Fault> {

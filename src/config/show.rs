@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::keys;
 use super::mirror::{RECORDED_FILES, RECORDED_SIZE, RECORDED_WAITING};
-use super::redis::{REDIS_COMPRESS, REDIS_DEADLINE, RedisMode};
+use super::redis::{REDIS_COALESCE, REDIS_COMPRESS, REDIS_DEADLINE, RedisMode};
 use super::report::spelt;
 use super::tenant::{OwnShare, Tenant, TenantWay};
 use super::units::{show_duration, show_size};
@@ -142,6 +142,8 @@ impl Config {
         rows.add("redis", "deadline", show_duration(times.0));
         rows.add("redis", "compress_above", show_size(times.1 as u64));
         rows.add("redis", "encrypt", redis.is_none_or(|r| r.encrypt));
+        rows.add("redis", "coalesce", show_duration(redis.map_or(REDIS_COALESCE, |r| r.coalesce)));
+        rows.add("redis", "key_file", path(redis.and_then(|r| r.key_file.as_deref())));
     }
 
     fn show_record(&self, rows: &mut Rows) {

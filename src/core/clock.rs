@@ -37,6 +37,12 @@ impl Instant {
         Duration::from_micros(self.micros_since(earlier))
     }
 
+    /// That much earlier.
+    #[inline]
+    pub fn before(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_sub(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Time from this moment to now.
     pub fn elapsed(self) -> Duration {
         Instant::now().since(self)

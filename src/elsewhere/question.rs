@@ -40,26 +40,47 @@ pub(super) fn introduction(slot: &str) -> String {
          (SELECT s.plugin FROM pg_replication_slots s WHERE s.slot_name = {} AND s.database = current_database()), \
          (SELECT s.wal_status = 'lost' FROM pg_replication_slots s WHERE s.slot_name = {}), \
          (SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND NOT p.pubviaroot \
-            FROM pg_publication p WHERE p.pubname = '{PUBLICATION}'), {}",
+            FROM pg_publication p WHERE p.pubname = '{PUBLICATION}'), {}, \
+         (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) || '/' || \
+         extract(epoch FROM pg_postmaster_start_time())::text, ({})",
         literal(slot),
         literal(slot),
         event_triggers(),
+        confirmed(slot),
     )
 }
 
-/// Those of our event triggers that fire whatever a session sets.
+/// From where on a slot streams.
+pub(super) fn confirmed(slot: &str) -> String {
+    format!("SELECT s.confirmed_flush_lsn FROM pg_replication_slots s WHERE s.slot_name = {}", literal(slot))
+}
+
+/// Those of our event triggers that fire whatever a session sets, as others than those that were there before, or were
+/// not enabled meanwhile.
 pub(super) fn event_triggers() -> String {
     format!(
-        "(SELECT string_agg(e.oid::text, ',' ORDER BY e.oid) FROM pg_event_trigger e \
+        "(SELECT string_agg(e.oid::text || '.' || e.xmin::text, ',' ORDER BY e.oid) FROM pg_event_trigger e \
           WHERE e.evtname IN ('{DDL}', '{DROP}') AND e.evtenabled = 'A')"
     )
 }
 
-/// How a server's WAL is cut, and its event triggers.
+/// What is known of a server before it is followed.
+#[derive(Debug)]
+pub(super) struct Introduced {
+    /// How its WAL is cut.
+    pub(super) geometry: Geometry,
+    pub(super) event_triggers: String,
+    /// Which database it is, and since when the server runs.
+    pub(super) server: String,
+    /// From where on the slot streams.
+    pub(super) confirmed: Option<Lsn>,
+}
+
+/// Reads that.
 ///
 /// # Errors
 /// What keeps it from being followed.
-pub(super) fn introduced(rows: &[Row], slot: &str) -> Result<(Geometry, String), Error> {
+pub(super) fn introduced(rows: &[Row], slot: &str) -> Result<Introduced, Error> {
     let row = rows.first().ok_or_else(|| trouble("the server does not say what it is", ""))?;
     let again = "run turnpike cache enable-wal";
     if read::<u32>(row, 0).is_none_or(|version| version < 140_000) {
@@ -97,7 +118,9 @@ pub(super) fn introduced(rows: &[Row], slot: &str) -> Result<(Geometry, String),
     }
     let segment = read(row, 3).unwrap_or(0);
     let page = read(row, 4).unwrap_or(Geometry::default().page);
-    Ok((Geometry { segment, page }, event_triggers.to_string()))
+    let (geometry, event_triggers) = (Geometry { segment, page }, event_triggers.to_string());
+    let server = field(row, 9).ok_or_else(|| trouble("the server does not say which it is", ""))?.to_string();
+    Ok(Introduced { geometry, event_triggers, server, confirmed: read(row, 10) })
 }
 
 /// Roles and their settings: all databases share them, and no event trigger tells.
@@ -284,13 +307,28 @@ mod tests {
 
     #[test]
     fn what_keeps_a_stream_from_being_followed() {
-        let good = ["150004", "logical", "f", "16777216", "8192", "pgoutput", "f", "t", "16500,16501"];
+        let good = [
+            "150004",
+            "logical",
+            "f",
+            "16777216",
+            "8192",
+            "pgoutput",
+            "f",
+            "t",
+            "16500.7,16501.7",
+            "5/1",
+            "0/10",
+        ];
         let says = |at: usize, value: &'static str| {
             let mut values = good;
             values[at] = value;
             introduced(&[row(&values)], "s").map_err(|e| e.message.to_string())
         };
-        assert_eq!(says(0, "150004"), Ok((Geometry { page: 8192, segment: 16 << 20 }, "16500,16501".into())));
+        let said = says(0, "150004").unwrap();
+        assert_eq!(said.geometry, Geometry { page: 8192, segment: 16 << 20 });
+        assert_eq!((&*said.event_triggers, &*said.server), ("16500.7,16501.7", "5/1"));
+        assert_eq!(said.confirmed, Some(Lsn(0x10)));
         for (at, value, want) in [
             (0, "130010", "before 14"),
             (1, "replica", "wal_level"),

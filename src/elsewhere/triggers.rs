@@ -50,7 +50,7 @@ pub(super) async fn follow(desk: &Desk<'_>) -> Result<Never, Error> {
     let mut listener = tokio::time::timeout(PATIENCE, begin(desk))
         .await
         .unwrap_or_else(|_| Err(trouble("the server takes too long to answer", "")))?;
-    desk.outside.begins(desk.place.invalidation.bound);
+    desk.outside.begins(desk.place.invalidation.bound, None);
     tracing::info!(database = desk.place.database, "writers elsewhere are listened to");
     listener.run(desk.place.invalidation.bound / PART).await
 }
@@ -122,7 +122,9 @@ impl Listener<'_> {
                 let next = next.ok_or_else(|| trouble("the server does not say what runs", ""))?;
                 outside.runs_below(ticket, next);
             }
-            Some(Asked::List(ticket)) => outside.listed(ticket, question::listed(rows, true)?),
+            Some(Asked::List(ticket)) => {
+                outside.listed(ticket, question::listed(rows, true)?, Instant::now())
+            }
             None => {}
         }
         Ok(())
@@ -160,7 +162,7 @@ impl Listener<'_> {
         } else if let Some(beat) = said.strip_prefix(&self.mark) {
             outside.reached(beat.parse().map_err(|_| unknown())?);
         } else if let Ok(table) = said.parse::<u32>() {
-            outside.committed(None, Some(&[Change::of_table(table)]));
+            outside.committed(None, Some(&[Change::of_table(table)]), 0);
         }
         Ok(())
     }

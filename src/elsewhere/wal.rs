@@ -10,7 +10,7 @@ use tokio::time::{Instant as Moment, sleep_until};
 use super::answer::{Answer, Row, field, read};
 use super::install::{DEFINED, PUBLICATION};
 use super::line::Line;
-use super::question::{self, Sample};
+use super::question::{self, Introduced, Sample};
 use super::told::{Columns, Told};
 use super::{Desk, HURRY, Never, PART, PATIENCE, trouble};
 use crate::cache::outside::{Stage, Ticket};
@@ -23,6 +23,8 @@ use crate::wire::reply;
 
 /// What the server calls our connections.
 const APPLICATION: &str = "turnpike wal";
+/// Bytes of WAL that are told of again where what was known before may be of use: decoding takes seconds.
+const MOST_MISSED: u64 = 256 << 20;
 /// Longest that a stream may be silent though it is asked: a large transaction is decoded without a word.
 const SILENCE: Duration = Duration::from_secs(300);
 
@@ -45,13 +47,16 @@ struct Follower<'a> {
     /// What the rows of tables look like, by oid.
     columns: HashMap<u32, Columns>,
     position: u64,
+    /// What the server need not keep any more.
+    confirmed: u64,
+    /// Which time positions are of, but for the roles.
+    epoch: String,
     heard: Instant,
     probe: Line<'a>,
     answer: Answer,
     asked: Option<Asked>,
-    /// Where the WAL ended when roles were last looked at, and what they were.
+    /// Where the WAL ended when roles were last looked at.
     looked: Lsn,
-    roles: Option<String>,
     event_triggers: String,
 }
 
@@ -63,7 +68,7 @@ pub(super) async fn follow(desk: &Desk<'_>) -> Result<Never, Error> {
     let mut follower = tokio::time::timeout(PATIENCE, begin(desk))
         .await
         .unwrap_or_else(|_| Err(trouble("the server takes too long to answer", "")))?;
-    desk.outside.begins(desk.place.invalidation.bound);
+    desk.outside.begins(desk.place.invalidation.bound, Some(follower.position));
     tracing::info!(database = desk.place.database, slot = follower.slot, "writers elsewhere are followed");
     follower.run().await
 }
@@ -74,28 +79,34 @@ async fn begin<'a>(desk: &'a Desk<'a>) -> Result<Follower<'a>, Error> {
     let mark = format!("{APPLICATION} {number:016x}");
     let own = [question::SETTINGS, &[("application_name", APPLICATION)]].concat();
     let mut probe = Line::open(desk, &own).await?;
-    let (geometry, event_triggers) =
-        question::introduced(&probe.ask(&question::introduction(&slot)).await?, &slot)?;
+    let place = question::introduced(&probe.ask(&question::introduction(&slot)).await?, &slot)?;
+    let Introduced { geometry, event_triggers, server, confirmed } = place;
     let params = [("replication", "database"), ("application_name", mark.as_str())];
     let mut stream = Line::open(desk, &params).await?;
     let system = stream.ask("IDENTIFY_SYSTEM").await?;
-    let from: Option<Lsn> = system.first().and_then(|row| read(row, 2));
-    let from = from.ok_or_else(|| trouble("the server does not say where its WAL ends", ""))?;
-    // Whatever was kept before is read again, so that nothing is missed by what is skipped.
+    let said = system.first().and_then(|row| Some((field(row, 0)?, field(row, 1)?, read::<Lsn>(row, 2)?)));
+    let (number, timeline, end) =
+        said.ok_or_else(|| trouble("the server does not say where its WAL ends", ""))?;
+    let epoch = format!("{number}/{timeline}/{server}");
+    // What was kept before by this process is read again, so that nothing is missed by what is skipped. What is found
+    // in Redis may be as old as what we knew when we were here last.
+    let cache = desk.shared.cache.as_ref().filter(|c| c.remote().is_some_and(|remote| remote.is_shared()));
+    if let Some(cache) = cache {
+        // From now on it is noted when writes end.
+        cache.versions.of(&desk.place.dbname).ended(&[]);
+    }
+    let from =
+        confirmed.filter(|at| cache.is_some() && end.0.saturating_sub(at.0) < MOST_MISSED).unwrap_or(end);
     let start = format!(
         "START_REPLICATION SLOT {} LOGICAL {from} \
          (proto_version '1', publication_names '\"{PUBLICATION}\"', messages 'true')",
         question::name(&slot)
     );
-    stream.query(&start).await?;
-    loop {
-        let frame = stream.next().await?;
-        // Before anything else it says either that it streams, or why not.
-        match frame.first() {
-            Some(b'W') => break,
-            _ => drop(Answer::default().read(&frame)?),
-        }
-    }
+    streams(&mut stream, &start).await?;
+    // From now on the slot is ours: what somebody else has confirmed meanwhile is not streamed.
+    let rows = probe.ask(&question::confirmed(&slot)).await?;
+    let confirmed: Option<Lsn> = rows.first().and_then(|row| read(row, 0));
+    let confirmed = confirmed.ok_or_else(|| trouble(format!("slot \"{slot}\" is gone"), ""))?;
     let now = Instant::now();
     Ok(Follower {
         desk,
@@ -105,21 +116,35 @@ async fn begin<'a>(desk: &'a Desk<'a>) -> Result<Follower<'a>, Error> {
         stream,
         told: Told::default(),
         columns: HashMap::new(),
-        position: from.0,
+        position: from.0.max(confirmed.0),
+        confirmed: confirmed.0,
+        epoch,
         heard: now,
         probe,
         answer: Answer::default(),
         asked: None,
         looked: Lsn(0),
-        roles: None,
         event_triggers,
     })
+}
+
+/// Has it stream.
+async fn streams(stream: &mut Line<'_>, start: &str) -> Result<(), Error> {
+    stream.query(start).await?;
+    loop {
+        let frame = stream.next().await?;
+        // Before anything else it says either that it streams, or why not.
+        match frame.first() {
+            Some(b'W') => return Ok(()),
+            _ => drop(Answer::default().read(&frame)?),
+        }
+    }
 }
 
 impl Follower<'_> {
     async fn run(&mut self) -> Result<Never, Error> {
         let interval = self.desk.place.invalidation.bound / PART;
-        let mut due = Moment::now();
+        let (mut due, mut asked) = (Moment::now(), Moment::now());
         loop {
             let idle = self.asked.is_none();
             tokio::select! {
@@ -138,7 +163,11 @@ impl Follower<'_> {
                         due = Moment::now() + pause;
                     }
                 }
-                () = sleep_until(due), if idle => self.ask().await?,
+                () = self.desk.outside.hurried(), if idle => due = due.min(asked + interval / PART),
+                () = sleep_until(due), if idle => {
+                    asked = Moment::now();
+                    self.ask().await?;
+                }
                 () = sleep_until(due + PATIENCE), if !idle => {
                     return Err(trouble("the server does not answer", ""));
                 }
@@ -162,7 +191,10 @@ impl Follower<'_> {
 
     /// Says how far all has been dealt with, so that the server need not keep it; `asks` for how far it has streamed.
     async fn confirm(&mut self, asks: bool) -> Result<(), Error> {
-        let body = status(self.position, self.desk.shared.unix_micros(), asks);
+        // Never less than before: the server would take it at its word.
+        self.confirmed = self.confirmed.max(self.desk.outside.done(self.position));
+        let done = self.confirmed;
+        let body = status(done, self.desk.shared.unix_micros(), asks);
         let mut bytes = Vec::new();
         reply::frame(&mut bytes, b'd', |out| out.extend_from_slice(&body));
         self.stream.send(&bytes).await
@@ -177,7 +209,9 @@ impl Follower<'_> {
                 let next = next.ok_or_else(|| trouble("the server does not say what runs", ""))?;
                 outside.runs_below(ticket, next);
             }
-            Some(Asked::List(ticket)) => outside.listed(ticket, question::listed(rows, false)?),
+            Some(Asked::List(ticket)) => {
+                outside.listed(ticket, question::listed(rows, false)?, Instant::now())
+            }
             None => {}
         }
         Ok(())
@@ -193,11 +227,8 @@ impl Follower<'_> {
         if sample.event_triggers != self.event_triggers {
             return Err(trouble("the event triggers that tell of DDL have changed", ""));
         }
-        if sample.roles.is_some() && sample.roles != self.roles {
-            if self.roles.is_some() {
-                outside.doubted();
-            }
-            self.roles = sample.roles;
+        if let Some(roles) = sample.roles {
+            outside.set_epoch(&format!("{}/{}/{roles}", self.epoch, self.event_triggers));
         }
         self.looked = sample.insert;
         outside.seen(&sample.snapshot);
@@ -245,9 +276,9 @@ impl Follower<'_> {
             Message::Commit { end } => {
                 let told = std::mem::take(&mut self.told);
                 if told.defines {
-                    outside.doubted();
+                    outside.redefined(end);
                 } else {
-                    outside.committed(Some(told.xid), told.changes());
+                    outside.committed(Some(told.xid), told.changes(), end);
                 }
                 self.reach(end);
             }

@@ -24,7 +24,7 @@ pub use clock::{Clock, Passed, Sample};
 pub use lsn::{Geometry, Lsn};
 pub use own::Own;
 pub use snapshot::Snapshot;
-pub use tables::{Fences, SLOTS};
+pub use tables::{Fences, SLOTS, slot};
 
 /// A number of a sample; see the module.
 pub type Number = u64;

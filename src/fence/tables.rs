@@ -21,7 +21,7 @@ pub struct Fences {
 /// The slot of a table, by its oid. Oids are given out in order, and multiplying spreads them (Knuth, The Art of
 /// Computer Programming, volume 3, 6.4).
 #[inline]
-pub(super) fn slot(table: u32) -> u16 {
+pub fn slot(table: u32) -> u16 {
     (table.wrapping_mul(0x9E37_79B9) >> (u32::BITS - BITS)) as u16
 }
 

@@ -13,8 +13,8 @@
 //! before another session's CREATE TRIGGER committed may fire that trigger. Whoever may have defined something marks
 //! everything, and ends an era: nothing has a stamp until all writes have ended that were begun in eras before.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, OnceLock};
 
 use std::time::Duration;
 
@@ -135,11 +135,26 @@ impl Cause {
     }
 }
 
+/// What all databases of a server have in common.
+#[derive(Debug, Default)]
+struct Common {
+    word: Word,
+    /// When that was last written, in microseconds; 0 for never.
+    ended_us: AtomicU64,
+}
+
+/// When writes ended, where anybody asks.
+#[derive(Debug)]
+struct Ends {
+    slots: Box<[AtomicU64]>,
+    all: AtomicU64,
+}
+
 /// The versions of all databases of a process.
 #[derive(Debug, Default)]
 pub struct Book {
     /// Of what all databases have in common.
-    common: Arc<Word>,
+    common: Arc<Common>,
     databases: Mutex<std::collections::HashMap<Box<str>, Arc<Versions>>>,
 }
 
@@ -192,7 +207,8 @@ pub struct Versions {
     /// Of tables; where rows are told apart, as many again for writes that are not known by row, and then those of rows.
     words: Box<[Word]>,
     all: Arc<Word>,
-    common: Arc<Word>,
+    common: Arc<Common>,
+    ends: OnceLock<Ends>,
     era: Mutex<Arc<Era>>,
     /// When definitions may last have become others, in microseconds; 0 for never.
     defined_us: AtomicU64,
@@ -207,13 +223,14 @@ impl Versions {
         Arc::new(Versions::new(Arc::default(), 2 * SLOTS + ROWS))
     }
 
-    fn new(common: Arc<Word>, words: usize) -> Versions {
+    fn new(common: Arc<Common>, words: usize) -> Versions {
         let all = Arc::new(Word::default());
         Versions {
             words: (0..words).map(|_| Word::default()).collect(),
             era: Mutex::new(Arc::new(Era { all: all.clone(), over: AtomicBool::new(false) })),
             all,
             common,
+            ends: OnceLock::new(),
             defined_us: AtomicU64::new(0),
             found_us: AtomicU64::new(0),
             moved: Default::default(),
@@ -222,7 +239,7 @@ impl Versions {
 
     fn sum(&self, tables: &[u32], row: Option<Row>) -> u64 {
         let of = |word: usize| self.words.get(word).map_or(1, Word::get);
-        let shared = self.all.get().wrapping_add(self.common.get());
+        let shared = self.all.get().wrapping_add(self.common.word.get());
         let (first, of_row) = row.map_or((0, 0), |row| (SLOTS, of(row.word())));
         let of_table = |table: &u32| of(first + usize::from(slot(*table)));
         tables.iter().map(of_table).fold(shared.wrapping_add(of_row), u64::wrapping_add)
@@ -270,7 +287,7 @@ impl Versions {
     }
 
     fn total(&self) -> u64 {
-        let shared = self.all.get().wrapping_add(self.common.get());
+        let shared = self.all.get().wrapping_add(self.common.word.get());
         self.words.iter().take(SLOTS).map(Word::get).fold(shared, u64::wrapping_add)
     }
 
@@ -325,6 +342,19 @@ impl Versions {
         std::iter::once(word).chain(self.tells_rows_apart().then_some(SLOTS + word))
     }
 
+    /// When the last write to any of these tables ended, from the first time on that somebody asks.
+    pub fn ended(&self, tables: &[u32]) -> Instant {
+        let ends = self.ends.get_or_init(|| {
+            // Whatever ends just now has not been noted.
+            let soon = AtomicU64::new((Instant::now() + MARGIN).micros_since(Instant::default()));
+            Ends { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), all: soon }
+        });
+        let of =
+            |table: &u32| ends.slots.get(usize::from(slot(*table))).map_or(u64::MAX, |us| us.load(SeqCst));
+        let shared = ends.all.load(SeqCst).max(self.common.ended_us.load(SeqCst));
+        Instant::default() + Duration::from_micros(tables.iter().map(of).fold(shared, u64::max))
+    }
+
     fn count(&self, cause: Cause) {
         if let Some(counter) = self.moved.get(cause as usize) {
             counter.add(1);
@@ -340,6 +370,9 @@ impl Versions {
         before.over.store(true, Release);
     }
 }
+
+/// How long a write that ends takes to note that, at most.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// That it is now.
 fn note(us: &AtomicU64) {
@@ -385,7 +418,7 @@ impl Marks {
                 }
                 if matches!(written, Written::Definitions) && !std::mem::replace(&mut self.definitions, true)
                 {
-                    self.versions.common.begin();
+                    self.versions.common.word.begin();
                 }
             }
         }
@@ -397,6 +430,18 @@ impl Marks {
             self.words.push(mark);
             self.versions.words[word].begin();
         }
+    }
+
+    /// That it is over by now, before anybody may take a stamp.
+    fn note_end(&self) {
+        if self.definitions {
+            note(&self.versions.common.ended_us);
+        }
+        let Some(ends) = self.versions.ends.get() else { return };
+        if self.anything {
+            note(&ends.all);
+        }
+        self.words.iter().filter_map(|word| ends.slots.get(usize::from(*word))).for_each(note);
     }
 
     /// Whether objects have been defined otherwise.
@@ -415,11 +460,12 @@ impl Marks {
         if lost {
             note(&versions.found_us);
         }
+        self.note_end();
         if self.turns {
             versions.turn();
         }
         if self.definitions {
-            versions.common.end();
+            versions.common.word.end();
         }
         if self.anything {
             versions.all.end();
@@ -554,6 +600,27 @@ mod tests {
         let before = whole.stamp_of_row(1, a);
         write(&whole, Written::Row(1, b)).end(false);
         assert!(before == Some(Stamp { sum: 0, row: None }) && whole.stamp_of_row(1, a) != before);
+    }
+
+    #[test]
+    fn it_is_known_when_writes_have_ended() {
+        let versions = versions();
+        let first = versions.ended(&[1]);
+        assert!(first > Instant::now(), "what ends just now may not have been noted");
+        let later = |tables: &[u32]| versions.ended(tables) > first;
+        // As if it were later.
+        let slow = || note_at(&versions, Instant::now() + MARGIN * 2);
+        write(&versions, Written::Tables(&[1])).end(false);
+        assert!(!later(&[1, 2]));
+        slow();
+        assert!(later(&[1]) && !later(&[2]));
+    }
+
+    fn note_at(versions: &Versions, at: Instant) {
+        let us = at.micros_since(Instant::default());
+        versions.ends.get().into_iter().for_each(|ends| {
+            ends.slots[usize::from(slot(1))].fetch_max(us, SeqCst);
+        });
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn outside(remote: &Remote) -> Vec<Family> {
         ("late", &stats.late),
         ("away", &stats.away),
         ("broken", &stats.broken),
+        ("outdated", &stats.outdated),
     ];
     let add = |family: Family, (outcome, n): (&str, &stats::Counter)| {
         family.with(&[("outcome", outcome)], n.get() as f64)

@@ -39,9 +39,9 @@ pub(super) enum Given {
 }
 
 /// What is looked for.
-struct Wanted {
-    plan: Held,
-    asked: Asked,
+pub(super) struct Wanted {
+    pub(super) plan: Held,
+    pub(super) asked: Asked,
     form: Form,
     /// Requests, in order; none for a simple Query.
     steps: Steps,
@@ -244,10 +244,14 @@ impl Batch<'_> {
             Err(_) => {}
             Ok(turn) => {
                 let about = (wanted.form, &wanted.plan, wanted.asked);
-                self.flow.hand.turn = Some(Collecting::new(turn, hash, key, about, cache.collect()));
-                let remote = cache.remote().filter(|_| wanted.asked.terms.remote && waits && !waited);
-                if let Some(remote) = remote.filter(|remote| remote.is_there()) {
-                    self.flow.hand.awaited = Some(Awaited::Remote(remote.clone(), hash));
+                // In this order: what is flushed meanwhile has another name, or is not kept.
+                let mut collecting = Collecting::new(turn, hash, key, about, cache.collect());
+                let remote = cache.remote().filter(|remote| wanted.asked.terms.remote && remote.is_there());
+                collecting.name = remote.and_then(|remote| self.client.name_in(remote, wanted, hash, key));
+                let awaited = remote.filter(|_| collecting.name.is_some() && waits && !waited).cloned();
+                self.flow.hand.turn = Some(collecting);
+                if let Some(remote) = awaited {
+                    self.flow.hand.awaited = Some(Awaited::Remote(remote));
                     return Given::Wait;
                 }
             }
@@ -366,31 +370,12 @@ impl Batch<'_> {
         self.flow.hand.waited_for = true;
         let reading = match awaited {
             Awaited::Reading(reading) => reading,
-            Awaited::Remote(remote, hash) => return self.await_remote(remote, hash).await,
+            Awaited::Remote(remote) => return self.await_remote(remote).await,
         };
         match self.wait_for(tokio::time::timeout(PATIENCE, reading.over())).await {
             Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
             Err(end) => Err(end),
             Ok(_) => Ok(()),
-        }
-    }
-
-    /// What is found there is put where it is looked for; others who ask for it wait meanwhile.
-    async fn await_remote(&mut self, remote: Arc<Remote>, hash: u128) -> Result<(), End> {
-        let (Some(turn), Some(caching)) = (&self.flow.hand.turn, &self.client.caching) else {
-            return Ok(());
-        };
-        let cache = caching.cache.clone();
-        let find = remote.find(hash, cache.epoch(), turn.key().into());
-        match self.wait_for(find).await {
-            Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
-            Err(end) => Err(end),
-            Ok(found) => {
-                if let Some(entry) = found {
-                    cache.put_back(hash, entry);
-                }
-                Ok(())
-            }
         }
     }
 }
@@ -437,5 +422,5 @@ pub(super) enum Awaited {
     /// Somebody else is reading it.
     Reading(Arc<Reading>),
     /// It may be kept outside of the process.
-    Remote(Arc<Remote>, u128),
+    Remote(Arc<Remote>),
 }

@@ -88,6 +88,12 @@ impl Caching {
         outside.filter(|_| mode == CacheMode::Exact)
     }
 
+    /// The same for who asks later.
+    pub(super) fn outside_of(&self, mode: CacheMode) -> Option<&Arc<Outside>> {
+        let outside = self.known.as_ref()?.outside.as_ref();
+        outside.filter(|_| mode == CacheMode::Exact)
+    }
+
     /// Whether any rule matches the session.
     #[inline]
     pub(super) fn is_wanted(&self) -> bool {
@@ -159,23 +165,16 @@ impl Client {
         // What a standby replays, no session of ours has written there.
         let standby =
             self.course.is_none() && self.pool.welcomes.reports("in_hot_standby").is_some_and(|v| v != "off");
-        let counts = |(name, _): &(&str, &str)| *name != APPLICATION_NAME && !name.starts_with(PREFIX);
-        let own = [self.wish.class.iter(), self.settings.iter()].map(|all| {
-            let pairs = all.filter(counts).flat_map(|(name, value)| [name, value]);
-            // No name is empty.
-            pairs.chain([""]).collect::<Vec<_>>()
-        });
-        let who = [&purpose.database, &purpose.user, &purpose.dbname, &purpose.server_user];
-        let who = who.map(String::as_str);
-        let place = self.course.as_ref().map_or(self.pool.target.name(), |course| course.cluster.name());
-        let parts = || who.into_iter().chain([place]).chain(own.iter().flatten().copied());
-        let application =
-            self.settings.get(APPLICATION_NAME).or_else(|| self.wish.class.get(APPLICATION_NAME));
-        let context = if matched == 0 { 0 } else { cache.contexts.of(parts()) };
-        let named = if matched == 0 {
-            0
-        } else {
-            cache.contexts.of(parts().chain([application.unwrap_or_default()]))
+        let place = self.stands_at();
+        let application = self.application();
+        let (context, named) = match matched {
+            0 => (0, 0),
+            _ => {
+                let mut parts = self.whose();
+                let context = cache.contexts.of(parts.iter().copied());
+                parts.push(application.unwrap_or_default());
+                (context, cache.contexts.of(parts))
+            }
         };
         Known {
             settings: self.settings.clone(),
@@ -189,6 +188,31 @@ impl Client {
             context,
             named,
         }
+    }
+
+    /// Where its database is: a backend or a cluster.
+    pub(super) fn stands_at(&self) -> &str {
+        self.course.as_ref().map_or(self.pool.target.name(), |course| course.cluster.name())
+    }
+
+    /// What the application calls itself.
+    pub(super) fn application(&self) -> Option<&str> {
+        self.settings.get(APPLICATION_NAME).or_else(|| self.wish.class.get(APPLICATION_NAME))
+    }
+
+    /// Whose results it is given: all but the application's name that they can depend on beside the statement.
+    pub(super) fn whose(&self) -> Vec<&str> {
+        let purpose = &self.pool.purpose;
+        let who = [&purpose.database, &purpose.user, &purpose.dbname, &purpose.server_user];
+        let mut parts: Vec<&str> = who.map(String::as_str).into();
+        parts.push(self.stands_at());
+        for all in [self.wish.class.iter(), self.settings.iter()] {
+            let counts = |name: &str| name != APPLICATION_NAME && !name.starts_with(PREFIX);
+            parts.extend(all.filter(|(name, _)| counts(name)).flat_map(|(name, value)| [name, value]));
+            // No name is empty.
+            parts.push("");
+        }
+        parts
     }
 
     /// The timeline of the primary; 0 without a cluster. `None` where there is no primary that is known.

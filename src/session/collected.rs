@@ -5,10 +5,12 @@ use super::batch::{Batch, Flow};
 use super::caching::{Asked, Caching};
 use super::expect::Expect;
 use super::run::Client;
+use super::sharing::Outlet;
 use crate::cache::answer::{Answer, Unfit};
 use crate::cache::key::Form;
 use crate::cache::l1::{AsOf, Collected, Moment, Turn, Why};
 use crate::cache::outside::Outside;
+use crate::cache::remote::Name;
 use crate::config::CacheMode;
 use crate::core::clock::Instant;
 use crate::core::limits::FRAME_HEADER;
@@ -20,11 +22,13 @@ use crate::wire::message::TxStatus;
 pub struct Collecting {
     /// Others wait for it until this is dropped.
     _turn: Turn,
-    hash: u128,
-    key: Box<[u8]>,
+    pub(super) hash: u128,
+    pub(super) key: Box<[u8]>,
     form: Form,
-    plan: Held,
-    asked: Asked,
+    pub(super) plan: Held,
+    pub(super) asked: Asked,
+    /// What it is found by outside of the process, if it is to be.
+    pub(super) name: Option<Name>,
     /// Since when it is under way, and as of what.
     begun: Option<(AsOf, Instant)>,
     collected: Collected,
@@ -42,18 +46,13 @@ impl Collecting {
         collected: Collected,
     ) -> Box<Collecting> {
         let (form, plan, asked) = about;
-        let (key, plan) = (key.into(), plan.clone());
-        Box::new(Collecting { _turn: turn, hash, key, form, plan, asked, begun: None, collected, mark: 0 })
+        let (key, plan, name, begun) = (key.into(), plan.clone(), None, None);
+        Box::new(Collecting { _turn: turn, hash, key, form, plan, asked, name, begun, collected, mark: 0 })
     }
 
     /// Whether it is of this.
     pub(super) fn is_of(&self, hash: u128, key: &[u8]) -> bool {
         self.hash == hash && *self.key == *key
-    }
-
-    /// What it is kept under.
-    pub(super) fn key(&self) -> &[u8] {
-        &self.key
     }
 }
 
@@ -168,12 +167,14 @@ impl Batch<'_> {
             return Err(Why::Large);
         }
         let moment = self.client.moment(caching, plan, terms.mode).ok_or(Why::Moved)?;
+        // In this order: what it is as of is of the time that it is kept for.
+        let outlet = Outlet::of(caching, collecting);
         if !caching.cache.holds(&as_of, &moment) {
             return Err(Why::Moved);
         }
         let entry = caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
-        if let Some(remote) = caching.cache.remote().filter(|_| terms.remote) {
-            remote.keep(*hash, caching.cache.epoch(), entry, terms.ttl.saturating_add(terms.stale));
+        if let Some(outlet) = outlet {
+            outlet.keep(entry, &as_of, born, self.client.shared.unix_micros());
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ pub mod run;
 pub mod said;
 pub mod shadow;
 pub mod shared;
+mod sharing;
 mod single;
 pub mod tenancy;
 mod undo;

@@ -1,5 +1,5 @@
-//! A result as bytes, to be kept outside of the process that has read it, and taken back by that process alone: what it is
-//! as of, and when it was read, means nothing to another.
+//! A result as bytes, to be kept outside of the process that has read it. Taken back by that process alone, since what it
+//! is as of, and when it was read, means nothing to another; or as of a position in the WAL, which means the same to all.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,18 +17,63 @@ struct Head<'a> {
     outline: Outline,
 }
 
+/// The same for others.
+#[derive(Serialize, Deserialize)]
+struct HeadForAll<'a> {
+    key: &'a [u8],
+    position: u64,
+    born_us: i64,
+    fingerprint: u128,
+    outline: Outline,
+}
+
+/// A result that another process may have read.
+#[derive(Debug)]
+pub struct Foreign {
+    pub(super) answer: Answer,
+    /// As of where in the WAL it is valid.
+    pub position: u64,
+    /// When it was asked for, in microseconds of the epoch.
+    pub(super) born_us: i64,
+    pub(super) fingerprint: u128,
+}
+
+impl Foreign {
+    /// What was packed for all, if it is what is kept under this key.
+    pub fn unpack(bytes: &[u8], key: &[u8]) -> Option<Foreign> {
+        let (len, rest) = bytes.split_first_chunk::<4>()?;
+        let (head, frames) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        let head: HeadForAll<'_> =
+            postcard::from_bytes(head).ok().filter(|h: &HeadForAll<'_>| h.key == key)?;
+        let HeadForAll { position, born_us, fingerprint, outline, .. } = head;
+        Some(Foreign { answer: Answer::put_together(frames, outline)?, position, born_us, fingerprint })
+    }
+}
+
+/// Adds a head, with its length before it, and frames.
+fn add(head: &impl Serialize, frames: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(head) = postcard::to_allocvec(head) else { return false };
+    let Ok(len) = u32::try_from(head.len()) else { return false };
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(frames);
+    true
+}
+
 impl Entry {
+    /// Adds it to `out` as others may find it, under a key that means the same to them. False where it cannot be written
+    /// down.
+    pub fn pack_for_all(&self, key: &[u8], position: u64, born_us: i64, out: &mut Vec<u8>) -> bool {
+        let (frames, outline) = self.answer.taken_apart();
+        add(&HeadForAll { key, position, born_us, fingerprint: self.fingerprint, outline }, frames, out)
+    }
+
     /// Adds it to `out`. False where it cannot be written down.
     pub fn pack(&self, out: &mut Vec<u8>) -> bool {
         let (frames, outline) = self.answer.taken_apart();
         let Entry { key, as_of, born, fingerprint, .. } = self;
         let head = Head { key, as_of: *as_of, born: *born, fingerprint: *fingerprint, outline };
-        let Ok(head) = postcard::to_allocvec(&head) else { return false };
-        let Ok(len) = u32::try_from(head.len()) else { return false };
-        out.extend_from_slice(&len.to_be_bytes());
-        out.extend_from_slice(&head);
-        out.extend_from_slice(frames);
-        true
+        add(&head, frames, out)
     }
 
     /// What was packed, if it is what is kept under this key.
@@ -95,10 +140,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_packed_for_all_has_a_position() {
+        let entry = entry();
+        let mut bytes = Vec::new();
+        assert!(entry.pack_for_all(b"whole key", 77, 5_000_000, &mut bytes));
+        let again = Foreign::unpack(&bytes, b"whole key").unwrap();
+        assert_eq!((&again.answer, again.position, again.born_us), (&entry.answer, 77, 5_000_000));
+        assert!(Foreign::unpack(&bytes, b"whole kez").is_none() && Foreign::unpack(b"", b"").is_none());
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80), at in 0usize..60, with: u8) {
-            let _ = Entry::unpack(&bytes, b"key");
+            let _ = (Entry::unpack(&bytes, b"key"), Foreign::unpack(&bytes, b"key"));
             let mut known = Vec::new();
             entry().pack(&mut known);
             if let Some(byte) = known.get_mut(at) {

@@ -176,7 +176,7 @@ impl World {
             Record::Commit { xid, table, told: true } => {
                 let row = row_of(xid);
                 let xid = (!self.planted).then_some(xid as u32);
-                self.outside.committed(xid, Some(&[Change { table, row }]));
+                self.outside.committed(xid, Some(&[Change { table, row }]), 0);
             }
             Record::Commit { .. } => {}
             Record::Definition => self.outside.doubted(),
@@ -191,7 +191,7 @@ impl World {
         }
         match wanted {
             Some((ticket, Stage::Begun)) => self.outside.runs_below(ticket, next),
-            Some((ticket, Stage::Unlisted)) => self.outside.listed(ticket, watched()),
+            Some((ticket, Stage::Unlisted)) => self.outside.listed(ticket, watched(), Instant::default()),
             _ => {
                 self.outside.seen(&snapshot);
                 self.outside.sampled(asked, end);
@@ -213,7 +213,7 @@ impl World {
         } else {
             self.connected = true;
             self.delivered = self.wal.len();
-            self.outside.begins(BOUND);
+            self.outside.begins(BOUND, None);
         }
     }
 
@@ -270,13 +270,17 @@ fn what_is_planted_is_seen() {
 }
 
 fn ready(outside: &Outside) {
-    outside.begins(Duration::from_secs(1));
+    outside.begins(Duration::from_secs(1), None);
     let (ticket, _) = outside.wants().unwrap();
     outside.runs_below(ticket, 10);
     outside.seen(&"10:10:".parse().unwrap());
     let (ticket, stage) = outside.wants().unwrap();
     assert_eq!(stage, Stage::Unlisted);
-    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[(2, 1)], Default::default(), false));
+    outside.listed(
+        ticket,
+        Watched::new([1, 2, 3].into(), &[(2, 1)], Default::default(), false),
+        Instant::default(),
+    );
     outside.sampled(Instant::now(), 7);
     outside.reached(7);
 }
@@ -294,7 +298,7 @@ fn what_is_known_and_what_is_not() {
     );
     // A write to a part is one to the whole, until everybody sees it.
     let (whole, other) = (outside.stamp(&[1], now).unwrap(), outside.stamp(&[3], now).unwrap());
-    outside.committed(Some(12), Some(&[Change::of_table(2)]));
+    outside.committed(Some(12), Some(&[Change::of_table(2)]), 0);
     assert!(
         outside.stamp(&[1], now).is_none() && outside.why_not(&[1], None, now).unwrap().contains("written")
     );
@@ -304,7 +308,7 @@ fn what_is_known_and_what_is_not() {
     outside.seen(&"13:14:".parse().unwrap());
     assert!(outside.stamp(&[1], now).is_some() && !outside.is_current(&[1], whole) && !outside.is_open());
     // What changes nothing leaves everything as it is.
-    outside.committed(Some(15), Some(&[]));
+    outside.committed(Some(15), Some(&[]), 0);
     assert!(outside.is_current(&[3], other) && !outside.is_open());
     outside.lost("gone");
     assert!(!outside.is_shown(now) && outside.stamp(&[3], now).is_none() && !outside.is_current(&[3], other));
@@ -327,10 +331,10 @@ fn rows_are_told_apart_where_their_key_is_the_plans() {
     outside.runs_below(ticket, 10);
     outside.seen(&"10:10:".parse().unwrap());
     let (ticket, _) = outside.wants().unwrap();
-    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[], keys.into(), false));
+    outside.listed(ticket, Watched::new([1, 2, 3].into(), &[], keys.into(), false), Instant::default());
     let stamps = || [a, b].map(|row| outside.stamp_of_row(&key, row, now));
     let (before, whole) = (stamps(), outside.stamp(&[3], now));
-    outside.committed(Some(12), Some(&[Change { table: 3, row: Some(a) }]));
+    outside.committed(Some(12), Some(&[Change { table: 3, row: Some(a) }]), 0);
     assert_eq!((stamps(), outside.stamp(&[3], now)), ([None, before[1]], None));
     assert!(outside.why_not(&[3], Some((&key, a)), now).is_some_and(|why| why.contains("written")));
     assert_eq!(outside.why_not(&[3], Some((&key, b)), now), None);
@@ -348,8 +352,51 @@ fn too_much_at_once_marks_everything() {
     ready(&outside);
     let (now, before) = (Instant::now(), outside.moves());
     for xid in 20..=20 + MOST_OPEN as u32 {
-        outside.committed(Some(xid), Some(&[Change::of_table(1)]));
+        outside.committed(Some(xid), Some(&[Change::of_table(1)]), 0);
     }
     assert!(outside.moves() > before && outside.stamp(&[3], now).is_none());
     assert!(matches!(outside.wants(), Some((_, Stage::Begun))));
+}
+
+#[test]
+fn what_others_have_read_is_vouched_for() {
+    let outside = Outside::default();
+    let (before, now) = (Instant::default(), Instant::now());
+    let vouches = |position: u64, table: u32| outside.vouches("e", position, &[table], before);
+    outside.begins(Duration::from_secs(1), Some(100));
+    outside.set_epoch("e");
+    assert!(!vouches(100, 3), "nothing is listed yet");
+    let (ticket, _) = outside.wants().unwrap();
+    outside.runs_below(ticket, 10);
+    outside.seen(&"10:10:".parse().unwrap());
+    outside.listed(
+        outside.wants().unwrap().0,
+        Watched::new([1, 2, 3].into(), &[(2, 1)], Default::default(), false),
+        now,
+    );
+    outside.sampled(now, 100);
+    assert!(!vouches(100, 3), "what is listed may be later than what has come");
+    let later = now + Duration::from_millis(1);
+    outside.sampled(later, 110);
+    outside.reached(110);
+    assert!(vouches(100, 3) && !vouches(99, 3));
+    assert!(!outside.vouches("f", 100, &[3], before) && !outside.vouches("e", 100, &[3], later));
+    assert_eq!(outside.stamp_at(&[3], None, now).unwrap().1, 110);
+    // A write to a part is one to the whole, and is known before it is visible.
+    outside.committed(Some(12), Some(&[Change::of_table(2)]), 120);
+    assert!(vouches(119, 3) && !vouches(119, 1) && vouches(120, 1));
+    // Others are told, and tell.
+    let (epoch, told) = outside.stretch().unwrap();
+    assert_eq!((&*epoch, told.since, told.until), ("e", 100, 110));
+    assert!(!outside.join("f", &told) && outside.join("e", &told));
+    assert_eq!(outside.done(110), 110);
+    outside.set_told(Some(105));
+    assert_eq!(outside.done(110), 105);
+    // Definitions, or another epoch.
+    outside.redefined(130);
+    assert!(!vouches(130, 3));
+    outside.set_epoch("f");
+    assert!(outside.stamp_at(&[3], None, now).is_none());
+    outside.lost("a test");
+    assert_eq!((outside.epoch(), outside.done(200)), (None, 200));
 }

@@ -83,6 +83,21 @@ impl Link {
         }
     }
 
+    /// Takes a name for so long, unless somebody has it. Whether it is ours.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn claim(&mut self, name: &str, ttl: Duration) -> RedisResult<bool> {
+        let mut set = redis::cmd("SET");
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        set.arg(name).arg("").arg("NX").arg("PX").arg(millis);
+        let set: Option<redis::Value> = match self {
+            Link::Single(connection) => set.query_async(connection).await?,
+            Link::Cluster(connection) => set.query_async(connection).await?,
+        };
+        Ok(set.is_some())
+    }
+
     /// Whether it is there.
     ///
     /// # Errors
