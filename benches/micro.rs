@@ -233,6 +233,7 @@ fn results(c: &mut Criterion) {
     let terms = Terms {
         remote: false,
         rule: 0,
+        auto: false,
         mode: CacheMode::Exact,
         ttl: Duration::from_secs(3600),
         stale: Duration::ZERO,

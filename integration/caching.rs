@@ -624,6 +624,43 @@ async fn what_is_flushed_is_read_again() {
     }
 }
 
+/// Of what a rule leaves to be chosen, only what is worth it is kept, and whoever asks need not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn shapes_are_chosen_by_their_benefit() {
+    let (bed, client) = Bed::new("[[cache]]\nauto = true\n").await;
+    let dear = "SELECT count(*) FROM other, generate_series(1, 20000) g";
+    let (cheap, asked) =
+        ("SELECT id FROM other WHERE id = 1", "/* turnpike: cache=on */ SELECT id FROM other");
+    keep(&client, asked).await;
+    value(&client, cheap).await;
+    let first = said(&client, cheap).await;
+    assert!(first.starts_with("no, since its shape is not chosen"), "{first}");
+    keep(&client, dear).await;
+    let admin = pg(&bed.proxy.admin_url(&bed.db)).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        for _ in 0..50 {
+            value(&client, dear).await;
+        }
+        let shown = rows(&admin, "SHOW CACHE").await;
+        let shape = |words: &str| shown.iter().find(|row| row[0] == "shape" && row[7].contains(words));
+        let (dear, cheap) = (shape("generate_series"), shape("where id ="));
+        if dear.is_some_and(|row| row[7].starts_with("chosen (") && row[1] == "kept") {
+            let cheap = cheap.expect("it is listed");
+            assert!(
+                cheap[1] == "not chosen" && cheap[7].starts_with("not chosen: not worth it"),
+                "{cheap:?}"
+            );
+            break;
+        }
+        assert!(Instant::now() < deadline, "{shown:?}");
+    }
+    // It is as strict as any.
+    client.batch_execute("INSERT INTO other VALUES (2)").await.expect("written");
+    assert_eq!(value(&client, dear).await, "40000");
+    assert!(metrics(bed.proxy.http_port).contains("turnpike_cache_chosen_shapes{state=\"chosen\"} 1"));
+}
+
 fn metrics(port: u16) -> String {
     use std::io::{Read, Write};
     let mut http = std::net::TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");

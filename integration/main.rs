@@ -50,3 +50,4 @@ mod takeover;
 mod tenants;
 mod tls;
 mod transactions;
+mod warming;

@@ -27,6 +27,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const TERMS: Terms = Terms {
     remote: false,
     rule: 0,
+    auto: false,
     mode: CacheMode::Exact,
     ttl: Duration::from_secs(3600),
     stale: Duration::ZERO,

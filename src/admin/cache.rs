@@ -1,5 +1,7 @@
 //! SHOW CACHE.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::table::{Cell, Table};
 use crate::cache::Cache;
 use crate::cache::l1::Flush;
@@ -23,6 +25,17 @@ pub fn cache(shared: &Shared) -> Table {
         return table;
     };
     totals(shared, cache, &mut table);
+    let warmth = &shared.warmth;
+    let spent = format!("{} ms of servers' time were spent on both", warmth.spent_us.get() / 1000);
+    let (again, ahead) = (warmth.warmed.get(), warmth.renewed.get());
+    row(
+        &mut table,
+        ["warmed", "again"],
+        [again, 0, 0, 0],
+        "",
+        "results read again: at the start, or by WARM",
+    );
+    row(&mut table, ["warmed", "ahead"], [ahead, 0, 0, 0], "", &format!("before they were too old; {spent}"));
     for (i, rule) in shared.planner.rules().cache.rules().iter().enumerate() {
         let said = rule.said().into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         let name = format!("[[cache]] {}", i + 1);
@@ -30,6 +43,7 @@ pub fn cache(shared: &Shared) -> Table {
     }
     elsewhere(cache, &mut table);
     let by_shape = cache.by_shape();
+    let choosing = shared.planner.rules().cache.choosing();
     let asked = |plan: &Plan| plan.cache.hits.get() + plan.cache.misses.get() + plan.parts.total().calls;
     let mut plans = shared.planner.store.all();
     plans.retain(|plan| plan.cache.rules != 0 && asked(plan) > 0);
@@ -38,9 +52,15 @@ pub fn cache(shared: &Shared) -> Table {
     for plan in plans {
         let (entries, bytes) = by_shape.get(&plan.fingerprint).copied().unwrap_or_default();
         let counts = [entries, bytes, plan.cache.hits.get(), plan.cache.misses.get()];
-        let (what, why) = match &plan.cache.refused {
-            Some(why) => ("refused", format!("{why}: ")),
-            None => ("kept", String::new()),
+        // A rule that leaves it to be found out may be one of several.
+        let choice = (plan.cache.rules & choosing != 0)
+            .then(|| shared.choices.reason(&plan.home.database, plan.fingerprint))
+            .flatten();
+        let (what, why) = match (&plan.cache.refused, choice) {
+            (Some(why), _) => ("refused", format!("{why}: ")),
+            (None, Some(why)) if plan.cache.chosen.load(Relaxed) => ("kept", format!("{why}: ")),
+            (None, Some(why)) => ("not chosen", format!("{why}: ")),
+            (None, None) => ("kept", String::new()),
         };
         let detail = format!("{why}{}", plan.shown(SHAPE));
         row(&mut table, ["shape", what], counts, &format!("{:032x}", plan.fingerprint), &detail);

@@ -18,5 +18,6 @@ pub mod session;
 pub mod show;
 pub mod table;
 mod tenants;
+mod warm;
 
 pub use session::serve;

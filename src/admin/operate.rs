@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{Answer, Caller};
-use super::{flush, mirrors};
+use super::{flush, mirrors, warm};
 use crate::core::error::{Error, SqlState};
 use crate::mirror::record;
 use crate::pool::pool::Pool;
@@ -19,6 +19,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("RECONNECT [db]", "replace server connections as they come back"),
     ("REFRESH CATALOG [db]", "read again what databases contain; answers when that is done"),
     ("FLUSH CACHE [TABLE name [IN db] | SHAPE fingerprint]", "forget results that are kept"),
+    ("WARM [db]", "read results again that are asked for most; tells how many"),
     ("WAIT_CLOSE [db]", "wait until those that RECONNECT replaces are closed"),
     ("KILL db", "end all clients of a database, and pause it"),
     ("KILL_CLIENT id", "end one client"),
@@ -62,6 +63,7 @@ pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Resul
         }
         "REFRESH" => refresh(shared, &words[1..]).await,
         "FLUSH" => flush::run(shared, &words[1..]),
+        "WARM" => warm::run(shared, known(shared, object)?).await,
         "WAIT_CLOSE" => {
             let pools = shared.pools.of(known(shared, object)?);
             until(|| pools.iter().all(|pool| pool.is_renewed())).await;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::command::{self, Answer, Caller};
 use super::table::Table;
+use super::warm;
 use crate::core::error::{Error, Severity};
 use crate::session::listen::AdminVisit;
 use crate::session::shared::Shared;
@@ -248,9 +249,12 @@ impl Session {
             let portal = self.portal(name)?;
             (portal.statement.clone(), portal.formats.clone())
         };
-        if command::operation(&statement).is_some() {
+        if let Some(words) = command::operation(&statement) {
             // Describing it must not carry it out.
-            self.send(Reply::NoData(NoData::new()));
+            self.send(match warm::described(&words) {
+                Some(table) => Reply::RowDescription(table.description(&formats)),
+                None => Reply::NoData(NoData::new()),
+            });
             return Ok(());
         }
         match command::look(&self.shared, &self.caller, &statement)? {

@@ -20,6 +20,7 @@ use crate::observe::custom;
 use crate::plan::Planner;
 use crate::pool::Pools;
 use crate::report;
+use crate::session::choosing;
 use crate::session::gate::Gate;
 use crate::session::shared::Shared;
 use crate::session::watch;
@@ -29,6 +30,7 @@ mod door;
 mod notify;
 pub mod sockets;
 mod takeover;
+mod warm;
 
 use door::Door;
 use sockets::Socket;
@@ -76,13 +78,7 @@ pub async fn run(
         async move { shared.clusters.run(&shared.pools).await }
     });
     // Dropped, it ends all of them.
-    let mut beside = JoinSet::new();
-    beside.spawn(watch::watch(shared.clone()));
-    beside.spawn(remote(shared.clone()));
-    beside.spawn(discover::run(shared.clone()));
-    beside.spawn(custom::run(shared.clone()));
-    beside.spawn(report::watch::run(shared.clone()));
-    beside.spawn(elsewhere::run(shared.clone()));
+    let beside = beside(&shared);
     let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
@@ -98,10 +94,25 @@ pub async fn run(
     prober.abort();
     drop((beside, mirrors));
     mirror::record::finish(&shared).await;
+    warm::keep(&shared).await;
     host.abort();
     shared.pools.keep_hours();
     shared.pools.close_idle();
     Ok(())
+}
+
+/// What is looked after for as long as the process runs.
+fn beside(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut beside = JoinSet::new();
+    beside.spawn(watch::watch(shared.clone()));
+    beside.spawn(remote(shared.clone()));
+    beside.spawn(choosing::run(shared.clone()));
+    beside.spawn(warm::run(shared.clone()));
+    beside.spawn(discover::run(shared.clone()));
+    beside.spawn(custom::run(shared.clone()));
+    beside.spawn(report::watch::run(shared.clone()));
+    beside.spawn(elsewhere::run(shared.clone()));
+    beside
 }
 
 /// Reads the configuration again at each SIGHUP, for as long as it is polled.

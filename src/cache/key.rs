@@ -49,6 +49,8 @@ pub fn add(key: &mut Vec<u8>, part: &[u8]) {
 pub struct Parts<'a> {
     /// How it is asked for.
     pub form: Form,
+    /// Whose it is.
+    pub context: Context,
     /// See [`begin`].
     pub statement: &'a [u8],
     /// The body of Bind after the names, where there is one.
@@ -64,8 +66,14 @@ impl<'a> Parts<'a> {
             let (length, rest) = bytes.split_first_chunk::<8>()?;
             rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
         };
-        let (statement, rest) = part(rest.get(size_of::<Context>()..)?)?;
-        Some(Parts { form, statement, bind: part(rest).map(|(bind, _)| bind) })
+        let (context, rest) = rest.split_first_chunk()?;
+        let (statement, rest) = part(rest)?;
+        Some(Parts {
+            form,
+            context: Context::from_be_bytes(*context),
+            statement,
+            bind: part(rest).map(|(bind, _)| bind),
+        })
     }
 
     /// The statement without what follows it in Parse.
@@ -236,6 +244,13 @@ mod tests {
         begin(&mut key, Form::Extended, context, statement);
         parts.iter().for_each(|part| add(&mut key, part));
         key
+    }
+
+    #[test]
+    fn keys_say_whose_they_are() {
+        let made = key(7, b"SELECT $1\0", &[b"values".to_vec()]);
+        let parts = Parts::read(&made).map(|parts| (parts.context, parts.statement, parts.bind));
+        assert_eq!(parts, Some((7, &b"SELECT $1\0"[..], Some(&b"values"[..]))));
     }
 
     proptest! {

@@ -71,12 +71,16 @@ pub struct Entry {
     fetched: AtomicBool,
     /// It has been counted as outdated.
     told: AtomicBool,
+    /// It has been found to be too old soon.
+    due: AtomicBool,
 }
 
 /// What keeping an entry takes beside its bytes: itself, what moka has for each (five allocations, and its place in the
 /// table), and what the allocator has for all of them. Measured (`integration/memory.rs`): 405 bytes of 7 allocations are
 /// asked for, each of which takes about twelve more.
 const OVERHEAD: usize = size_of::<Entry>() + 360;
+/// Times that a result has been given if it is one that is asked for often.
+const OFTEN: u32 = 8;
 /// Parts of the list of what is being read.
 const PARTS: usize = 16;
 /// Shapes that are flushed together: those whose fingerprints leave the same rest. Who flushes one loses a few others'
@@ -94,7 +98,19 @@ impl Entry {
             asked: AtomicU32::new(0),
             fetched: AtomicBool::new(false),
             told: AtomicBool::new(false),
+            due: AtomicBool::new(false),
         }
+    }
+
+    /// How often it has been given, and those before it under the same key, which count less and less.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Relaxed)
+    }
+
+    /// Whether it is asked for often, and will be too old soon; true once.
+    #[inline]
+    pub fn is_due(&self, ttl: Duration, now: Instant) -> bool {
+        self.age(now) >= ttl / 5 * 4 && self.asked() >= OFTEN && !self.due.swap(true, Relaxed)
     }
 
     /// How old it is.
@@ -317,14 +333,18 @@ impl Cache {
         born: Instant,
         fingerprint: u128,
     ) -> Arc<Entry> {
-        let known = self.entries.get(&hash).filter(|known| *known.key == *key && known.as_of.is_same(&as_of));
+        let before = self.entries.get(&hash).filter(|known| *known.key == *key);
+        let asked = before.as_ref().map_or(0, |known| known.asked() / 2);
+        let known = before.filter(|known| known.as_of.is_same(&as_of));
         // Who asks for less than others does not take away what they need.
         let answer = match known {
             Some(known) => answer.with(&known.answer),
             None => answer,
         };
         self.stats.stored.add(1);
-        let entry = Arc::new(Entry::new(key, answer, as_of, born, fingerprint));
+        let mut entry = Entry::new(key, answer, as_of, born, fingerprint);
+        *entry.asked.get_mut() = asked;
+        let entry = Arc::new(entry);
         self.insert(hash, entry.clone());
         entry
     }
@@ -433,6 +453,21 @@ impl Cache {
         (self.entries.entry_count(), self.entries.weighted_size(), self.collected.load(Relaxed))
     }
 
+    /// Those that have been asked for most, at most so many.
+    pub fn hottest(&self, most: usize) -> Vec<Arc<Entry>> {
+        let mut all: Vec<Arc<Entry>> = Vec::with_capacity(most * 2);
+        for (_, entry) in self.entries.iter().filter(|(_, entry)| entry.asked() > 0) {
+            all.push(entry);
+            if all.len() >= most * 2 {
+                all.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.asked()));
+                all.truncate(most);
+            }
+        }
+        all.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.asked()));
+        all.truncate(most);
+        all
+    }
+
     /// Results and bytes by shape.
     pub fn by_shape(&self) -> HashMap<u128, (u64, u64)> {
         let mut shapes: HashMap<u128, (u64, u64)> = HashMap::new();
@@ -459,6 +494,7 @@ mod tests {
     const TERMS: Terms = Terms {
         remote: false,
         rule: 0,
+        auto: false,
         mode: CacheMode::Exact,
         ttl: Duration::from_secs(10),
         stale: Duration::from_secs(10),

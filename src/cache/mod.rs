@@ -45,6 +45,14 @@
 //!   that are this process' own; it is given on the same condition as if it had never left. What other processes have
 //!   kept is another matter, see below.
 //!
+//! - Flushes are counted, and a result carries the count of its shape and of all: what was read before a flush is not
+//!   given after it, whether it was kept here or elsewhere, or was still on its way. A flush of a table moves its version.
+//! - What is read again before anybody asks ([`crate::session::warming`]) is asked for by a session like any other, which
+//!   has the context that the result was kept for and keeps what comes on the terms above. It only does not take
+//!   what is there; that is given to others for as long as it holds.
+//! - Which shapes are kept where that is left to be found out ([`benefit`]) has no part in this: a shape that is not chosen
+//!   is not looked for, and one that is, is kept on the terms above.
+//!
 //! # Writers elsewhere
 //!
 //! What is written past this process is not seen. Where that may be, `mode = "bounded"` bounds the age of what is given
@@ -134,6 +142,7 @@
 //!   later.
 
 pub mod answer;
+pub mod benefit;
 pub mod key;
 pub mod l1;
 pub mod outside;

@@ -19,6 +19,8 @@ pub struct Policy {
 pub struct Terms {
     /// The rule's place.
     pub rule: usize,
+    /// Only where its shape has been chosen, or it is asked for.
+    pub auto: bool,
     /// How fresh.
     pub mode: CacheMode,
     /// How old at most.
@@ -59,6 +61,11 @@ impl Policy {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Those that leave it to be found out what is worth keeping.
+    pub fn choosing(&self) -> RuleSet {
+        set(self.rules.iter().map(|rule| rule.auto && rule.mode != CacheMode::Off))
     }
 
     /// The rules, in order.
@@ -120,7 +127,8 @@ impl Policy {
             let stale = if own < rule.ttl { Duration::ZERO } else { rule.stale };
             let (ttl, max_rows, max_bytes) = (rule.ttl.min(own), rule.max_rows, rule.max_bytes);
             let (mode, remote) = (rule.mode, rule.remote);
-            return Some(Terms { rule: place, mode, ttl, stale, max_rows, max_bytes, remote });
+            let auto = rule.auto && !matches!(asks, Some(CacheAsk::On | CacheAsk::For(_)));
+            return Some(Terms { rule: place, auto, mode, ttl, stale, max_rows, max_bytes, remote });
         }
         None
     }
@@ -142,6 +150,7 @@ mod tests {
             tables: patterns(tables),
             fingerprints: Vec::new(),
             asked: false,
+            auto: false,
             mode,
             ttl: FOR,
             stale: FOR,

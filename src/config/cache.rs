@@ -1,9 +1,11 @@
 //! `[[cache]]`: whose results may be kept, for how long, and how old they may be; and the same as sessions and comments ask
 //! for it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::{ANY_TIME, SOME_TIME};
+use super::check::{ANY_TIME, SOME_TIME, file};
+use super::mirror::Share;
 use super::raw::{Fault, Section, Sections};
 use super::redis::{Redis, redis};
 use super::route::{fingerprint, list, prints};
@@ -62,6 +64,8 @@ pub struct CacheRule {
     pub fingerprints: Vec<u128>,
     /// Only what a comment or the session asks for.
     pub asked: bool,
+    /// Only shapes that are found to be worth it.
+    pub auto: bool,
     /// How fresh.
     pub mode: CacheMode,
     /// How long a result is served at most.
@@ -88,6 +92,7 @@ impl CacheRule {
             ("table", list(&self.tables)),
             ("fingerprint", prints(&self.fingerprints)),
             ("asked", if self.asked { "true".into() } else { String::new() }),
+            ("auto", if self.auto { "true".into() } else { String::new() }),
         ];
         let says = [
             ("mode", word(CACHE_MODES, &self.mode).to_string()),
@@ -101,6 +106,27 @@ impl CacheRule {
         let off = (self.mode == CacheMode::Off).then(|| ("mode", "off".to_string()));
         conditions.into_iter().filter(|(_, text)| !text.is_empty()).chain(off).chain(says).collect()
     }
+}
+
+/// `general.cache_warm`
+pub(super) fn warm(section: &Section<'_>) -> Share {
+    let share = section.text("cache_warm").map(|text| Share::parse_any(&text));
+    share
+        .transpose()
+        .unwrap_or_else(|fault| {
+            section.report("cache_warm", fault);
+            None
+        })
+        .unwrap_or(Share::percent(2))
+}
+
+/// `general.cache_warm_key_file`
+pub(super) fn warm_key_file(section: &Section<'_>) -> Option<PathBuf> {
+    let path = file(section, "cache_warm_key_file")?;
+    if !section.has("state_dir") {
+        section.report("cache_warm_key_file", "has no effect without general.state_dir");
+    }
+    Some(path)
 }
 
 /// `[redis]` and `[[cache]]`
@@ -176,9 +202,10 @@ fn rule(section: &Section<'_>) -> CacheRule {
         let fault = Fault::from("strict, which holds for several processes, is not built yet");
         section.report("mode", fault.hint("exact holds for one"));
     }
-    if section.flag("auto") == Some(true) {
-        let fault = Fault::from("choosing shapes by their benefit is not built yet");
-        section.report("auto", fault.hint("name tables or fingerprints; SHOW PLANS has what shapes cost"));
+    let (asked, auto) = (section.flag("asked").unwrap_or(false), section.flag("auto").unwrap_or(false));
+    if asked && auto {
+        let fault = Fault::from("shapes are chosen, or asked for: a rule says one of the two");
+        section.report("auto", fault.hint("what is asked for is kept under a rule that chooses, too"));
     }
     // What cannot be is not to be reported twice.
     let word = if is_strict { Some(CacheMode::Off) } else { section.word("mode", CACHE_MODES) };
@@ -198,7 +225,8 @@ fn rule(section: &Section<'_>) -> CacheRule {
         databases: patterns("database"),
         tables: patterns("table"),
         fingerprints: section.parsed("fingerprint", fingerprint).unwrap_or_default(),
-        asked: section.flag("asked").unwrap_or(false),
+        asked,
+        auto,
         mode,
         ttl: ttl.unwrap_or(LONG),
         stale,

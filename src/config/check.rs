@@ -222,6 +222,8 @@ fn general(section: &Section<'_>) -> General {
         max_client_prepared: section.number("max_client_prepared", 1..=1_000_000).unwrap_or(10_000),
         max_memory: section.size("max_memory", 0..=usize::MAX >> 1).unwrap_or(0),
         cache_memory: section.size("cache_memory", 0..=usize::MAX >> 1).unwrap_or(0) as u64,
+        cache_warm: cache::warm(section),
+        cache_warm_key_file: cache::warm_key_file(section),
         zone: section.text("zone"),
         region: section.text("region"),
     }

@@ -111,6 +111,8 @@ const GENERAL: &[Key] = &[
     live("max_client_prepared", "10000"),
     live("max_memory", "0"),
     fixed("cache_memory", "0"),
+    live("cache_warm", "2%"),
+    fixed("cache_warm_key_file", ""),
     live("zone", ""),
     live("region", ""),
 ];

@@ -45,6 +45,8 @@ pub enum MirrorTarget {
 pub struct Share(u32);
 
 impl Share {
+    /// Nothing of it.
+    pub const NONE: Share = Share(0);
     /// All of it.
     pub const ALL: Share = Share(Share::WHOLE);
     const WHOLE: u32 = 1_000_000;
@@ -53,6 +55,21 @@ impl Share {
     #[inline]
     pub fn has(self, dice: u32) -> bool {
         (u64::from(dice) * u64::from(Self::WHOLE)) >> 32 < u64::from(self.0)
+    }
+
+    /// As a part of one.
+    pub fn of_one(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::WHOLE)
+    }
+
+    /// One percent, so often.
+    pub const fn percent(of: u32) -> Share {
+        Share(Self::WHOLE / 100 * of)
+    }
+
+    /// One that may be nothing.
+    pub(super) fn parse_any(text: &str) -> Result<Share, Fault> {
+        if matches!(text, "0" | "0%") { Ok(Share::NONE) } else { Share::parse(text) }
     }
 
     fn parse(text: &str) -> Result<Share, Fault> {

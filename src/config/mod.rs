@@ -115,6 +115,10 @@ pub struct General {
     pub max_memory: usize,
     /// Most bytes of results that are kept; 0 keeps none, and no account of what is written.
     pub cache_memory: u64,
+    /// How much of the time results may be read again that are not asked for yet.
+    pub cache_warm: Share,
+    /// The key under which requests are kept in `state_dir` whose results are asked for most; `None` keeps none.
+    pub cache_warm_key_file: Option<PathBuf>,
     /// The availability zone that this process runs in, if it is said.
     pub zone: Option<String>,
     /// The region that this process runs in, if it is said.

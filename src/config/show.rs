@@ -95,6 +95,8 @@ impl Config {
         rows.add("general", "max_client_prepared", general.max_client_prepared);
         rows.add("general", "max_memory", show_size(general.max_memory as u64));
         rows.add("general", "cache_memory", show_size(general.cache_memory));
+        rows.add("general", "cache_warm", general.cache_warm);
+        rows.add("general", "cache_warm_key_file", path(general.cache_warm_key_file.as_deref()));
         rows.add("general", "zone", general.zone.as_deref().unwrap_or(""));
         rows.add("general", "region", general.region.as_deref().unwrap_or(""));
         let tls = self.tls.as_ref();

@@ -70,11 +70,11 @@ const CASES: &[(&str, &str)] = &[
         "",
     ),
     (
-        "[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'bounded'\nlevels = ['l1', 'l3', 'l2']\nauto = true",
+        "[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'bounded'\nlevels = ['l1', 'l3', 'l2']\nauto = true\nasked = true",
         "9:1: cache.ttl: is missing: bounded means at most so old\n\
          11:10: cache.levels: l2 is Redis: [redis] does not say where that is\n\
          11:17: cache.levels: l3, an HTTP cache, is of reports (see [[report]])\n\
-         12:8: cache.auto: choosing shapes by their benefit is not built yet (name tables or fingerprints; SHOW PLANS has what shapes cost)",
+         12:8: cache.auto: shapes are chosen, or asked for: a rule says one of the two (what is asked for is kept under a rule that chooses, too)",
     ),
     (
         "[[cache]]\nmode = 'strict'",

@@ -67,8 +67,27 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
     ];
     families.extend(cache.remote().into_iter().flat_map(|remote| outside(remote)));
-    families.extend(elsewhere(cache));
+    families.extend(elsewhere(cache).into_iter().chain(chosen(shared)));
     families
+}
+
+/// Shapes that were chosen, and results that were read again before anybody asked.
+fn chosen(shared: &Shared) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let (chosen, trial) = shared.choices.counts();
+    let warmth = &shared.warmth;
+    let shapes =
+        Family::new("turnpike_cache_chosen_shapes", Gauge, "Shapes that rules with auto = true have chosen.");
+    let warmed =
+        Family::new("turnpike_cache_warmed_total", Counter, "Results read again before anybody asked.");
+    let spent = Family::new("turnpike_cache_warm_seconds_total", Counter, "Servers' time that took.");
+    vec![
+        shapes.with(&[("state", "chosen")], chosen as f64).with(&[("state", "trial")], trial as f64),
+        warmed
+            .with(&[("why", "again")], warmth.warmed.get() as f64)
+            .with(&[("why", "ahead")], warmth.renewed.get() as f64),
+        spent.with(&[], warmth.spent_us.get() as f64 / 1e6),
+    ]
 }
 
 /// Those of results that are kept in Redis, too.

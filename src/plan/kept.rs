@@ -1,6 +1,8 @@
 //! Whether the results of a shape may be kept: only where it is proven that they depend on nothing but the tables that
 //! the plan knows of, the session's settings, and the statement itself. What is not understood here is not kept.
 
+use std::sync::atomic::AtomicBool;
+
 use super::class::Case;
 use super::functions;
 use super::row;
@@ -37,6 +39,13 @@ pub struct CacheRule {
     pub hits: Counter,
     /// Results that were looked for and not there.
     pub misses: Counter,
+    /// Results kept.
+    pub stored: Counter,
+    /// How long servers took for those, in microseconds.
+    pub stored_us: Counter,
+    /// It is kept under a rule that leaves that to be found out: its shape has been chosen, or is on trial
+    /// ([`crate::cache::benefit`]).
+    pub chosen: AtomicBool,
 }
 
 impl CacheRule {

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::ahead::LARGE;
 use super::batch::{Batch, Flow};
@@ -186,7 +187,10 @@ impl Batch<'_> {
             return Err(Why::Unsure);
         };
         let (hash, answered) = (cache.hash(key), expected.is_answered());
+        // Who reads ahead has it read again; what somebody else has just read is as good.
+        let renews = caching.renews() && !self.flow.hand.waited_for;
         let found = match cache.find(hash, key, &moment, &asked.terms, now) {
+            _ if renews => Found::Nothing,
             Found::Hit(entry) | Found::Late(entry) if !wanted.is_answered_by(&entry) => Found::Nothing,
             found => found,
         };
@@ -248,7 +252,9 @@ impl Batch<'_> {
                 let mut collecting = Collecting::new(turn, hash, key, about, cache.collect());
                 let remote = cache.remote().filter(|remote| wanted.asked.terms.remote && remote.is_there());
                 collecting.name = remote.and_then(|remote| self.client.name_in(remote, wanted, hash, key));
-                let awaited = remote.filter(|_| collecting.name.is_some() && waits && !waited).cloned();
+                let renews = self.client.caching.as_ref().is_some_and(|caching| caching.renews());
+                let looks = collecting.name.is_some() && waits && !waited && !renews;
+                let awaited = remote.filter(|_| looks).cloned();
                 self.flow.hand.turn = Some(collecting);
                 if let Some(remote) = awaited {
                     self.flow.hand.awaited = Some(Awaited::Remote(remote));
@@ -267,7 +273,7 @@ impl Batch<'_> {
     }
 
     /// Gives the client a result in the place of a server.
-    fn give(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) -> Given {
+    fn give(&mut self, wanted: &Wanted, entry: &Arc<Entry>, now: Instant) -> Given {
         self.begin();
         let prepares = wanted.steps.first() == Some(&Step::Parse);
         let Self { client, flow, .. } = self;
@@ -333,13 +339,19 @@ impl Batch<'_> {
         self.collect_given(wanted.is_answer_over());
     }
 
-    fn count_given(&mut self, wanted: &Wanted, entry: &Entry, now: Instant) {
+    fn count_given(&mut self, wanted: &Wanted, entry: &Arc<Entry>, now: Instant) {
         let uses = wanted.plan.uses();
         uses.calls.add(1);
         uses.rows.add(if wanted.is_cut(entry) { wanted.most.into() } else { entry.answer.count() });
         wanted.plan.cache.hits.add(1);
         if let Some(caching) = &self.client.caching {
-            caching.cache.given(entry);
+            match &caching.warming {
+                None => caching.cache.given(entry),
+                Some(asking) => asking.found.store(true, Relaxed),
+            }
+            if entry.is_due(wanted.asked.terms.ttl, now) {
+                self.client.shared.warmth.soon_too_old(entry.clone());
+            }
         }
         self.flow.hand.done = Some(wanted.plan.clone());
         if wanted.is_answer_over() {

@@ -1,10 +1,13 @@
 //! What a session of a process that keeps results knows of that: whose results it may be given, and what it writes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::opening::DEFAULT_ISOLATION;
 use super::run::Client;
 use super::shared::Shared;
+use super::warming::Asking;
+use super::warmth::Who;
 use super::way::PREFIX;
 use super::within::Within;
 use crate::cache::Cache;
@@ -19,6 +22,7 @@ use crate::plan::Held;
 use crate::plan::rules::Rules;
 use crate::plan::touch::{Defines, Reach, Touches};
 use crate::pool::pool::Pool;
+use crate::pool::purpose::Purpose;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
 use crate::pool::term;
 
@@ -28,6 +32,8 @@ pub struct Caching {
     pub(super) cache: Arc<Cache>,
     pub(super) versions: Arc<Versions>,
     pub(super) within: Within,
+    /// It is no client's, but asks to have results again.
+    pub(super) warming: Option<Arc<Asking>>,
     known: Option<Known>,
 }
 
@@ -63,6 +69,7 @@ impl Caching {
             versions: cache.versions.of(&pool.purpose.dbname),
             cache,
             within: Within::default(),
+            warming: None,
             known: None,
         }))
     }
@@ -77,6 +84,9 @@ impl Caching {
         let asks = plan.cache.asks.or(known.asks);
         let all_told = known.writers_pass || known.outside.is_some();
         let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, all_told)?;
+        if terms.auto && !plan.cache.chosen.load(Relaxed) {
+            return None;
+        }
         let context = if plan.cache.asks_settings { known.named } else { known.context };
         Some(Asked { terms, context })
     }
@@ -92,6 +102,12 @@ impl Caching {
     pub(super) fn outside_of(&self, mode: CacheMode) -> Option<&Arc<Outside>> {
         let outside = self.known.as_ref()?.outside.as_ref();
         outside.filter(|_| mode == CacheMode::Exact)
+    }
+
+    /// Whether what is there is to be read again nevertheless.
+    #[inline]
+    pub(super) fn renews(&self) -> bool {
+        self.warming.as_ref().is_some_and(|asking| asking.renews)
     }
 
     /// Whether any rule matches the session.
@@ -144,6 +160,14 @@ impl Client {
             return;
         }
         let known = self.find_out(&caching.cache, epoch);
+        if known.matched != 0 && !self.tenancy.has_claims() && self.pool.purpose.tenant.is_none() {
+            let pairs = |all: &Settings| all.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+            let Purpose { database, user, .. } = &self.pool.purpose;
+            let (database, user) = (database.clone(), user.clone());
+            let (class, settings) = (pairs(&self.wish.class), pairs(&self.settings));
+            let who = Arc::new(Who { database, user, class, settings });
+            self.shared.warmth.note([known.context, known.named], &who);
+        }
         if let Some(caching) = &mut self.caching {
             caching.known = Some(known);
         }
@@ -253,7 +277,7 @@ impl Client {
             return match &plan.cache.refused {
                 _ if !caching.is_wanted() => "no, since no [[cache]] rule matches the session".into(),
                 Some(refused) => format!("no, since {refused}"),
-                None => "no, since no [[cache]] rule says so of it".into(),
+                None => self.unchosen(plan).unwrap_or("no, since no [[cache]] rule says so of it".into()),
             };
         };
         let rule = self.shared.planner.rules().cache.name(terms.rule);
@@ -289,6 +313,16 @@ impl Client {
             }
             Found::Nothing => format!("miss ({rule})"),
         }
+    }
+
+    /// Why its shape has not been chosen, where that is left to be found out.
+    fn unchosen(&self, plan: &Held) -> Option<String> {
+        let rules = self.shared.planner.rules();
+        if plan.cache.rules & rules.cache.choosing() == 0 {
+            return None;
+        }
+        let reason = self.shared.choices.reason(&plan.home.database, plan.fingerprint);
+        Some(format!("no, since its shape is {}", reason.unwrap_or("not chosen yet".into())))
     }
 
     /// Why no result may be given to the session now.

@@ -1,6 +1,8 @@
 //! What servers answer, copied as it passes and kept when it is complete. Where in the answers of a connection that begins
 //! stands in the queue of what is expected, so that it may be anywhere in a pipeline.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::batch::{Batch, Flow};
 use super::caching::{Asked, Caching};
 use super::expect::Expect;
@@ -29,8 +31,8 @@ pub struct Collecting {
     pub(super) asked: Asked,
     /// What it is found by outside of the process, if it is to be.
     pub(super) name: Option<Name>,
-    /// Since when it is under way, and as of what.
-    begun: Option<(AsOf, Instant)>,
+    /// As of what it is under way, since when what it reads is known, and when it was sent.
+    begun: Option<(AsOf, Instant, Instant)>,
     collected: Collected,
     /// Bytes that waited to be written to the client before what has not been copied.
     mark: usize,
@@ -72,12 +74,13 @@ impl Batch<'_> {
         let (plan, mode) = (&collecting.plan, collecting.asked.terms.mode);
         let row = plan.cache.row_of(&collecting.key);
         let moment = self.client.moment(caching, plan, mode).ok_or(Why::Written);
+        let now = Instant::now();
         let as_of = moment
             .map(|moment| Moment { row, ..moment })
-            .and_then(|moment| caching.cache.as_of(&moment, Instant::now()));
+            .and_then(|moment| caching.cache.as_of(&moment, now));
         // In this order: what is fenced by now is all that was written before the stamp.
         let since = || self.client.reads_since(caching, plan, mode).ok_or(Why::Replica);
-        match as_of.and_then(|as_of| Ok((as_of, since()?))) {
+        match as_of.and_then(|as_of| Ok((as_of, since()?, now))) {
             Ok(begun) => {
                 collecting.begun = Some(begun);
                 self.flow.expected.push(Expect::Collect(collecting));
@@ -153,7 +156,7 @@ impl Batch<'_> {
             return Ok(());
         };
         let Collecting { hash, key, form, plan, asked, begun, collected, .. } = &**collecting;
-        let (as_of, born) = (*begun).ok_or(Why::Broken)?;
+        let (as_of, born, sent) = (*begun).ok_or(Why::Broken)?;
         if self.client.status == TxStatus::Failed {
             return Err(Why::Transaction);
         }
@@ -173,6 +176,11 @@ impl Batch<'_> {
             return Err(Why::Moved);
         }
         let entry = caching.cache.store(*hash, key, answer, as_of, born, plan.fingerprint);
+        if let Some(asking) = &caching.warming {
+            asking.kept.store(true, Relaxed);
+        }
+        plan.cache.stored.add(1);
+        plan.cache.stored_us.add(Instant::now().micros_since(sent));
         if let Some(outlet) = outlet {
             outlet.keep(entry, &as_of, born, self.client.shared.unix_micros());
         }

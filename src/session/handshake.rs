@@ -431,7 +431,7 @@ async fn any_server(
 }
 
 /// What a session with these settings is told: known, or found out on a server.
-async fn find_welcome(
+pub(super) async fn find_welcome(
     shared: &Shared,
     pool: &Arc<Pool>,
     (id, tenant): (u64, Option<&Arc<Tenant>>),

@@ -106,6 +106,7 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) {
     new.general.state_dir.clone_from(&old.general.state_dir);
     new.general.takeover_socket.clone_from(&old.general.takeover_socket);
     new.general.cache_memory = old.general.cache_memory;
+    new.general.cache_warm_key_file.clone_from(&old.general.cache_warm_key_file);
     new.http = old.http;
     new.keep_reports(old);
     new.log.level.clone_from(&old.log.level);

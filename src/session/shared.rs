@@ -11,10 +11,12 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
+use super::choosing::Choices;
 use super::entry::{Entry, Verdict, pid_of};
 use super::gate::Gate;
 use super::peers::Peers;
 use super::shadow::taps::Shadows;
+use super::warmth::Warmth;
 use crate::cache::Cache;
 use crate::cluster::{Clusters, State};
 use crate::config::Config;
@@ -39,6 +41,10 @@ pub struct Shared {
     pub planner: Planner,
     /// Results that are kept; `None` where none are, and no account of what is written.
     pub cache: Option<Arc<Cache>>,
+    /// Shapes whose results may be chosen to be kept.
+    pub choices: Choices,
+    /// Results that are asked for again and again.
+    pub warmth: Warmth,
     /// Who may come in.
     pub gate: Gate,
     /// Process-wide counters.
@@ -125,6 +131,8 @@ impl Shared {
     ) -> Arc<Shared> {
         Arc::new(Shared {
             cache,
+            choices: Choices::default(),
+            warmth: Warmth::default(),
             config: ArcSwap::from_pointee(config),
             pools,
             clusters: Clusters::default(),

@@ -50,6 +50,11 @@ pub struct Tenancy {
 }
 
 impl Tenancy {
+    /// Whether the session has said something that may name its tenant.
+    pub(super) fn has_claims(&self) -> bool {
+        self.claims.is_some()
+    }
+
     /// Of a session that has said this when it came in.
     pub(super) fn of(claims: Option<Box<Claims>>) -> Tenancy {
         Tenancy { claims, ..Tenancy::default() }

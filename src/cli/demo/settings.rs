@@ -7,7 +7,7 @@ use super::stage::{DATABASE, USER};
 use crate::app::cluster::{Cluster, Server};
 use crate::config::{
     self, Admin, Auth, Backend, Balancing, Cidr, Config, Database, General, HbaMethod, HbaRule, HbaType, Log,
-    PoolMode, PoolSettings, Role, Secret, Size, SslMode, User, Writers,
+    PoolMode, PoolSettings, Role, Secret, Share, Size, SslMode, User, Writers,
 };
 use crate::core::limits;
 
@@ -77,6 +77,8 @@ fn general(port: u16) -> General {
         max_message_size: limits::MAX_MESSAGE,
         max_memory: 0,
         cache_memory: 0,
+        cache_warm: Share::NONE,
+        cache_warm_key_file: None,
         max_client_prepared: 1000,
         zone: None,
         region: None,

@@ -179,6 +179,7 @@ fn what_the_reference_has_commented_out_loads() {
         "client.crt",
         "client.key",
         "recording.key",
+        "warm.key",
         "reports.key",
         "reports.tokens",
         "fastly.token",
