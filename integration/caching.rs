@@ -514,6 +514,42 @@ async fn what_must_not_be_kept_is_not() {
     assert_eq!(bed.hits(), before);
 }
 
+/// Of what is on a foreign server nobody tells when it is written: it is kept where its age is bounded, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_tables_are_kept_for_a_time() {
+    let rules = "[[cache]]\ntable = \"faraway\"\nmode = \"bounded\"\nttl = \"1h\"\n[[cache]]\n";
+    let (bed, client) = Bed::new(rules).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(file.path(), mode).expect("ours");
+    let write = |text: &str| std::fs::write(file.path(), text).expect("written");
+    write("one\n");
+    let table = |name: &str| {
+        let path = file.path().display();
+        format!(
+            "CREATE FOREIGN TABLE {name} (v text) SERVER files OPTIONS (filename '{path}'); GRANT SELECT ON {name} TO PUBLIC;"
+        )
+    };
+    bed.db.psql(&format!(
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; {}{}",
+        table("faraway"),
+        table("abroad")
+    ));
+    let admin = pg(&bed.proxy.admin_url(&bed.db)).await;
+    admin.batch_execute("REFRESH CATALOG").await.expect("read");
+    let (read, exact) = ("SELECT count(*) FROM faraway", "SELECT count(*) FROM abroad");
+    assert_eq!(keep(&client, read).await, "1");
+    assert!(said(&client, exact).await.contains("foreign server"), "{}", said(&client, exact).await);
+    // Reading it outdates nothing.
+    keep(&client, READ).await;
+    write("one\ntwo\n");
+    assert_eq!(value(&client, exact).await, "2");
+    assert_eq!(value(&client, read).await, "1");
+    assert!(said(&client, READ).await.starts_with("hit"));
+    admin.batch_execute("FLUSH CACHE").await.expect("flushed");
+    assert_eq!(value(&client, read).await, "2");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_sessions_and_comments_have_their_say() {
     let rules = "[[cache]]\ntable = \"kv\"\nmode = \"bounded\"\nttl = \"5s\"\nasked = true\n\

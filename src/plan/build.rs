@@ -85,8 +85,8 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     // That is answered with another plan, and never sent as it is.
     let statements = if explains.is_some() { Vec::new() } else { meant(text, shape, under.reading) };
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let class::Judgement { class, mut reasons, touches, mut tie, varies, fleeting, asks_settings } =
-        class::judge(&statements, under.known);
+    let judgement = class::judge(&statements, under.known);
+    let class::Judgement { class, mut reasons, touches, mut tie, varies, fleeting, .. } = judgement;
     reasons.shrink_to_fit();
     if transaction::stays(shape) {
         tie = Tie::Bound;
@@ -107,7 +107,8 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         reasons: &reasons,
         touches: &touches,
         fleeting,
-        asks_settings,
+        asks_settings: judgement.asks_settings,
+        foreign: judgement.foreign,
         asks: hint::asks_cache(text, shape),
         query: query(&statements).filter(|_| explains.is_none()),
     };

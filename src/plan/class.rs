@@ -65,6 +65,9 @@ pub(super) struct Case<'a> {
     pub(super) writes: Growing,
     /// Nothing that is found now is a reason.
     pub(super) silent: bool,
+    /// Something speaks against other servers, and rows on a foreign server do.
+    bound: bool,
+    foreign: bool,
     /// It may tell when its transaction began.
     tells_time: bool,
     /// What it returns differs from run to run.
@@ -97,6 +100,8 @@ pub struct Judgement {
     pub fleeting: Option<String>,
     /// They ask for settings by their names.
     pub asks_settings: bool,
+    /// Only that rows are on a foreign server speaks against other servers.
+    pub foreign: bool,
 }
 
 /// Judges what a string of statements does.
@@ -110,6 +115,7 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
             several.iter().for_each(|one| case.statement(one));
         }
     }
+    let foreign = case.foreign && !case.bound;
     let class = if case.reasons.iter().any(|r| r.against) { Class::Primary } else { Class::Read };
     if class == Class::Read {
         case.noted("it reads, and so does everything that it calls");
@@ -127,7 +133,7 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     let defines = statements.iter().map(|one| written::defines(one, functions)).max().unwrap_or_default();
     let touches = Touches { reads, writes, defines, calls: case.calls };
     let Case { reasons, fleeting, asks_settings, varies, .. } = case;
-    Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings }
+    Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, foreign }
 }
 
 /// Whether it declares a cursor that ends with its transaction, for nothing but reading.
@@ -149,6 +155,8 @@ impl<'a> Case<'a> {
             reads: Growing::default(),
             writes: Growing::default(),
             silent: false,
+            bound: false,
+            foreign: false,
             tells_time: false,
             varies: false,
             fleeting: None,
@@ -160,6 +168,13 @@ impl<'a> Case<'a> {
     }
 
     fn against(&mut self, text: impl Into<Cow<'static, str>>) {
+        self.bound = true;
+        self.note(true, text.into());
+    }
+
+    /// Rows that are on another server: only the primary is asked for them, and nobody tells when they change.
+    fn foreign(&mut self, text: String) {
+        self.foreign = true;
         self.note(true, text.into());
     }
 
@@ -370,7 +385,7 @@ impl<'a> Case<'a> {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
             RelationKind::View if system => {}
             RelationKind::View => return self.view(name, relation),
-            RelationKind::ForeignTable => return self.unknown(format!("{name} is on a foreign server")),
+            RelationKind::ForeignTable => return self.foreign(format!("{name} is on a foreign server")),
             RelationKind::Sequence => return self.against(format!("{name} is a sequence")),
             _ => return self.unknown(format!("{name} is no table")),
         }
@@ -378,7 +393,7 @@ impl<'a> Case<'a> {
         let foreign: Vec<_> =
             children.filter(|c| c.kind == RelationKind::ForeignTable).map(|c| c.name.clone()).collect();
         for child in foreign {
-            self.unknown(format!("{child}, a part of {name}, is on a foreign server"));
+            self.foreign(format!("{child}, a part of {name}, is on a foreign server"));
         }
         if relation.row_security && self.seen.insert(relation.oid) {
             for policy in

@@ -31,6 +31,8 @@ pub struct CacheRule {
     pub asks: Option<CacheAsk>,
     /// They depend on settings that other results do not depend on: the application's name.
     pub asks_settings: bool,
+    /// They are read from a foreign server: nobody tells of writes there, so that only their age can be bounded.
+    pub foreign: bool,
     /// The tables that they are read from.
     pub tables: Box<[Oid]>,
     /// The one row that they are read from, where that is all.
@@ -66,6 +68,7 @@ pub(super) struct About<'a> {
     pub(super) touches: &'a Touches,
     pub(super) fleeting: Option<String>,
     pub(super) asks_settings: bool,
+    pub(super) foreign: bool,
     pub(super) asks: Option<CacheAsk>,
     /// What it means, where it is one query.
     pub(super) query: Option<&'a Facts>,
@@ -89,18 +92,18 @@ pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>)
         // Without a catalog nothing is kept.
         _ => 0,
     };
-    let (asks, asks_settings) = (about.asks, about.asks_settings);
+    let (asks, asks_settings, foreign) = (about.asks, about.asks_settings, about.foreign);
     let row = match (about.query, catalog) {
         (Some(facts), Some(catalog)) if matched != 0 => row::of(facts, about.normal, &tables, catalog),
         _ => None,
     };
     let row = row.map(Box::new);
     let refused = refusal(about).map(Into::into);
-    CacheRule { refused, rules: matched, asks, asks_settings, tables, row, ..CacheRule::default() }
+    CacheRule { refused, rules: matched, asks, asks_settings, foreign, tables, row, ..CacheRule::default() }
 }
 
 fn refusal(about: About<'_>) -> Option<String> {
-    if about.class != Class::Read {
+    if about.class != Class::Read && !about.foreign {
         let against = about.reasons.iter().find(|reason| reason.against);
         return Some(against.map_or_else(|| "it is the primary's".into(), |reason| reason.text.to_string()));
     }

@@ -84,7 +84,8 @@ impl Caching {
         let asks = plan.cache.asks.or(known.asks);
         let all_told = known.writers_pass || known.outside.is_some();
         let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, all_told)?;
-        if terms.auto && !plan.cache.chosen.load(Relaxed) {
+        let unchosen = || terms.auto && !plan.cache.chosen.load(Relaxed);
+        if plan.cache.foreign && terms.mode != CacheMode::Bounded || unchosen() {
             return None;
         }
         let context = if plan.cache.asks_settings { known.named } else { known.context };
@@ -277,6 +278,10 @@ impl Client {
             return match &plan.cache.refused {
                 _ if !caching.is_wanted() => "no, since no [[cache]] rule matches the session".into(),
                 Some(refused) => format!("no, since {refused}"),
+                None if plan.cache.foreign => {
+                    "no, since it reads from a foreign server, which takes a rule with mode = \"bounded\""
+                        .into()
+                }
                 None => self.unchosen(plan).unwrap_or("no, since no [[cache]] rule says so of it".into()),
             };
         };
