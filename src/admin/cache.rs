@@ -1,7 +1,5 @@
 //! SHOW CACHE.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::table::{Cell, Table};
 use crate::cache::Cache;
 use crate::cache::l1::Flush;
@@ -44,21 +42,23 @@ pub fn cache(shared: &Shared) -> Table {
     elsewhere(cache, &mut table);
     let by_shape = cache.by_shape();
     let choosing = shared.planner.rules().cache.choosing();
-    let asked = |plan: &Plan| plan.cache.hits.get() + plan.cache.misses.get() + plan.parts.total().calls;
+    let found = |plan: &Plan| plan.cache.account().map_or([0, 0], |a| [a.hits.get(), a.misses.get()]);
+    let asked = |plan: &Plan| found(plan).iter().sum::<u64>() + plan.parts.total().calls;
     let mut plans = shared.planner.store.all();
     plans.retain(|plan| plan.cache.rules != 0 && asked(plan) > 0);
     plans.sort_by_cached_key(|plan| std::cmp::Reverse(asked(plan)));
     plans.truncate(MOST);
     for plan in plans {
         let (entries, bytes) = by_shape.get(&plan.fingerprint).copied().unwrap_or_default();
-        let counts = [entries, bytes, plan.cache.hits.get(), plan.cache.misses.get()];
+        let [hits, misses] = found(&plan);
+        let counts = [entries, bytes, hits, misses];
         // A rule that leaves it to be found out may be one of several.
         let choice = (plan.cache.rules & choosing != 0)
             .then(|| shared.choices.reason(&plan.home.database, plan.fingerprint))
             .flatten();
         let (what, why) = match (&plan.cache.refused, choice) {
             (Some(why), _) => ("refused", format!("{why}: ")),
-            (None, Some(why)) if plan.cache.chosen.load(Relaxed) => ("kept", format!("{why}: ")),
+            (None, Some(why)) if plan.cache.is_chosen() => ("kept", format!("{why}: ")),
             (None, Some(why)) => ("not chosen", format!("{why}: ")),
             (None, None) => ("kept", String::new()),
         };

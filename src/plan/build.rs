@@ -1,5 +1,7 @@
 //! The one recipe for a plan: what the statements mean, what they may leave behind, who may serve them.
 
+use std::sync::Arc;
+
 use super::class::{self, Knowledge};
 use super::rules::{About, Rules};
 use super::store::Scope;
@@ -25,7 +27,7 @@ pub struct Under<'a> {
     /// How the text is read.
     pub reading: Reading,
     /// Which database it is for.
-    pub names: Names,
+    pub names: Arc<Names>,
 }
 
 /// Encodings in which the second byte of a character may look like a backslash or a letter (documentation, "Character

@@ -1,7 +1,9 @@
 //! Whether the results of a shape may be kept: only where it is proven that they depend on nothing but the tables that
 //! the plan knows of, the session's settings, and the statement itself. What is not understood here is not kept.
 
+use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::class::Case;
 use super::functions;
@@ -13,7 +15,7 @@ use crate::cache::key::may_tell_time;
 use crate::cache::policy::RuleSet;
 use crate::cache::rows::RowKey;
 use crate::catalog::function::{Function, FunctionKind};
-use crate::catalog::{Catalog, Oid, Volatility};
+use crate::catalog::{Catalog, Volatility};
 use crate::config::CacheAsk;
 use crate::core::stats::Counter;
 use crate::fence::versions::Row;
@@ -24,7 +26,7 @@ use crate::sql::normal::{Tok, tokens};
 #[derive(Debug, Default)]
 pub struct CacheRule {
     /// Why they must not be kept. `None` where they may.
-    pub refused: Option<Box<str>>,
+    pub refused: Option<Cow<'static, str>>,
     /// The `[[cache]]` rules that the shape matches.
     pub rules: RuleSet,
     /// What a comment asks for (`/* turnpike: cache=30s */`).
@@ -33,10 +35,22 @@ pub struct CacheRule {
     pub asks_settings: bool,
     /// They are read from a foreign server: nobody tells of writes there, so that only their age can be bounded.
     pub foreign: bool,
-    /// The tables that they are read from.
-    pub tables: Box<[Oid]>,
+    /// What a shape needs besides that some rule matches. There may be very many that none does.
+    matched: Option<Box<Matched>>,
+}
+
+/// What there is to know of a shape whose results somebody wants to be kept.
+#[derive(Debug, Default)]
+struct Matched {
     /// The one row that they are read from, where that is all.
-    pub row: Option<Box<RowKey>>,
+    row: Option<RowKey>,
+    /// What has become of them.
+    account: Account,
+}
+
+/// What has become of a shape's results.
+#[derive(Debug, Default)]
+pub struct Account {
     /// Results given.
     pub hits: Counter,
     /// Results that were looked for and not there.
@@ -53,8 +67,25 @@ pub struct CacheRule {
 impl CacheRule {
     /// The one row that a result with this key is read from, where that is all.
     pub fn row_of(&self, key: &[u8]) -> Option<(&RowKey, Row)> {
-        let of = self.row.as_deref()?;
+        let of = self.matched.as_ref()?.row.as_ref()?;
         Some((of, of.row(key)?))
+    }
+
+    /// What has become of the shape's results, where some rule matches it.
+    pub fn account(&self) -> Option<&Account> {
+        self.matched.as_ref().map(|matched| &matched.account)
+    }
+
+    /// Counts something of that.
+    pub fn count(&self, what: impl FnOnce(&Account)) {
+        if let Some(account) = self.account() {
+            what(account);
+        }
+    }
+
+    /// Whether its shape has been chosen, or is on trial.
+    pub fn is_chosen(&self) -> bool {
+        self.account().is_some_and(|account| account.chosen.load(Relaxed))
     }
 }
 
@@ -76,10 +107,7 @@ pub(super) struct About<'a> {
 
 /// Decides.
 pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>) -> CacheRule {
-    let tables = match &about.touches.reads {
-        Reach::Tables(tables) => tables.clone(),
-        Reach::Anything => Box::default(),
-    };
+    let tables = about.touches.reads.tables();
     let matched = match catalog {
         Some(catalog) if about.query.is_some() && !rules.cache.is_empty() => {
             let names = tables.iter().filter_map(|oid| {
@@ -94,24 +122,24 @@ pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>)
     };
     let (asks, asks_settings, foreign) = (about.asks, about.asks_settings, about.foreign);
     let row = match (about.query, catalog) {
-        (Some(facts), Some(catalog)) if matched != 0 => row::of(facts, about.normal, &tables, catalog),
+        (Some(facts), Some(catalog)) if matched != 0 => row::of(facts, about.normal, tables, catalog),
         _ => None,
     };
-    let row = row.map(Box::new);
-    let refused = refusal(about).map(Into::into);
-    CacheRule { refused, rules: matched, asks, asks_settings, foreign, tables, row, ..CacheRule::default() }
+    let refused = refusal(about);
+    let wanted = (matched != 0).then(|| Box::new(Matched { row, account: Account::default() }));
+    CacheRule { refused, rules: matched, asks, asks_settings, foreign, matched: wanted }
 }
 
-fn refusal(about: About<'_>) -> Option<String> {
+fn refusal(about: About<'_>) -> Option<Cow<'static, str>> {
     if about.class != Class::Read && !about.foreign {
         let against = about.reasons.iter().find(|reason| reason.against);
-        return Some(against.map_or_else(|| "it is the primary's".into(), |reason| reason.text.to_string()));
+        return Some(against.map_or("it is the primary's".into(), |reason| reason.text.clone()));
     }
     if about.query.is_none() || !about.touches.writes.is_nothing() {
         return Some("it is no plain query".into());
     }
     if let Some(fleeting) = about.fleeting.or_else(|| said(about.normal)) {
-        return Some(fleeting);
+        return Some(fleeting.into());
     }
     match &about.touches.reads {
         Reach::Anything => Some("which tables it reads is not known".into()),

@@ -4,11 +4,13 @@
 //! built, [`explain`] says it to people.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, SearchPath};
@@ -89,7 +91,7 @@ pub struct Plan {
     /// What it is called by, everywhere ([`crate::sql::fingerprint::fingerprint`]).
     pub fingerprint: u128,
     /// Database and backend that it is for.
-    pub home: Names,
+    pub home: Arc<Names>,
     /// What each statement means.
     pub statements: Vec<Facts>,
     /// What keeps it from being understood, if anything.
@@ -137,7 +139,7 @@ pub struct Plan {
 }
 
 /// The database that a plan is for, and where that is: for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Names {
     /// As clients name it.
     pub database: String,
@@ -187,7 +189,7 @@ impl Plan {
 
     /// Its leading words, for people: of several statements, all.
     pub fn verb(&self) -> String {
-        let verbs: Vec<&str> = self.statements.iter().map(|f| f.verb.as_str()).collect();
+        let verbs: Vec<&str> = self.statements.iter().map(|f| &*f.verb).collect();
         if verbs.len() > 3 { format!("{}; ...", verbs[..3].join("; ")) } else { verbs.join("; ") }
     }
 
@@ -284,6 +286,7 @@ pub struct Planner {
     /// Turns at making plans away from the workers.
     pub aside: Semaphore,
     rules: ArcSwap<rules::Rules>,
+    homes: Mutex<HashSet<Arc<Names>>>,
     /// Statements run that were not understood, by reason in the order of [`Gap::ALL`].
     gaps: [Counter; Gap::ALL.len()],
 }
@@ -306,6 +309,7 @@ impl Planner {
             store,
             aside: Semaphore::new(ASIDE),
             rules: ArcSwap::from_pointee(rules),
+            homes: Mutex::default(),
             gaps: Default::default(),
         })
     }
@@ -354,8 +358,23 @@ impl Planner {
             catalog: home.catalog.as_deref(),
             path: home.path.as_ref(),
         };
-        let names = home.names.clone();
+        let names = self.name(&home.names);
         build::build(text, shape, build::Under { known, rules: &rules, scope, reading, names })
+    }
+
+    /// One name for all plans of a home: there are many of them, and few homes.
+    fn name(&self, names: &Names) -> Arc<Names> {
+        let mut known = self.homes.lock();
+        if let Some(known) = known.get(names) {
+            return known.clone();
+        }
+        // Homes go when their databases do.
+        if known.len() == known.capacity() {
+            known.retain(|names| Arc::strong_count(names) > 1);
+        }
+        let names = Arc::new(names.clone());
+        known.insert(names.clone());
+        names
     }
 
     /// Notes that a statement has been run that was not understood.

@@ -21,6 +21,15 @@ impl Default for Reach {
 }
 
 impl Reach {
+    /// The tables, where they are known.
+    #[inline]
+    pub fn tables(&self) -> &[Oid] {
+        match self {
+            Reach::Tables(tables) => tables,
+            Reach::Anything => &[],
+        }
+    }
+
     /// Whether it is nothing at all.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Reach::Tables(tables) if tables.is_empty())

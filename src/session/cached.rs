@@ -268,7 +268,7 @@ impl Batch<'_> {
     /// It is for a server to answer.
     fn missed(&mut self, wanted: &Wanted, cache: &Cache) -> Given {
         cache.stats.misses.add(1);
-        wanted.plan.cache.misses.add(1);
+        wanted.plan.cache.count(|account| account.misses.add(1));
         Given::No
     }
 
@@ -343,7 +343,7 @@ impl Batch<'_> {
         let uses = wanted.plan.uses();
         uses.calls.add(1);
         uses.rows.add(if wanted.is_cut(entry) { wanted.most.into() } else { entry.answer.count() });
-        wanted.plan.cache.hits.add(1);
+        wanted.plan.cache.count(|account| account.hits.add(1));
         if let Some(caching) = &self.client.caching {
             match &caching.warming {
                 None => caching.cache.given(entry),

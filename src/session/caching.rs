@@ -1,7 +1,6 @@
 //! What a session of a process that keeps results knows of that: whose results it may be given, and what it writes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::opening::DEFAULT_ISOLATION;
 use super::run::Client;
@@ -84,7 +83,7 @@ impl Caching {
         let asks = plan.cache.asks.or(known.asks);
         let all_told = known.writers_pass || known.outside.is_some();
         let terms = known.rules.cache.terms(known.matched, plan.cache.rules, asks, all_told)?;
-        let unchosen = || terms.auto && !plan.cache.chosen.load(Relaxed);
+        let unchosen = || terms.auto && !plan.cache.is_chosen();
         if plan.cache.foreign && terms.mode != CacheMode::Bounded || unchosen() {
             return None;
         }
@@ -266,7 +265,8 @@ impl Client {
         if (plan.generation, plan.serial) != (view, serial) {
             return None;
         }
-        let (tables, row, term, shape) = (&*plan.cache.tables, None, self.leading()?, plan.fingerprint);
+        let (tables, row, term, shape) =
+            (plan.touches.reads.tables(), None, self.leading()?, plan.fingerprint);
         Some(Moment { versions, tables, row, view, serial, term, outside, shape })
     }
 
@@ -297,7 +297,8 @@ impl Client {
         let mut key = Vec::new();
         key::begin(&mut key, Form::Simple, context, text.unwrap_or_default());
         let row = plan.cache.row_of(&key);
-        if let Some(why) = outside.and_then(|outside| outside.why_not(&plan.cache.tables, row, now)) {
+        if let Some(why) = outside.and_then(|outside| outside.why_not(plan.touches.reads.tables(), row, now))
+        {
             return format!("not now, since {why} ({rule})");
         }
         let Some(moment) = self.moment(caching, plan, terms.mode) else {

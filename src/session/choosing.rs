@@ -102,12 +102,13 @@ fn round(shared: &Shared, choosing: u64, sizes: &HashMap<u128, (u64, u64)>) {
     let mut versions: HashMap<String, Option<Arc<Versions>>> = HashMap::new();
     let mut counted: HashMap<Shape, Counted> = HashMap::new();
     for plan in &plans {
+        let Some(own) = plan.cache.account() else { continue };
         let database = &plan.home.database;
         let versions = versions.entry(database.clone()).or_insert_with(|| {
             let pools = shared.pools.of(Some(database));
             pools.first().map(|pool| cache.versions.of(&pool.purpose.dbname))
         });
-        let (total, own) = (plan.parts.total(), &plan.cache);
+        let total = plan.parts.total();
         let sum = counted.entry(shape(plan)).or_default();
         sum.calls += total.calls;
         sum.us += total.time_us;
@@ -115,7 +116,7 @@ fn round(shared: &Shared, choosing: u64, sizes: &HashMap<u128, (u64, u64)>) {
         sum.misses += own.misses.get();
         sum.kept.0 += own.stored.get();
         sum.kept.1 += own.stored_us.get();
-        let writes = versions.as_ref().map_or(0, |versions| versions.moves(&own.tables));
+        let writes = versions.as_ref().map_or(0, |versions| versions.moves(plan.touches.reads.tables()));
         sum.writes = sum.writes.max(writes);
         sum.bytes = sizes.get(&plan.fingerprint).map_or(0, |(_, bytes)| *bytes);
     }
@@ -123,7 +124,7 @@ fn round(shared: &Shared, choosing: u64, sizes: &HashMap<u128, (u64, u64)>) {
     let began = Instant::now();
     for plan in &plans {
         let kept = states.get(&shape(plan)).is_some_and(|state| *state != State::Out);
-        if plan.cache.chosen.swap(kept, Relaxed) != kept {
+        if plan.cache.account().is_some_and(|account| account.chosen.swap(kept, Relaxed) != kept) {
             let fingerprint = format!("{:032x}", plan.fingerprint);
             tracing::debug!(fingerprint, kept, age = ?began.since(plan.built), "results of a shape");
         }

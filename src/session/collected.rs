@@ -179,8 +179,10 @@ impl Batch<'_> {
         if let Some(asking) = &caching.warming {
             asking.kept.store(true, Relaxed);
         }
-        plan.cache.stored.add(1);
-        plan.cache.stored_us.add(Instant::now().micros_since(sent));
+        plan.cache.count(|account| {
+            account.stored.add(1);
+            account.stored_us.add(Instant::now().micros_since(sent));
+        });
         if let Some(outlet) = outlet {
             outlet.keep(entry, &as_of, born, self.client.shared.unix_micros());
         }

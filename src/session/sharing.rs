@@ -100,7 +100,7 @@ impl Batch<'_> {
     fn last_written(&self) -> Option<u64> {
         let (collecting, caching) = (self.flow.hand.turn.as_ref()?, self.client.caching.as_ref()?);
         collecting.name.as_ref()?.epoch()?;
-        Some(caching.outside_of(collecting.asked.terms.mode)?.last(&collecting.plan.cache.tables))
+        Some(caching.outside_of(collecting.asked.terms.mode)?.last(collecting.plan.touches.reads.tables()))
     }
 
     /// Whether what was found is of use.
@@ -133,15 +133,15 @@ impl Client {
     pub(super) fn name_in(&self, remote: &Remote, wanted: &Wanted, hash: u128, own: &[u8]) -> Option<Name> {
         let caching = self.caching.as_ref()?;
         let flushes = caching.cache.flushes();
-        let (mode, rule) = (wanted.asked.terms.mode, &wanted.plan.cache);
+        let mode = wanted.asked.terms.mode;
         let outside = caching.outside_of(mode).filter(|_| remote.is_shared());
         let Some(epoch) = outside.and_then(|outside| outside.epoch()) else {
             return Some(remote.own(hash, caching.cache.epoch(), own));
         };
         // From now on it is noted when writes end.
         caching.versions.ended(&[]);
-        let text = self.means_the_same(own, rule.asks_settings)?;
-        remote.common(flushes, epoch, text, &rule.tables)
+        let text = self.means_the_same(own, wanted.plan.cache.asks_settings)?;
+        remote.common(flushes, epoch, text, wanted.plan.touches.reads.tables())
     }
 
     /// A key of ours with all that it stands for in the place of the number that is its context.

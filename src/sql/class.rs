@@ -1,6 +1,8 @@
 //! The facts of a statement: its tokens tell what it does, a parser whose relations and columns it does that to. What
 //! only looks like a write, a lock or a call counts as one.
 
+use std::borrow::Cow;
+
 use super::effect::{self, Traces};
 use super::facts::{Effect, Facts, Name};
 use super::lex::{Kind, identifier};
@@ -10,6 +12,10 @@ use super::plain;
 use super::shape::{Shape, Statement};
 use super::walk::{self, Named};
 use crate::sql::lex::Token;
+
+/// Verbs that most statements begin with.
+const COMMON: &[&str] =
+    &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "COMMIT", "ROLLBACK", "SET", "SHOW"];
 
 /// What each statement of a string means. `text` is what `shape` was read from.
 pub fn facts(text: &[u8], shape: &Shape) -> Vec<Facts> {
@@ -23,7 +29,7 @@ fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
     let tokens = normal::tokens(own_normal);
     let mut facts = Facts {
         effect: Effect::Unknown,
-        verb: String::new(),
+        verb: Cow::Borrowed(""),
         traces: effect::scan(own),
         locks: false,
         cursor: false,
@@ -144,9 +150,14 @@ impl Lead {
         Lead { effect, query, is_run: true, words: 1 }
     }
 
-    fn verb(&self, tokens: &[Tok<'_>]) -> String {
+    fn verb(&self, tokens: &[Tok<'_>]) -> Cow<'static, str> {
         let words = tokens.iter().filter(|t| t.kind == Kind::Word).take(self.words.max(1));
-        words.map(|t| String::from_utf8_lossy(t.text).to_ascii_uppercase()).collect::<Vec<_>>().join(" ")
+        let verb =
+            words.map(|t| String::from_utf8_lossy(t.text).to_ascii_uppercase()).collect::<Vec<_>>().join(" ");
+        match COMMON.iter().find(|common| **common == verb) {
+            Some(common) => Cow::Borrowed(common),
+            None => Cow::Owned(verb),
+        }
     }
 }
 

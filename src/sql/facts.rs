@@ -4,6 +4,8 @@
 //! Whatever matters to safety (writes, locks, calls) is found in the tokens, where nothing can hide; the syntax tree adds
 //! which relations and columns are meant.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::effect::Traces;
@@ -172,7 +174,7 @@ pub struct Facts {
     /// What it does.
     pub effect: Effect,
     /// Its leading words: `CREATE TABLE`.
-    pub verb: String,
+    pub verb: Cow<'static, str>,
     /// What it may leave behind in its session.
     pub traces: Traces,
     /// Whether it locks rows (FOR UPDATE and the like).
@@ -203,7 +205,6 @@ impl Facts {
         for predicate in &mut self.predicates {
             predicate.operands.shrink_to_fit();
         }
-        self.verb.shrink_to_fit();
         self.relations.shrink_to_fit();
         self.calls.shrink_to_fit();
         self.operators.shrink_to_fit();
