@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::raw::{
-    self, Fake, Frame, Raw, bind, data_row, describe, error, execute, msg, parse, query, ready,
+    self, Fake, Frame, Raw, bind, data_row, describe, error, execute, flush, msg, parse, query, ready,
     row_description, sync,
 };
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, relay};
@@ -176,6 +176,40 @@ fn clients_that_vanish() {
         assert_eq!(bed.db.psql("SELECT a FROM vanish"), "", "{how}");
     }
     assert_eq!(bed.db.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+}
+
+/// What a client that vanishes has asked for last is cancelled: whoever gets its server connection next is not told that the
+/// server has what it never came to have.
+#[test]
+fn a_statement_that_was_cancelled_while_it_was_prepared() {
+    // Who reads the catalog would wait for the lock, and be waited for.
+    let extra = "[plan]\ncatalog = false".to_string();
+    let db = Db::new();
+    let proxy = Proxy::start(&db, ProxyOptions { pool: "size = 1".into(), extra, ..Default::default() });
+    let bed = Bed { db, proxy, size: 1 };
+    let mut direct =
+        Raw::login(bed.db.cluster().primary().port, &bed.db.user, &bed.db.password, &bed.db.name);
+    // Settings of its own are sent ahead, and may be cancelled as well.
+    for settings in ["", "SET work_mem = '5MB'"] {
+        direct.query("BEGIN; LOCK audit_log");
+        let mut raw = bed.raw();
+        if !settings.is_empty() {
+            raw.query(settings);
+        }
+        // Another one each time: what somebody has prepared already is not asked of a server.
+        let asks = parse("s", &format!("SELECT count(*) > 0 AS \"{settings}.\" FROM audit_log"));
+        raw.send([asks.clone(), flush()].concat());
+        eventually("its wait", || bed.sessions("wait_event_type = 'Lock'") == 1);
+        drop(raw);
+        eventually("its end", || bed.sessions("wait_event_type = 'Lock'") == 0);
+        direct.query("ROLLBACK");
+        let mut next = bed.raw();
+        next.send([asks, bind("", "s", &[]), execute("", 0), sync()].concat());
+        assert_eq!(kinds(&next.until_ready(1)), "12DCZ", "after {settings:?}");
+        assert_eq!(next.value("SELECT current_setting('work_mem') = '5MB'"), "f", "after {settings:?}");
+    }
+    drop(direct);
+    bed.is_clean();
 }
 
 #[test]

@@ -282,6 +282,21 @@ impl Expected {
         self.skipping || self.open
     }
 
+    /// Whether an answer is still to come that tells what the server holds: a statement, or the session's settings. Where
+    /// nobody waits for it, what was sent may as well have been cancelled.
+    pub fn leaves_doubts(&self) -> bool {
+        self.queue.iter().any(|entry| {
+            matches!(
+                entry,
+                Expect::Parse(..)
+                    | Expect::OurParse(_)
+                    | Expect::OurOwn(_)
+                    | Expect::OurClose(_)
+                    | Expect::OurQuery(_)
+            )
+        })
+    }
+
     /// Ignores, in a server's place, what is sent until the next Sync; or no longer.
     pub fn skip(&mut self, skip: bool) {
         self.skipping = skip;
@@ -557,6 +572,16 @@ mod tests {
         e.error(|_| panic!("nothing is dropped"));
         assert!(matches!(e.ready(), Some(Ready::Query(_) | Ready::Sync)));
         assert_eq!(e.ready_owed(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_leaves_doubts() {
+        let mut e = queue([Expect::OurQuery(Ours::Settings), Expect::ParseUnnamed(None), Expect::Bind]);
+        assert!(e.leaves_doubts(), "whether it has the session's settings is not known");
+        assert!(matches!(e.ready(), Some(Ready::Ours)));
+        assert!(!e.leaves_doubts());
+        e.push(Expect::OurClose(None));
+        assert!(e.leaves_doubts(), "whether it has let go of it is not known");
     }
 
     #[test]

@@ -274,8 +274,8 @@ impl Batch<'_> {
             owed: expected.ready_owed(),
             sync: expected.needs_sync() || opening,
             copy_in: expected.is_copying_in(),
-            // What it may hold is being asked, and nobody waits for the answer.
-            state: hand.asked.is_some(),
+            // What it holds is being asked, or the answer would tell, and nobody waits for it.
+            state: hand.asked.is_some() || expected.leaves_doubts(),
             open: false,
         }
     }
