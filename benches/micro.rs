@@ -222,6 +222,7 @@ fn results(c: &mut Criterion) {
         serial: 1,
         term: 0,
         outside: None,
+        seen: None,
         shape: 1,
     };
     let context = cache.contexts.of(["bench", "app", "bench", "app", "primary", "", "timezone", "UTC"]);

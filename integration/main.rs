@@ -46,6 +46,7 @@ mod soak;
 mod split;
 mod state;
 mod streaming;
+mod strict;
 mod takeover;
 mod tenants;
 mod tls;

@@ -110,6 +110,7 @@ impl Bed {
             view: 1,
             serial: 1,
             term: 0,
+            seen: None,
             outside: None,
             shape: 1,
         };

@@ -112,6 +112,7 @@ fn beside(shared: &Arc<Shared>) -> JoinSet<()> {
     beside.spawn(custom::run(shared.clone()));
     beside.spawn(report::watch::run(shared.clone()));
     beside.spawn(elsewhere::run(shared.clone()));
+    beside.spawn(elsewhere::members::run(shared.clone()));
     beside
 }
 

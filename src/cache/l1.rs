@@ -24,6 +24,7 @@ use super::outside::{Outside, Outsides};
 use super::policy::Terms;
 use super::remote::Remote;
 use super::rows::RowKey;
+use super::strict::{Board, Boards, Seen};
 use crate::core::clock::Instant;
 use crate::fence::versions::{Book, Row, Stamp, Versions};
 use crate::sql::fingerprint;
@@ -45,6 +46,8 @@ pub struct AsOf {
     pub position: u64,
     /// How often its shape has been flushed, or everything.
     flushed: u64,
+    /// Of what all processes write, where that counts.
+    pub seen: Option<Seen>,
 }
 
 impl AsOf {
@@ -134,6 +137,8 @@ pub struct Cache {
     pub versions: Book,
     /// What is known of those who write past this process.
     pub outsides: Outsides,
+    /// What other processes are told.
+    pub boards: Boards,
     /// Counts.
     pub stats: Arc<Stats>,
     epoch: AtomicU64,
@@ -180,6 +185,8 @@ pub struct Moment<'a> {
     pub term: u32,
     /// What is known of writers elsewhere, where there are any and the result must be as fresh as theirs.
     pub outside: Option<&'a Outside>,
+    /// How its tables stand among all processes, where that counts.
+    pub seen: Option<Seen>,
     /// The shape that is asked for.
     pub shape: u128,
 }
@@ -207,6 +214,7 @@ impl Cache {
             contexts: Contexts::default(),
             versions: Book::default(),
             outsides: Outsides::default(),
+            boards: Boards::default(),
             stats,
             epoch: AtomicU64::new(0),
             shapes: (0..SHAPES).map(|_| AtomicU64::new(0)).collect(),
@@ -221,6 +229,11 @@ impl Cache {
         }))
     }
 
+    /// Where other processes are told of writes to a database: on a backend or cluster of that name, by its name there.
+    pub fn board(&self, place: &str, dbname: &str) -> Arc<Board> {
+        self.boards.of(place, dbname, &self.versions.of(dbname))
+    }
+
     /// The hash that a key is found by.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u128 {
@@ -232,14 +245,14 @@ impl Cache {
     /// # Errors
     /// Why that is not known: its tables are being written to, here or elsewhere.
     pub fn as_of(&self, moment: &Moment<'_>, now: Instant) -> Result<AsOf, Why> {
-        let Moment { view, serial, term, .. } = *moment;
+        let Moment { view, serial, term, seen, .. } = *moment;
         let flushed = self.flushed(moment.shape);
         let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
         let elsewhere =
             |outside: &Outside| outside.stamp_at(moment.tables, moment.row, now).ok_or(Why::Elsewhere);
         let (outside, position) = moment.outside.map(elsewhere).transpose()?.unzip();
         let position = position.unwrap_or(0);
-        Ok(AsOf { stamp, view, serial, term, outside, position, flushed })
+        Ok(AsOf { stamp, view, serial, term, outside, position, flushed, seen })
     }
 
     /// How often a shape has been flushed, or everything: both only grow, so that the sum is the same only if both are.
@@ -255,6 +268,7 @@ impl Cache {
         (as_of.view, as_of.serial, as_of.term) == (moment.view, moment.serial, moment.term)
             && as_of.flushed == self.flushed(moment.shape)
             && moment.versions.is_current(moment.tables, as_of.stamp)
+            && moment.seen.is_none_or(|seen| as_of.seen == Some(seen))
             && moment.outside.is_none_or(|outside| {
                 as_of.outside.is_some_and(|stamp| outside.is_current(moment.tables, stamp))
             })
@@ -508,7 +522,17 @@ mod tests {
     }
 
     fn moment(versions: &Versions) -> Moment<'_> {
-        Moment { versions, tables: &[7], row: None, view: 1, serial: 1, term: 0, outside: None, shape: 5 }
+        Moment {
+            versions,
+            tables: &[7],
+            row: None,
+            view: 1,
+            serial: 1,
+            term: 0,
+            outside: None,
+            seen: None,
+            shape: 5,
+        }
     }
 
     #[test]

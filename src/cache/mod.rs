@@ -145,10 +145,12 @@ pub mod answer;
 pub mod benefit;
 pub mod key;
 pub mod l1;
+mod link;
 pub mod outside;
 pub mod policy;
 pub mod remote;
 pub mod rows;
+pub mod strict;
 pub mod watched;
 
 pub use l1::{Cache, Entry};

@@ -68,6 +68,11 @@ impl Policy {
         set(self.rules.iter().map(|rule| rule.auto && rule.mode != CacheMode::Off))
     }
 
+    /// Those that are strict.
+    pub fn strict(&self) -> RuleSet {
+        set(self.rules.iter().map(|rule| rule.mode == CacheMode::Strict))
+    }
+
     /// The rules, in order.
     pub fn rules(&self) -> &[CacheRule] {
         &self.rules
@@ -115,7 +120,7 @@ impl Policy {
             if rule.asked && !matches!(asks, Some(CacheAsk::On | CacheAsk::For(_))) {
                 continue;
             }
-            let exact = rule.mode == CacheMode::Exact;
+            let exact = rule.mode.is_exact();
             if rule.mode == CacheMode::Off || asks == Some(CacheAsk::Off) || exact && !all_told {
                 return None;
             }

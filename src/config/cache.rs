@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{ANY_TIME, SOME_TIME, file};
 use super::mirror::Share;
 use super::raw::{Fault, Section, Sections};
-use super::redis::{Redis, redis};
+use super::redis::{Redis, RedisMode, redis};
 use super::route::{fingerprint, list, prints};
 use super::words::{CACHE_MODES, word};
 use super::{Database, General, Pattern, Writers, units};
@@ -18,6 +18,8 @@ use crate::core::limits::MAX_RULES;
 pub enum CacheMode {
     /// As fresh as one that is read now; where there are writers elsewhere, as one that was read a moment ago.
     Exact,
+    /// The same, and as fresh as all that was written through any process that shares the same Redis.
+    Strict,
     /// At most as old as its time to live, and as fresh as all that was written through this process.
     Bounded,
     /// Nothing is kept.
@@ -33,6 +35,13 @@ pub enum CacheAsk {
     Off,
     /// What they allow, and nothing that is older than that.
     For(Duration),
+}
+
+impl CacheMode {
+    /// Whether what is given lacks nothing that was written, wherever that was.
+    pub fn is_exact(self) -> bool {
+        matches!(self, CacheMode::Exact | CacheMode::Strict)
+    }
 }
 
 impl CacheAsk {
@@ -136,12 +145,26 @@ pub(super) fn caches(
     databases: &[Database],
 ) -> (Option<Redis>, Vec<CacheRule>) {
     let redis = redis(&sections.table("redis"));
-    let rules = rules(&sections.list("cache"), general, databases, redis.is_some());
+    let rules = rules(&sections.list("cache"), general, databases, redis.as_ref());
+    let idle = |database: &Database| !database.invalidation.is_told() && !is_strict(&rules, &database.name);
+    for (section, database) in sections.list("database").iter().zip(databases) {
+        if section.has("invalidation_user") && idle(database) {
+            section.report(
+                "invalidation_user",
+                "has no effect without invalidation, or a [[cache]] whose mode is strict",
+            );
+        }
+    }
     (redis, rules)
 }
 
 /// `[[cache]]`
-fn rules(sections: &[Section<'_>], general: &General, databases: &[Database], redis: bool) -> Vec<CacheRule> {
+fn rules(
+    sections: &[Section<'_>],
+    general: &General,
+    databases: &[Database],
+    redis: Option<&Redis>,
+) -> Vec<CacheRule> {
     if let Some(section) = sections.get(MAX_RULES) {
         section.report("", format!("there are more than {MAX_RULES} of them"));
     }
@@ -150,30 +173,68 @@ fn rules(sections: &[Section<'_>], general: &General, databases: &[Database], re
         if general.cache_memory == 0 {
             section.report("mode", "has no effect without general.cache_memory");
         }
-        if rule.remote && !redis {
+        if rule.remote && redis.is_none() {
             section.report("levels", "l2 is Redis: [redis] does not say where that is");
         }
-        if rule.mode == CacheMode::Exact {
+        if rule.mode.is_exact() {
             exact(section, rule, general, databases);
+        }
+        if rule.mode == CacheMode::Strict {
+            strict(section, rule, databases, redis);
         }
     }
     rules
 }
 
-/// What is exact is so only where every write is seen.
-fn exact(section: &Section<'_>, rule: &CacheRule, general: &General, databases: &[Database]) {
-    let meant = |database: &&Database| {
+/// Whether a rule says strict of this database, as clients name it.
+pub fn is_strict(rules: &[CacheRule], database: &str) -> bool {
+    let names =
+        |rule: &CacheRule| rule.databases.is_empty() || rule.databases.iter().any(|p| p.matches(database));
+    rules.iter().any(|rule| rule.mode == CacheMode::Strict && names(rule))
+}
+
+/// Those that a rule may be about.
+fn meant<'d>(rule: &CacheRule, databases: &'d [Database]) -> impl Iterator<Item = &'d Database> {
+    databases.iter().filter(move |database| {
         let any = database.name == "*"
             && rule
                 .databases
                 .iter()
                 .any(|pattern| pattern.open || databases.iter().all(|other| *other.name != *pattern.text));
         any || rule.databases.is_empty() || rule.databases.iter().any(|p| p.matches(&database.name))
-    };
-    let untold = |d: &&Database| d.writers != Writers::Proxy && !d.invalidation.is_told();
-    if let Some(database) = databases.iter().filter(meant).find(untold) {
+    })
+}
+
+/// What is strict is so only where every process that writes can tell the others.
+fn strict(section: &Section<'_>, rule: &CacheRule, databases: &[Database], redis: Option<&Redis>) {
+    match redis.map(|redis| redis.mode) {
+        Some(RedisMode::Single) => {}
+        None => section.report("mode", "strict needs Redis: [redis] does not say where that is"),
+        Some(_) => {
+            let fault = Fault::from("strict needs one Redis server: others may forget what was acknowledged");
+            section.report("mode", fault.hint("mode = \"single\" in [redis]; or mode = \"exact\" here"));
+        }
+    }
+    if meant(rule, databases).any(|database| database.name == "*") {
+        let fault = Fault::from("strict needs databases with names");
+        section.report("mode", fault.hint("name them in the rule, and give each a [[database]] of its own"));
+    }
+    if let Some(database) = meant(rule, databases).find(|database| database.invalidation.user.is_none()) {
         let fault = Fault::from(format!(
-            "exact needs every write of database {:?} to be known, and nothing tells of those past this process",
+            "strict needs somebody who asks the server of database {:?} who else writes to it",
+            database.name
+        ));
+        section.report("mode", fault.hint("name a [[user]] as invalidation_user in its [[database]]"));
+    }
+}
+
+/// What is exact is so only where every write is seen.
+fn exact(section: &Section<'_>, rule: &CacheRule, general: &General, databases: &[Database]) {
+    let mode = word(CACHE_MODES, &rule.mode);
+    let untold = |d: &&Database| d.writers != Writers::Proxy && !d.invalidation.is_told();
+    if let Some(database) = meant(rule, databases).find(untold) {
+        let fault = Fault::from(format!(
+            "{mode} needs every write of database {:?} to be known, and nothing tells of those past this process",
             database.name
         ));
         let hint = "run `turnpike cache enable-wal` (or enable-triggers) and say invalidation = \"wal\" (or \
@@ -181,7 +242,7 @@ fn exact(section: &Section<'_>, rule: &CacheRule, general: &General, databases: 
                     process; or mode = \"bounded\" with a ttl";
         section.report("mode", fault.hint(hint));
     }
-    if general.takeover_socket.is_some() {
+    if general.takeover_socket.is_some() && rule.mode == CacheMode::Exact {
         let fault = Fault::from(
             "exact cannot be with general.takeover_socket: of two processes, neither sees what the other's clients write",
         );
@@ -197,27 +258,21 @@ fn rule(section: &Section<'_>) -> CacheRule {
         }
     }
     let levels = section.parsed("levels", level).unwrap_or_default();
-    let is_strict = section.text_quietly("mode").is_some_and(|mode| mode == "strict");
-    if is_strict {
-        let fault = Fault::from("strict, which holds for several processes, is not built yet");
-        section.report("mode", fault.hint("exact holds for one"));
-    }
     let (asked, auto) = (section.flag("asked").unwrap_or(false), section.flag("auto").unwrap_or(false));
     if asked && auto {
         let fault = Fault::from("shapes are chosen, or asked for: a rule says one of the two");
         section.report("auto", fault.hint("what is asked for is kept under a rule that chooses, too"));
     }
-    // What cannot be is not to be reported twice.
-    let word = if is_strict { Some(CacheMode::Off) } else { section.word("mode", CACHE_MODES) };
-    let mode = word.unwrap_or(CacheMode::Exact);
+    let mode = section.word("mode", CACHE_MODES).unwrap_or(CacheMode::Exact);
     let ttl = section.duration("ttl", SOME_TIME);
     if mode == CacheMode::Bounded && !section.has("ttl") {
         section.report("ttl", "is missing: bounded means at most so old");
     }
     let stale = section.duration("stale_while_revalidate", ANY_TIME).unwrap_or_default();
-    if mode == CacheMode::Exact && !stale.is_zero() {
-        section
-            .report("stale_while_revalidate", "has no effect where mode is exact: nothing stale is served");
+    if mode.is_exact() && !stale.is_zero() {
+        let fault =
+            format!("has no effect where mode is {}: nothing stale is served", word(CACHE_MODES, &mode));
+        section.report("stale_while_revalidate", fault);
     }
     CacheRule {
         line: section.line(),

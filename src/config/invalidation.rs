@@ -25,7 +25,7 @@ pub enum Teller {
 pub struct Invalidation {
     /// Who tells of them.
     pub teller: Teller,
-    /// The `[[user]]` that listens.
+    /// The `[[user]]` that listens, and asks who else writes.
     pub user: Option<String>,
     /// How much later than they were visible.
     pub bound: Duration,
@@ -71,10 +71,8 @@ pub(super) fn read(section: &Section<'_>, users: &[User], writers: Option<Writer
     let slot = section.parsed("invalidation_slot", slot).and_then(|slots| slots.into_iter().next());
     let bound = section.duration("invalidation_bound", BOUNDS).unwrap_or(BOUND);
     if teller == Teller::Nobody {
-        for key in ["invalidation_user", "invalidation_slot"] {
-            if section.has(key) {
-                section.report(key, "has no effect without invalidation");
-            }
+        if section.has("invalidation_slot") {
+            section.report("invalidation_slot", "has no effect without invalidation");
         }
         return Invalidation { teller, user, bound, slot };
     }

@@ -28,7 +28,7 @@ mod tests;
 pub mod units;
 pub mod words;
 
-pub use cache::{CacheAsk, CacheMode, CacheRule};
+pub use cache::{CacheAsk, CacheMode, CacheRule, is_strict};
 pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
 pub use invalidation::Invalidation;
 pub use metric::{Metric, MetricKind, MetricPlace, is_label};
@@ -571,6 +571,23 @@ impl Config {
         let of_cluster = cluster.and_then(|name| self.cluster(name)).map(|c| &c.routing);
         let routing = of_cluster.filter(|_| database.cluster.is_none()).unwrap_or(&database.routing);
         Home { backend, cluster, routing }
+    }
+
+    /// Where a database is without its tenants: the backend or cluster, and its name there.
+    pub fn place(&self, database: &Database) -> (String, String) {
+        let backend = self.backends.get(database.backend).map(|backend| backend.name.as_str());
+        let name = database.cluster.as_deref().or(backend).unwrap_or_default().to_string();
+        (name, database.dbname.clone().unwrap_or_else(|| database.name.clone()))
+    }
+
+    /// Where all who write are to tell each other ([`CacheMode::Strict`]): backend or cluster, the database's name there, and
+    /// that of a `[[database]]`.
+    pub fn strict_places(&self) -> impl Iterator<Item = (String, String, String)> {
+        let strict = self.databases.iter().filter(|database| is_strict(&self.caches, &database.name));
+        strict.map(|database| {
+            let (name, dbname) = self.place(database);
+            (name, dbname, database.name.clone())
+        })
     }
 
     /// The `[[cluster]]` of that name.

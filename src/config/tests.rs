@@ -77,8 +77,21 @@ const CASES: &[(&str, &str)] = &[
          12:8: cache.auto: shapes are chosen, or asked for: a rule says one of the two (what is asked for is kept under a rule that chooses, too)",
     ),
     (
-        "[[cache]]\nmode = 'strict'",
-        "8:8: cache.mode: strict, which holds for several processes, is not built yet (exact holds for one)",
+        "writers = 'proxy'\n[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'strict'",
+        "11:8: cache.mode: strict needs Redis: [redis] does not say where that is\n\
+         11:8: cache.mode: strict needs somebody who asks the server of database \"d\" who else writes to it (name a [[user]] as invalidation_user in its [[database]])",
+    ),
+    (
+        "writers = 'proxy'\ninvalidation_user = 'u'\n[general]\ncache_memory = '1MiB'\n[redis]\nnodes = ['r:1']\nmode = 'cluster'\n[[cache]]\nmode = 'strict'\n[[user]]\nname = 'u'\npassword = 'hunter2'",
+        "15:8: cache.mode: strict needs one Redis server: others may forget what was acknowledged (mode = \"single\" in [redis]; or mode = \"exact\" here)",
+    ),
+    (
+        "writers = 'proxy'\ninvalidation_user = 'u'\n[general]\ncache_memory = '1MiB'\n[redis]\nnodes = ['r:1']\n[[cache]]\nmode = 'strict'\n[[user]]\nname = 'u'\npassword = 'hunter2'",
+        "",
+    ),
+    (
+        "invalidation_user = 'u'\n[[user]]\nname = 'u'\npassword = 'hunter2'",
+        "7:21: database.invalidation_user: has no effect without invalidation, or a [[cache]] whose mode is strict",
     ),
     (
         "writers = 'proxy'\n[general]\ncache_memory = 1\ntakeover_socket = 't'\n[[cache]]\nmode = 'exact'\nstale_while_revalidate = 5",

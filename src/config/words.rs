@@ -67,8 +67,12 @@ pub const INVALIDATIONS: Words<Teller> =
     &[("none", Teller::Nobody), ("wal", Teller::Wal), ("triggers", Teller::Triggers)];
 
 /// `[[cache]] mode`.
-pub const CACHE_MODES: Words<CacheMode> =
-    &[("exact", CacheMode::Exact), ("bounded", CacheMode::Bounded), ("off", CacheMode::Off)];
+pub const CACHE_MODES: Words<CacheMode> = &[
+    ("exact", CacheMode::Exact),
+    ("strict", CacheMode::Strict),
+    ("bounded", CacheMode::Bounded),
+    ("off", CacheMode::Off),
+];
 
 /// `[redis] mode`.
 pub const REDIS_MODES: Words<RedisMode> =

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::cache::outside::Outside;
-use crate::config::Config;
 use crate::config::invalidation::{Invalidation, Teller};
+use crate::config::{Config, Database};
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::connect::Target;
@@ -21,6 +21,7 @@ use crate::session::shared::Shared;
 mod answer;
 pub mod install;
 mod line;
+pub mod members;
 mod question;
 mod told;
 mod triggers;
@@ -77,9 +78,7 @@ pub async fn run(shared: Arc<Shared>) {
 fn places(config: &Config) -> Vec<Place> {
     let mut places = HashMap::new();
     for database in config.databases.iter().filter(|database| database.invalidation.is_told()) {
-        let backend = config.backends.get(database.backend).map(|backend| backend.name.as_str());
-        let name = database.cluster.as_deref().or(backend).unwrap_or_default().to_string();
-        let dbname = database.dbname.clone().unwrap_or_else(|| database.name.clone());
+        let (name, dbname) = config.place(database);
         let (database, invalidation) = (database.name.clone(), database.invalidation.clone());
         let key = (name.clone(), dbname.clone());
         places.entry(key).or_insert(Place { name, database, dbname, invalidation });
@@ -139,13 +138,7 @@ async fn attempt(shared: &Shared, place: &Place, outside: &Outside) -> Result<Ne
     let config = shared.config.load_full();
     let gone = || trouble("its [[database]] is gone", "");
     let database = config.database(&place.database).ok_or_else(gone)?;
-    let target = match &database.cluster {
-        None => shared.pools.target(database),
-        Some(name) => {
-            let primary = shared.clusters.get(name).and_then(|cluster| cluster.primary());
-            primary.map(|member| member.target.clone()).ok_or_else(|| trouble("there is no primary", ""))?
-        }
-    };
+    let target = primary(shared, database)?;
     let user = place.invalidation.user.as_ref().and_then(|name| config.user(name));
     let login = Login::of(user.ok_or_else(|| trouble("there is no invalidation_user", ""))?);
     let desk = Desk { shared, target: target.clone(), login, place, outside };
@@ -161,6 +154,13 @@ async fn attempt(shared: &Shared, place: &Place, outside: &Outside) -> Result<Ne
         outcome = followed => outcome,
         () = moved => Err(trouble("the backend is another", "")),
     }
+}
+
+/// The server that a database is written on.
+fn primary(shared: &Shared, database: &Database) -> Result<Arc<Target>, Error> {
+    let Some(name) = &database.cluster else { return Ok(shared.pools.target(database)) };
+    let primary = shared.clusters.get(name).and_then(|cluster| cluster.primary());
+    primary.map(|member| member.target.clone()).ok_or_else(|| trouble("there is no primary", ""))
 }
 
 /// Returns when the server is to be found elsewhere.

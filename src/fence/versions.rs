@@ -92,6 +92,12 @@ pub struct Stamp {
     row: Option<Row>,
 }
 
+/// Who is to hear when a write is over that he has been told of: others rely on him.
+pub trait Witness: std::fmt::Debug + Send + Sync {
+    /// The write with this number is over; `turns` where definitions may be others now.
+    fn ends(&self, id: u64, turns: bool);
+}
+
 /// Why versions have moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -302,6 +308,8 @@ impl Versions {
             anything: false,
             turns: false,
             definitions: false,
+            told: (0, false),
+            witness: None,
         }
     }
 
@@ -319,6 +327,11 @@ impl Versions {
     /// When definitions may last have become others: what was read of them before is not to be relied on.
     pub fn defined(&self) -> Option<Instant> {
         moment(&self.defined_us)
+    }
+
+    /// Somebody else has changed definitions.
+    pub fn note_defined(&self) {
+        note(&self.defined_us);
     }
 
     /// When it was last found out what had become of a write whose connection was lost: no fence tells of that.
@@ -396,6 +409,9 @@ pub struct Marks {
     /// Definitions may be others.
     turns: bool,
     definitions: bool,
+    /// What a witness has been told of: how many words, and whether of anything.
+    told: (usize, bool),
+    witness: Option<(Arc<dyn Witness>, u64)>,
 }
 
 impl Marks {
@@ -430,6 +446,21 @@ impl Marks {
             self.words.push(mark);
             self.versions.words[word].begin();
         }
+    }
+
+    /// What no witness has been told of: the write's number there, words, and whether it is anything. `None` where that is
+    /// nothing.
+    pub fn untold(&self) -> Option<(Option<u64>, &[u16], bool)> {
+        let words = self.words.get(self.told.0..).unwrap_or_default();
+        let anything = self.anything && !self.told.1;
+        let id = self.witness.as_ref().map(|(_, id)| *id);
+        (anything || !words.is_empty()).then_some((id, words, anything))
+    }
+
+    /// He has been told of all that there is: he knows the write by this number, and hears when it is over.
+    pub fn told(&mut self, witness: &Arc<impl Witness + 'static>, id: u64) {
+        self.told = (self.words.len(), self.anything);
+        self.witness.get_or_insert_with(|| (witness.clone(), id));
     }
 
     /// That it is over by now, before anybody may take a stamp.
@@ -474,6 +505,9 @@ impl Marks {
             versions.words[usize::from(*word)].end();
         }
         self.era = None;
+        if let Some((witness, id)) = self.witness.take() {
+            witness.ends(id, self.turns);
+        }
         if self.is_empty() {
             return;
         }

@@ -15,6 +15,7 @@ use super::inquiry::Asked;
 use super::loan::Lacking;
 use super::pump::Pump;
 use super::run::{Client, End};
+use crate::cache::strict::Seen;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::plan::Held;
@@ -71,6 +72,8 @@ pub struct Hand {
     pub(super) flushing: bool,
     /// A result that somebody else is reading, to be waited for; and whether that has been done.
     pub(super) awaited: Option<Awaited>,
+    /// How the tables of the request at hand stand among all processes, if that has just been looked at.
+    pub(super) seen: Option<Option<Seen>>,
     pub(super) waited_for: bool,
 }
 
@@ -88,7 +91,7 @@ impl Hand {
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
         let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
-        let looked_for = self.turn.is_some() || self.flushing || self.passing > 0;
+        let looked_for = self.turn.is_some() || self.flushing || self.passing > 0 || self.seen.is_some();
         if plans || others || params || kept || looked_for {
             *self = Hand::default();
         }
@@ -343,7 +346,7 @@ impl<'a> Batch<'a> {
             }
         }
         if let Some(server) = &mut self.client.lease {
-            if !up.is_flushed() {
+            if !up.is_flushed() && self.client.caching.as_mut().is_none_or(|caching| caching.poll_gates(cx)) {
                 let full = up.is_full();
                 sent = true;
                 match up.poll_write(cx, &mut server.stream) {

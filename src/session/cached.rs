@@ -17,7 +17,9 @@ use crate::cache::key::{self, Form, Parts};
 use crate::cache::l1::{Found, Moment, PATIENCE, Reading, Why};
 use crate::cache::outside::Outside;
 use crate::cache::remote::Remote;
+use crate::cache::strict::{Board, Seen};
 use crate::cache::{Cache, Entry};
+use crate::config::CacheMode;
 use crate::core::clock::Instant;
 use crate::core::error::Severity;
 use crate::core::limits::FRAME_HEADER;
@@ -180,7 +182,20 @@ impl Batch<'_> {
         let alone = wanted.ends && !expected.needs_sync();
         let may = alone && caching.within.is_fresh()
             || self.client.may_within(plan) && !self.client.is_overdue(now);
-        let Some(moment) = self.client.moment(caching, plan, asked.terms.mode) else {
+        let mut seen = None;
+        if asked.terms.mode == CacheMode::Strict {
+            let board = caching.board(asked.terms.mode).ok_or(Why::Marked)?;
+            if self.client.lease.is_some() {
+                return Err(Why::Transaction);
+            }
+            let Some(looked) = self.flow.hand.seen.take() else {
+                self.flow.hand.awaited =
+                    Some(Awaited::Marks(board.clone(), plan.touches.reads.tables().into()));
+                return Ok(Given::Wait);
+            };
+            seen = Some(looked.ok_or(Why::Marked)?);
+        }
+        let Some(moment) = self.client.moment(caching, plan, asked.terms.mode, seen) else {
             let pool = &self.client.pool;
             let outside = caching.outside(asked.terms.mode).and_then(Outside::defined);
             pool.schema.want_since(caching.versions.defined().max(outside), pool, now);
@@ -214,7 +229,7 @@ impl Batch<'_> {
         if Parts::read(key).is_none_or(|parts| parts.may_tell_time()) {
             return Err(Why::Time);
         }
-        Ok(self.miss(wanted, cache, hash, key))
+        Ok(self.miss(wanted, cache, hash, key, moment.seen))
     }
 
     /// It is given when what was asked before it has been answered. Without a Flush a server may keep that answer for itself
@@ -229,7 +244,14 @@ impl Batch<'_> {
 
     /// What is asked for is not there: it is read, unless somebody else does that already. Who has a server connection, or is
     /// about to ask it for other things, waits for nobody.
-    fn miss(&mut self, wanted: &Wanted, cache: &Arc<Cache>, hash: u128, key: &[u8]) -> Given {
+    fn miss(
+        &mut self,
+        wanted: &Wanted,
+        cache: &Arc<Cache>,
+        hash: u128,
+        key: &[u8],
+        seen: Option<Seen>,
+    ) -> Given {
         let waits = self.client.lease.is_none() && wanted.most == 0;
         let waited = std::mem::take(&mut self.flow.hand.waited_for);
         let turn = self.flow.hand.turn.take();
@@ -250,6 +272,7 @@ impl Batch<'_> {
                 let about = (wanted.form, &wanted.plan, wanted.asked);
                 // In this order: what is flushed meanwhile has another name, or is not kept.
                 let mut collecting = Collecting::new(turn, hash, key, about, cache.collect());
+                collecting.seen = seen;
                 let remote = cache.remote().filter(|remote| wanted.asked.terms.remote && remote.is_there());
                 collecting.name = remote.and_then(|remote| self.client.name_in(remote, wanted, hash, key));
                 let renews = self.client.caching.as_ref().is_some_and(|caching| caching.renews());
@@ -379,15 +402,32 @@ impl Batch<'_> {
     pub(super) async fn await_reading(&mut self) -> Result<(), End> {
         let Some(awaited) = self.flow.hand.awaited.take() else { return Ok(()) };
         self.begin();
-        self.flow.hand.waited_for = true;
         let reading = match awaited {
+            Awaited::Marks(board, tables) => return self.await_marks(&board, &tables).await,
             Awaited::Reading(reading) => reading,
-            Awaited::Remote(remote) => return self.await_remote(remote).await,
+            Awaited::Remote(remote) => {
+                self.flow.hand.waited_for = true;
+                return self.await_remote(remote).await;
+            }
         };
+        self.flow.hand.waited_for = true;
         match self.wait_for(tokio::time::timeout(PATIENCE, reading.over())).await {
             Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
             Err(end) => Err(end),
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// Looks at what other processes are about to write to these tables.
+    async fn await_marks(&mut self, board: &Board, tables: &[u32]) -> Result<(), End> {
+        let deadline = self.client.shared.config.load().redis.as_ref().map(|redis| redis.deadline);
+        match self.wait_for(board.look(tables, deadline.unwrap_or_default())).await {
+            Err(End::Refused(e)) if e.severity == Severity::Error => self.fail_waiting(&e),
+            Err(end) => Err(end),
+            Ok(seen) => {
+                self.flow.hand.seen = Some(seen);
+                Ok(())
+            }
         }
     }
 }
@@ -435,4 +475,6 @@ pub(super) enum Awaited {
     Reading(Arc<Reading>),
     /// It may be kept outside of the process.
     Remote(Arc<Remote>),
+    /// Other processes may be about to write to these tables.
+    Marks(Arc<Board>, Box<[u32]>),
 }

@@ -1,5 +1,6 @@
 //! What a session of a process that keeps results knows of that: whose results it may be given, and what it writes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::opening::DEFAULT_ISOLATION;
@@ -14,6 +15,7 @@ use crate::cache::key::{self, Context, Form, may_tell_time};
 use crate::cache::l1::{Found, Moment, Why};
 use crate::cache::outside::Outside;
 use crate::cache::policy::{RuleSet, Terms};
+use crate::cache::strict::{Board, Gate, Seen};
 use crate::config::{CacheAsk, CacheMode, Writers};
 use crate::core::clock::Instant;
 use crate::fence::versions::{Versions, Written};
@@ -33,6 +35,8 @@ pub struct Caching {
     pub(super) within: Within,
     /// It is no client's, but asks to have results again.
     pub(super) warming: Option<Arc<Asking>>,
+    /// What opens before anything may be sent: others are being told of what this session is about to write.
+    gates: Vec<Gate>,
     known: Option<Known>,
 }
 
@@ -48,6 +52,8 @@ struct Known {
     writers_pass: bool,
     /// What is known of those who write elsewhere, where somebody tells.
     outside: Option<Arc<Outside>>,
+    /// Where other processes are told of writes, where they rely on that.
+    board: Option<Arc<Board>>,
     context: Context,
     /// The same for results that depend on the application's name.
     named: Context,
@@ -69,6 +75,7 @@ impl Caching {
             cache,
             within: Within::default(),
             warming: None,
+            gates: Vec::new(),
             known: None,
         }))
     }
@@ -95,10 +102,23 @@ impl Caching {
     #[inline]
     pub(super) fn outside(&self, mode: CacheMode) -> Option<&Outside> {
         let outside = self.known.as_ref()?.outside.as_deref();
-        outside.filter(|_| mode == CacheMode::Exact)
+        outside.filter(|_| mode.is_exact())
     }
 
-    /// The same for who asks later.
+    /// Where it is looked at what other processes are about to write, where what is given must be as fresh as that.
+    #[inline]
+    pub(super) fn board(&self, mode: CacheMode) -> Option<&Arc<Board>> {
+        self.known.as_ref()?.board.as_ref().filter(|_| mode == CacheMode::Strict)
+    }
+
+    /// Whether anything may be sent: whoever relies on being told of it has been told.
+    pub(super) fn poll_gates(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        // One whose other side is gone is open as well.
+        self.gates.retain_mut(|gate| Pin::new(gate).poll(cx).is_pending());
+        self.gates.is_empty()
+    }
+
+    /// What is known of writers elsewhere, where other processes may find a result that is as fresh as that.
     pub(super) fn outside_of(&self, mode: CacheMode) -> Option<&Arc<Outside>> {
         let outside = self.known.as_ref()?.outside.as_ref();
         outside.filter(|_| mode == CacheMode::Exact)
@@ -120,6 +140,7 @@ impl Caching {
 impl Client {
     /// Marks what a statement that is about to be sent may write.
     pub(super) fn mark_written(&mut self, plan: Option<&Held>) {
+        self.settle_caching();
         let (Some(caching), Some(server)) = (&mut self.caching, &mut self.lease) else { return };
         let schema = &self.pool.schema;
         let touches = plan.map(|plan| &plan.touches);
@@ -145,6 +166,12 @@ impl Client {
             _ => Written::Perhaps,
         };
         marks.add(written);
+        let board = caching.known.as_ref().and_then(|known| known.board.as_ref());
+        if let (Some(board), Some((id, slots, anything))) = (board, marks.untold()) {
+            let (id, gate) = board.begin(id, slots, anything);
+            marks.told(board, id);
+            caching.gates.push(gate);
+        }
     }
 
     /// Finds out whose results the session may be given, where that has changed.
@@ -190,6 +217,13 @@ impl Client {
         let standby =
             self.course.is_none() && self.pool.welcomes.reports("in_hot_standby").is_some_and(|v| v != "off");
         let place = self.stands_at();
+        // One that others have come to rely on is told for good.
+        let here = |(name, dbname, _): &(String, String, String)| name == place && *dbname == purpose.dbname;
+        let board = match config.strict_places().any(|at| here(&at)) {
+            true => Some(cache.board(place, &purpose.dbname)),
+            false => cache.boards.get(place, &purpose.dbname),
+        };
+        let board = board.filter(|_| !standby);
         let application = self.application();
         let (context, named) = match matched {
             0 => (0, 0),
@@ -209,6 +243,7 @@ impl Client {
             asks,
             writers_pass: declared && !standby,
             outside: (told && !standby).then(|| cache.outsides.of(place, &purpose.dbname)),
+            board,
             context,
             named,
         }
@@ -254,6 +289,7 @@ impl Client {
         caching: &'a Caching,
         plan: &'a Held,
         mode: CacheMode,
+        seen: Option<Seen>,
     ) -> Option<Moment<'a>> {
         let (schema, versions) = (&self.pool.schema, &*caching.versions);
         let outside = caching.outside(mode);
@@ -267,7 +303,7 @@ impl Client {
         }
         let (tables, row, term, shape) =
             (plan.touches.reads.tables(), None, self.leading()?, plan.fingerprint);
-        Some(Moment { versions, tables, row, view, serial, term, outside, shape })
+        Some(Moment { versions, tables, row, view, serial, term, outside, seen, shape })
     }
 
     /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.
@@ -294,6 +330,9 @@ impl Client {
         }
         let now = Instant::now();
         let outside = caching.outside(terms.mode);
+        if let Some(why) = caching.board(terms.mode).and_then(|board| board.trouble()) {
+            return format!("not now, since {why} ({rule})");
+        }
         let mut key = Vec::new();
         key::begin(&mut key, Form::Simple, context, text.unwrap_or_default());
         let row = plan.cache.row_of(&key);
@@ -301,7 +340,7 @@ impl Client {
         {
             return format!("not now, since {why} ({rule})");
         }
-        let Some(moment) = self.moment(caching, plan, terms.mode) else {
+        let Some(moment) = self.moment(caching, plan, terms.mode, None) else {
             return format!("not now, since objects may have changed, or no primary is known ({rule})");
         };
         let moment = Moment { row, ..moment };

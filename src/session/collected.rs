@@ -13,6 +13,7 @@ use crate::cache::key::Form;
 use crate::cache::l1::{AsOf, Collected, Moment, Turn, Why};
 use crate::cache::outside::Outside;
 use crate::cache::remote::Name;
+use crate::cache::strict::Seen;
 use crate::config::CacheMode;
 use crate::core::clock::Instant;
 use crate::core::limits::FRAME_HEADER;
@@ -29,6 +30,8 @@ pub struct Collecting {
     form: Form,
     pub(super) plan: Held,
     pub(super) asked: Asked,
+    /// How its tables stood among all processes when it was asked for, where that counts.
+    pub(super) seen: Option<Seen>,
     /// What it is found by outside of the process, if it is to be.
     pub(super) name: Option<Name>,
     /// As of what it is under way, since when what it reads is known, and when it was sent.
@@ -49,7 +52,20 @@ impl Collecting {
     ) -> Box<Collecting> {
         let (form, plan, asked) = about;
         let (key, plan, name, begun) = (key.into(), plan.clone(), None, None);
-        Box::new(Collecting { _turn: turn, hash, key, form, plan, asked, name, begun, collected, mark: 0 })
+        let seen = None;
+        Box::new(Collecting {
+            _turn: turn,
+            hash,
+            key,
+            form,
+            plan,
+            asked,
+            seen,
+            name,
+            begun,
+            collected,
+            mark: 0,
+        })
     }
 
     /// Whether it is of this.
@@ -73,7 +89,7 @@ impl Batch<'_> {
         };
         let (plan, mode) = (&collecting.plan, collecting.asked.terms.mode);
         let row = plan.cache.row_of(&collecting.key);
-        let moment = self.client.moment(caching, plan, mode).ok_or(Why::Written);
+        let moment = self.client.moment(caching, plan, mode, collecting.seen).ok_or(Why::Written);
         let now = Instant::now();
         let as_of = moment
             .map(|moment| Moment { row, ..moment })
@@ -169,7 +185,7 @@ impl Batch<'_> {
         if answer.len() > terms.max_bytes {
             return Err(Why::Large);
         }
-        let moment = self.client.moment(caching, plan, terms.mode).ok_or(Why::Moved)?;
+        let moment = self.client.moment(caching, plan, terms.mode, as_of.seen).ok_or(Why::Moved)?;
         // In this order: what it is as of is of the time that it is kept for.
         let outlet = Outlet::of(caching, collecting);
         if !caching.cache.holds(&as_of, &moment) {
@@ -202,6 +218,8 @@ impl Client {
         let taken = course.cluster.clock.taken(passed.get()).filter(|_| passed.is_past(fence))?;
         let found = caching.versions.found().max(caching.outside(mode).and_then(Outside::found));
         let knows = found.is_none_or(|found| found < taken);
+        // What is as fresh as what all processes write is the primary's.
+        let knows = knows && mode != CacheMode::Strict;
         knows.then(|| if mode == CacheMode::Exact { Instant::now() } else { taken })
     }
 }

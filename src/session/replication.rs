@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::io::copy_bidirectional;
 
 use super::shared::Shared;
+use crate::cache::Cache;
 use crate::core::error::{Error, Severity};
-use crate::fence::versions::Written;
+use crate::fence::versions::{Marks, Written};
 use crate::pool::connect;
 use crate::pool::pool::Pool;
 use crate::wire::reply;
@@ -20,17 +21,16 @@ pub async fn relay(shared: Arc<Shared>, mut client: Stream, startup: Startup, po
             // Such a connection takes any statement, and nobody reads along.
             let marks =
                 (startup.replication == Replication::Logical).then_some(()).and(shared.cache.as_ref());
-            let marks = marks.map(|cache| {
-                let mut marks = cache.versions.of(&pool.purpose.dbname).begin();
-                marks.add(Written::Perhaps);
-                marks
-            });
+            let marks = match marks {
+                Some(cache) => mark_anything(cache, &pool.purpose.dbname).await,
+                None => Vec::new(),
+            };
             // Bounded by two fixed buffers; parameters, key and ReadyForQuery are the server's own, and so is what
             // cancels it.
             let ended = copy_bidirectional(&mut client, &mut server).await;
             // A server process that has closed its end has done what it was going to do.
-            if let Some(marks) = marks.filter(|_| ended.is_ok()) {
-                marks.end(true);
+            if ended.is_ok() {
+                marks.into_iter().for_each(|marks| marks.end(true));
             }
             tracing::debug!(?ended, "replication connection ended");
         }
@@ -41,6 +41,26 @@ pub async fn relay(shared: Arc<Shared>, mut client: Stream, startup: Startup, po
             client.say_goodbye(&bytes).await;
         }
     }
+}
+
+/// Marks everything in a database, here and wherever others are told of that.
+async fn mark_anything(cache: &Cache, dbname: &str) -> Vec<Marks> {
+    let versions = cache.versions.of(dbname);
+    let mark = || {
+        let mut marks = versions.begin();
+        marks.add(Written::Perhaps);
+        marks
+    };
+    let mut all = vec![mark()];
+    for (_, board) in cache.boards.all().into_iter().filter(|((_, name), _)| **name == *dbname) {
+        let (id, gate) = board.begin(None, &[], true);
+        let mut marks = mark();
+        marks.told(&board, id);
+        // Where nobody tells any more the process ends.
+        let _ = gate.await;
+        all.push(marks);
+    }
+    all
 }
 
 async fn open(startup: &Startup, pool: &Pool) -> Result<Stream, Error> {

@@ -117,8 +117,10 @@ impl Batch<'_> {
             Found::Foreign(foreign) => foreign,
         };
         let time = name.as_ref().and_then(|name| Some((&**name.epoch()?, name.flushes())));
-        let (moment, unix_us) =
-            (self.client.moment(caching, plan, asked.terms.mode), self.client.shared.unix_micros());
+        let (moment, unix_us) = (
+            self.client.moment(caching, plan, asked.terms.mode, collecting.seen),
+            self.client.shared.unix_micros(),
+        );
         let taken = moment
             .zip(time)
             .is_some_and(|(moment, time)| caching.cache.adopt(*hash, key, foreign, time, &moment, unix_us));

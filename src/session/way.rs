@@ -28,6 +28,8 @@ pub(super) struct Ways {
     pub(super) rules: Arc<Rules>,
     /// The rules that it matches.
     matched: RuleSet,
+    /// The `[[cache]]` rules that it matches and whose results are read from the primary.
+    strict: RuleSet,
     /// What it has set.
     said: Directions,
     /// Settings and catalog from which that was found out; nothing where it has still to be.
@@ -45,7 +47,7 @@ pub(super) struct Ask {
 
 impl Ways {
     pub(super) fn new(base: Routing, rules: Arc<Rules>) -> Ways {
-        Ways { base, rules, matched: 0, said: Directions::default(), known: None }
+        Ways { base, rules, matched: 0, strict: 0, said: Directions::default(), known: None }
     }
 
     /// The configuration has changed.
@@ -157,9 +159,13 @@ impl Client {
         let said = said(own, catalog.as_deref(), &purpose.server_user, &course.cluster);
         let application = self.settings.get(APPLICATION_NAME).unwrap_or_default();
         let matched = rules.routes.of_session(&purpose.user, &purpose.database, application);
+        let strict = match rules.cache.strict() {
+            0 => 0,
+            strict => strict & rules.cache.of_session(&purpose.user, &purpose.database),
+        };
         let known = Some((self.settings.clone(), view));
         if let Some(Course { ways, .. }) = self.course.as_deref_mut() {
-            *ways = Ways { base: ways.base.clone(), rules, matched, said, known };
+            *ways = Ways { base: ways.base.clone(), rules, matched, strict, said, known };
         }
     }
 }
@@ -172,6 +178,9 @@ impl Course {
 
     /// Who is asked for reads that go together: what the strictest of them wants. `None` where that is the primary.
     pub(super) fn ask(&self, plans: &[Held]) -> Option<Ask> {
+        if plans.iter().any(|plan| plan.cache.rules & self.ways.strict != 0) {
+            return None;
+        }
         let Some((first, others)) = plans.split_first() else {
             return self.ask_for(&Reach::default(), self.ways.way_of_none(&self.cluster));
         };

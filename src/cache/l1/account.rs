@@ -23,6 +23,8 @@ pub enum Why {
     Unsure,
     /// It cannot be shown that what was written elsewhere is known, or something is written there just now.
     Elsewhere,
+    /// Somebody was about to write, through any process that shares Redis; or that could not be known.
+    Marked,
     /// It was too large.
     Large,
     /// It was an error, or came with notices.
@@ -33,7 +35,7 @@ pub enum Why {
 
 impl Why {
     /// All of them, in order.
-    pub const ALL: [Why; 12] = [
+    pub const ALL: [Why; 13] = [
         Why::Refused,
         Why::Transaction,
         Why::Session,
@@ -43,6 +45,7 @@ impl Why {
         Why::Replica,
         Why::Unsure,
         Why::Elsewhere,
+        Why::Marked,
         Why::Large,
         Why::Told,
         Why::Broken,
@@ -62,6 +65,7 @@ impl Why {
             Why::Replica => "a replica answered that had not seen all writes",
             Why::Unsure => "no primary was known, or objects may have changed since the catalog was read",
             Why::Elsewhere => "writers elsewhere were not known, or wrote just then",
+            Why::Marked => "another process was about to write, or Redis did not say that none was",
             Why::Large => "it was larger than max_rows or max_bytes, or too much was being collected",
             Why::Told => "it was an error, or came with notices",
             Why::Broken => "the connection was lost, or it was no answer that can be kept",
@@ -80,6 +84,7 @@ impl Why {
             Why::Replica => "replica",
             Why::Unsure => "unsure",
             Why::Elsewhere => "elsewhere",
+            Why::Marked => "marked",
             Why::Large => "large",
             Why::Told => "told",
             Why::Broken => "broken",

@@ -117,6 +117,7 @@ mod tests {
             view: 3,
             serial: 1,
             term: 2,
+            seen: None,
             outside: None,
             shape: 5,
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::RedisResult;
 
-use super::link::Link;
+use super::super::link::Link;
 use super::{Name, Remote};
 use crate::cache::l1::Cache;
 use crate::cache::outside::Outside;

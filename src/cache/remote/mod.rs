@@ -7,7 +7,6 @@
 //! statements go on without it: nobody waits for it longer than the deadline, and nobody at all while it is not there.
 
 mod common;
-mod link;
 mod seal;
 
 use std::collections::VecDeque;
@@ -19,9 +18,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use self::common::Common;
-use self::link::{Link, is_lost};
 use self::seal::Seal;
 use super::l1::{Cache, Entry, Foreign};
+use super::link::{Link, is_lost};
 use super::outside::Outside;
 use crate::config::Redis;
 use crate::core::clock::Instant;
