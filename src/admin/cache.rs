@@ -40,6 +40,7 @@ pub fn cache(shared: &Shared) -> Table {
         row(&mut table, ["rule", &name], [rule.line as u64, 0, 0, 0], "", &said.join(" "));
     }
     elsewhere(cache, &mut table);
+    strict(cache, &mut table);
     let by_shape = cache.by_shape();
     let choosing = shared.planner.rules().cache.choosing();
     let found = |plan: &Plan| plan.cache.account().map_or([0, 0], |a| [a.hits.get(), a.misses.get()]);
@@ -151,6 +152,22 @@ fn elsewhere(cache: &Cache, table: &mut Table) {
             ),
         };
         row(table, ["elsewhere", what], [health.commits, health.behind, 0, 0], "", &detail);
+    }
+}
+
+/// Databases whose processes tell each other of writes: of how many others were told, of how many not, times that they were
+/// looked at with nobody about to write, and with somebody; how many processes there are, or why nothing is given.
+fn strict(cache: &Cache, table: &mut Table) {
+    for ((place, dbname), board) in cache.boards.all() {
+        let (stats, trouble) = (&board.stats, board.trouble());
+        let what = if trouble.is_none() { "known" } else { "unknown" };
+        let detail = match trouble {
+            Some(trouble) => format!("{dbname} on {place}: {trouble}"),
+            None => format!("{dbname} on {place}: {} processes tell each other of writes", board.members()),
+        };
+        let (looks, clear) = (stats.looks.get(), stats.clear.get());
+        let counts = [stats.told.get(), stats.untold.get(), clear, looks.saturating_sub(clear)];
+        row(table, ["strict", what], counts, "", &detail);
     }
 }
 

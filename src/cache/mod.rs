@@ -140,6 +140,8 @@
 //!   position before that has been told others: who comes again begins where he has told of all, and knows the rest.
 //! - What is flushed in one process is given in that one no more, and in others not when they have heard of it, a second
 //!   later.
+//!
+//! What several processes tell each other of writes at once, [`strict`] has.
 
 pub mod answer;
 pub mod benefit;

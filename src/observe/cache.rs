@@ -4,6 +4,7 @@ use super::metrics::{Family, Kind};
 use crate::cache::Cache;
 use crate::cache::outside::{Health, Outside};
 use crate::cache::remote::Remote;
+use crate::cache::strict::Board;
 use crate::core::clock::Instant;
 use crate::core::stats;
 use crate::fence::versions::Cause;
@@ -67,7 +68,7 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         stats.bypassed().fold(unkept, |family, (why, n)| family.with(&[("reason", why.label())], n as f64)),
     ];
     families.extend(cache.remote().into_iter().flat_map(|remote| outside(remote)));
-    families.extend(elsewhere(cache).into_iter().chain(chosen(shared)));
+    families.extend(elsewhere(cache).into_iter().chain(strict(cache)).chain(chosen(shared)));
     families
 }
 
@@ -118,6 +119,49 @@ fn outside(remote: &Remote) -> Vec<Family> {
             Counter,
             "Results that were not kept in Redis, since too much waited to be.",
             stats.dropped.get(),
+        ),
+    ]
+}
+
+/// Databases whose processes tell each other of writes.
+fn strict(cache: &Cache) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let all = cache.boards.all();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let family = |name, kind, help, value: &dyn Fn(&Board) -> u64| {
+        all.iter().fold(Family::new(name, kind, help), |family, ((place, dbname), board)| {
+            family.with(&[("place", &**place), ("dbname", &**dbname)], value(board) as f64)
+        })
+    };
+    vec![
+        family(
+            "turnpike_cache_strict_known",
+            Gauge,
+            "1 where it is known who else writes, and all of them tell what.",
+            &|board| u64::from(board.trouble().is_none()),
+        ),
+        family(
+            "turnpike_cache_strict_members",
+            Gauge,
+            "Processes that tell each other of writes.",
+            &|board| board.members() as u64,
+        ),
+        family("turnpike_cache_strict_told_total", Counter, "Writes that others were told of.", &|board| {
+            board.stats.told.get()
+        }),
+        family(
+            "turnpike_cache_strict_untold_total",
+            Counter,
+            "Writes that others were not told of, since Redis was not there: nothing was given then.",
+            &|board| board.stats.untold.get(),
+        ),
+        family(
+            "turnpike_cache_strict_looks_total",
+            Counter,
+            "Times that it was looked in Redis whether somebody was about to write.",
+            &|board| board.stats.looks.get(),
         ),
     ]
 }

@@ -149,6 +149,8 @@ impl Client {
         if touches.is_some_and(|t| t.is_nothing_but_reading() && !t.calls) && is_current() {
             return;
         }
+        let board = caching.known.as_ref().and_then(|known| known.board.as_ref());
+        let era = board.map_or(0, |board| board.era());
         // In this order: who changes definitions after that waits for what is under way now.
         let marks = server.marks(&caching.versions);
         let current = is_current();
@@ -166,9 +168,8 @@ impl Client {
             _ => Written::Perhaps,
         };
         marks.add(written);
-        let board = caching.known.as_ref().and_then(|known| known.board.as_ref());
         if let (Some(board), Some((id, slots, anything))) = (board, marks.untold()) {
-            let (id, gate) = board.begin(id, slots, anything);
+            let (id, gate) = board.begin(id, era, slots, anything);
             marks.told(board, id);
             caching.gates.push(gate);
         }

@@ -53,7 +53,7 @@ async fn mark_anything(cache: &Cache, dbname: &str) -> Vec<Marks> {
     };
     let mut all = vec![mark()];
     for (_, board) in cache.boards.all().into_iter().filter(|((_, name), _)| **name == *dbname) {
-        let (id, gate) = board.begin(None, &[], true);
+        let (id, gate) = board.begin(None, board.era(), &[], true);
         let mut marks = mark();
         marks.told(&board, id);
         // Where nobody tells any more the process ends.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 use redis::RedisResult;
@@ -36,6 +35,8 @@ struct Write {
     slots: SmallVec<[u16; 4]>,
     /// Any table.
     anything: bool,
+    /// The era that what has not been told was planned in.
+    era: u64,
     /// As Redis was told, in the part of now: the era, and how often anything was marked.
     told: Option<(u64, u32)>,
     /// What has not been told yet of it.
@@ -150,8 +151,9 @@ impl Desk<'_> {
     /// Notes what comes while nobody can be told.
     fn take(&mut self, job: Job) {
         match job {
-            Job::Begin { id, slots, anything, gate } => {
+            Job::Begin { id, era, slots, anything, gate } => {
                 let write = self.writes.entry(id).or_default();
+                write.era = if write.gates.is_empty() { era } else { write.era.min(era) };
                 write.slots.extend_from_slice(&slots);
                 write.untold.extend_from_slice(&slots);
                 write.anything |= anything;
@@ -187,13 +189,16 @@ impl Desk<'_> {
         let (epoch, era) = within(line.begin_time(number >> 11)).await?;
         let part = part_name(own.number, number);
         within(line.enter(&part)).await?;
-        self.board.note(era);
         let before = self.part.replace((part.clone(), epoch.clone()));
-        // What is under way is marked before there is a lease; all of it anything, where it is another time than before.
-        let same = before.as_ref().is_some_and(|(_, before)| *before == epoch);
+        if before.as_ref().is_none_or(|(_, before)| *before != epoch) {
+            // What was defined in another time is told by nobody any more.
+            self.board.versions.note_defined();
+        }
+        self.board.note(era);
+        // What is under way is marked before there is a lease: all of it as anything, since it was planned when nobody told of
+        // definitions.
         for write in self.writes.values_mut() {
-            (write.told, write.untold) = (None, write.slots.clone());
-            write.anything |= before.is_some() && !same;
+            (write.told, write.untold, write.anything) = (None, write.slots.clone(), true);
         }
         let mut told = Session { line, part, epoch: epoch.into(), own: own.clone() };
         self.tell_all(&mut told).await?;
@@ -253,11 +258,10 @@ impl Desk<'_> {
 
     /// Tells of all that is under way and has not been told of.
     async fn tell_all(&mut self, told: &mut Session) -> Result<(), Lost> {
-        let era = self.board.era.load(SeqCst);
         let waits = |write: &Write| write.told.is_none() || !write.gates.is_empty();
         let of: Vec<u64> = self.writes.iter().filter(|(_, write)| waits(write)).map(|(id, _)| *id).collect();
         for some in of.chunks(MOST) {
-            let asks = some.iter().filter_map(|id| self.writes.get(id)).map(|write| told.begin(write, era));
+            let asks = some.iter().filter_map(|id| self.writes.get(id)).map(|write| told.begin(write));
             let begun = within(told.line.tell(asks.collect())).await?;
             for (id, (state, era, anything)) in some.iter().zip(begun) {
                 let Some(write) = self.writes.get_mut(id) else { continue };
@@ -326,9 +330,9 @@ struct Session {
 }
 
 impl Session {
-    fn begin(&self, write: &Write, era: u64) -> redis::Cmd {
+    fn begin(&self, write: &Write) -> redis::Cmd {
         let told = Told { slots: &write.untold, anything: u32::from(write.anything) };
-        self.line.beginning(&self.part, &self.epoch, era, write.told.is_none(), told)
+        self.line.beginning(&self.part, &self.epoch, write.era, write.told.is_none(), told)
     }
 
     fn end(&self, write: &Write, turns: bool) -> Option<redis::Cmd> {

@@ -22,6 +22,10 @@
 //!   Everybody enters again, with what he is about to write, before he has a lease of that epoch.
 //! - What is read to be kept is read from the primary.
 //!
+//! Two things are taken for granted: that Redis' clock, by which leases end, is not set back while a process cannot reach it,
+//! and that no process is stopped between finding that it may write unannounced and doing so for so long that the server
+//! takes its connection for a dead one.
+//!
 //! A process that writes to the database without a rule that is strict is a writer elsewhere: known as late as those are.
 
 mod desk;
@@ -144,7 +148,7 @@ struct Open {
 /// What is to be told.
 #[derive(Debug)]
 enum Job {
-    Begin { id: u64, slots: SmallVec<[u16; 4]>, anything: bool, gate: oneshot::Sender<()> },
+    Begin { id: u64, era: u64, slots: SmallVec<[u16; 4]>, anything: bool, gate: oneshot::Sender<()> },
     End { id: u64, turns: bool },
 }
 
@@ -163,13 +167,18 @@ impl Board {
         }
     }
 
+    /// How often definitions have changed, as far as is known: to be looked at before what it is known by is.
+    pub fn era(&self) -> u64 {
+        self.era.load(SeqCst)
+    }
+
     /// Others are to know that tables of these slots, or any, are about to be written: by a write that they have been told of
-    /// (`id`), or by another one. Nothing may be sent before the gate is open.
-    pub fn begin(&self, id: Option<u64>, slots: &[u16], anything: bool) -> (u64, Gate) {
+    /// (`id`), or by another one, which was planned in this era. Nothing may be sent before the gate is open.
+    pub fn begin(&self, id: Option<u64>, era: u64, slots: &[u16], anything: bool) -> (u64, Gate) {
         let id = id.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
         let (gate, opened) = oneshot::channel();
         // Where nobody takes it any more the process ends, and the gate opens by itself.
-        let _ = self.jobs.send(Job::Begin { id, slots: slots.into(), anything, gate });
+        let _ = self.jobs.send(Job::Begin { id, era, slots: slots.into(), anything, gate });
         (id, opened)
     }
 

@@ -31,7 +31,7 @@ redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('HSET', KEYS[2], 'here', 1)
 return 1";
 
-/// KEYS the hash, the process' part; ARGV epoch, era that is known, whether it is a new write, whether to anything, slots.
+/// KEYS the hash, the process' part; ARGV epoch, era that it was planned in, whether it is a new write, whether to anything, slots.
 /// Who plans by definitions of another era may write anything.
 const BEGIN: &str = "\
 local now = redis.call('HMGET', KEYS[1], 'epoch', 'era')
@@ -66,7 +66,7 @@ local all = tonumber(ARGV[4])
 if all > 0 then over('ma', 'va', all) end
 for i = 5, #ARGV do over('m' .. ARGV[i], 'v' .. ARGV[i], 1) end
 redis.call('HINCRBY', KEYS[1], ARGV[2] == now[2] and 'cur' or 'old', -1)
-redis.call('HINCRBY', KEYS[2], 'e' .. ARGV[2], -1)
+if redis.call('HINCRBY', KEYS[2], 'e' .. ARGV[2], -1) == 0 then redis.call('HDEL', KEYS[2], 'e' .. ARGV[2]) end
 local era = tonumber(now[2])
 if ARGV[3] == '1' then
   local cur = tonumber(redis.call('HGET', KEYS[1], 'cur'))
@@ -93,10 +93,12 @@ for i = 1, #ARGV do
 end
 return {marked and 0 or 1, head[1], head[2], sum}";
 
-/// KEYS the hash, the process' part, its lease; ARGV epoch, milliseconds. It is there for so much longer.
+/// KEYS the hash, the process' part, the list of parts, its lease; ARGV epoch, milliseconds. It is there for so much longer;
+/// what nobody has renewed for a day is of no database that there is.
 const RENEW: &str = "\
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return {-1, 0, 0} end
-redis.call('SET', KEYS[3], '', 'PX', ARGV[2])
+redis.call('SET', KEYS[4], '', 'PX', ARGV[2])
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], 86400) end
 return {1, tonumber(redis.call('HGET', KEYS[1], 'era')), 0}";
 
 /// KEYS the hash, a part, the list of parts; ARGV the part's name. What was marked in that part is over, and whoever had it
@@ -271,7 +273,8 @@ impl Line {
         member: u32,
         ms: u64,
     ) -> RedisResult<(i64, u64, i64)> {
-        let keys = [self.names.hash(), self.names.part(part), self.names.lease(epoch, member)];
+        let names = &self.names;
+        let keys = [names.hash(), names.part(part), names.parts(), names.lease(epoch, member)];
         self.ask(5, &keys).arg(epoch).arg(ms).query_async(&mut self.connection).await
     }
 
