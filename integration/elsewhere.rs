@@ -259,7 +259,8 @@ async fn rows_are_told_apart_by_their_keys() {
              INSERT INTO visits VALUES ('north', '6b1c0d5f-a2a9-4c3f-1e0e-5b8f3d0e9a77', 'a');
              CREATE TABLE whole (id bigint PRIMARY KEY, v text);
              ALTER TABLE whole REPLICA IDENTITY FULL;
-             INSERT INTO whole VALUES (1, 'a'), (2, 'a')",
+             INSERT INTO whole VALUES (1, 'a'), (2, 'a');
+             CREATE FUNCTION other_row(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT v FROM kv WHERE id = $1'",
         )
         .await
         .expect("made");
@@ -287,6 +288,8 @@ async fn rows_are_told_apart_by_their_keys() {
         ),
         ("SELECT v FROM kv WHERE id = 1", "BEGIN; UPDATE kv SET v = 'no' WHERE id = 1; ROLLBACK", false),
         ("SELECT v FROM kv WHERE v = 'again'", "UPDATE kv SET v = 'w' WHERE id = 7", true),
+        // A function reads another row of the same table.
+        ("SELECT other_row(2) FROM kv WHERE id = 1", "UPDATE kv SET v = 'beside' WHERE id = 2", true),
         (visit, "INSERT INTO visits VALUES ('south', '6b1c0d5f-a2a9-4c3f-1e0e-5b8f3d0e9a77', 'b')", false),
         (visit, "UPDATE visits SET note = 'c' WHERE site = 'north'", true),
         ("SELECT v FROM whole WHERE id = 1", "UPDATE whole SET v = 'x' WHERE id = 2", false),

@@ -88,11 +88,9 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let statements = if explains.is_some() { Vec::new() } else { meant(text, shape, under.reading) };
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
     let judgement = class::judge(&statements, under.known);
-    let class::Judgement { class, mut reasons, touches, mut tie, varies, fleeting, .. } = judgement;
+    let class::Judgement { class, mut reasons, touches, tie, varies, fleeting, .. } = judgement;
     reasons.shrink_to_fit();
-    if transaction::stays(shape) {
-        tie = Tie::Bound;
-    }
+    let tie = if transaction::stays(shape) { Tie::Bound } else { tie };
     let fingerprint = fingerprint(&shape.normal);
     let about = About {
         statements: &statements,
@@ -110,6 +108,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
         touches: &touches,
         fleeting,
         asks_settings: judgement.asks_settings,
+        beyond: judgement.beyond,
         foreign: judgement.foreign,
         asks: hint::asks_cache(text, shape),
         query: query(&statements).filter(|_| explains.is_none()),

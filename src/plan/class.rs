@@ -78,6 +78,8 @@ pub(super) struct Case<'a> {
     calls: bool,
     /// It asks for settings by their names.
     pub(super) asks_settings: bool,
+    /// It may read other rows than those that the statement itself says that it reads.
+    pub(super) beyond: bool,
     /// Relations and functions that have been looked into.
     seen: HashSet<Oid>,
     depth: usize,
@@ -100,6 +102,8 @@ pub struct Judgement {
     pub fleeting: Option<String>,
     /// They ask for settings by their names.
     pub asks_settings: bool,
+    /// They may read other rows than those that they say that they read: what they call does.
+    pub beyond: bool,
     /// Only that rows are on a foreign server speaks against other servers.
     pub foreign: bool,
 }
@@ -132,8 +136,8 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     let functions = writes == Reach::Anything && known.catalog.is_some_and(Catalog::defines);
     let defines = statements.iter().map(|one| written::defines(one, functions)).max().unwrap_or_default();
     let touches = Touches { reads, writes, defines, calls: case.calls };
-    let Case { reasons, fleeting, asks_settings, varies, .. } = case;
-    Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, foreign }
+    let Case { reasons, fleeting, asks_settings, beyond, varies, .. } = case;
+    Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, beyond, foreign }
 }
 
 /// Whether it declares a cursor that ends with its transaction, for nothing but reading.
@@ -162,6 +166,7 @@ impl<'a> Case<'a> {
             fleeting: None,
             calls: false,
             asks_settings: false,
+            beyond: false,
             seen: HashSet::new(),
             depth: 0,
         }
@@ -381,6 +386,7 @@ impl<'a> Case<'a> {
             return self.against(format!("{name} is temporary or unlogged"));
         }
         self.reads.add(relation.oid);
+        self.beyond |= self.depth > 0;
         match relation.kind {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
             RelationKind::View if system => {}

@@ -99,6 +99,7 @@ pub(super) struct About<'a> {
     pub(super) touches: &'a Touches,
     pub(super) fleeting: Option<String>,
     pub(super) asks_settings: bool,
+    pub(super) beyond: bool,
     pub(super) foreign: bool,
     pub(super) asks: Option<CacheAsk>,
     /// What it means, where it is one query.
@@ -122,7 +123,9 @@ pub(super) fn decide(about: About<'_>, rules: &Rules, catalog: Option<&Catalog>)
     };
     let (asks, asks_settings, foreign) = (about.asks, about.asks_settings, about.foreign);
     let row = match (about.query, catalog) {
-        (Some(facts), Some(catalog)) if matched != 0 => row::of(facts, about.normal, tables, catalog),
+        (Some(facts), Some(catalog)) if matched != 0 && !about.beyond => {
+            row::of(facts, about.normal, tables, catalog)
+        }
         _ => None,
     };
     let refused = refusal(about);
