@@ -11,6 +11,7 @@ mod auth;
 mod caching;
 mod caching_check;
 mod caching_forms;
+mod caching_functions;
 mod catalog;
 mod cluster;
 mod consistency;

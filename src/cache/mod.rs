@@ -26,7 +26,7 @@
 //!   taken; nothing has a fence later than the end of its marks.
 //! - What a statement may write is what its plan says: by partitions, inheritance, foreign keys, views, rules, defaults,
 //!   policies and functions; triggers, DO, CALL, TRUNCATE, unknown functions and what is not understood count for
-//!   everything. Whoever may change definitions (DDL, DO, CALL, COMMIT PREPARED, functions that may do DDL) outdates
+//!   everything, but for what the configuration says of functions, which is taken at its word. Whoever may change definitions (DDL, DO, CALL, COMMIT PREPARED, functions that may do DDL) outdates
 //!   everything, has the catalog read anew, and nothing is kept or given until all writes have ended that were begun
 //!   under other definitions. A plan whose catalog is not the one of now when its write begins counts for everything.
 //! - PREPARE TRANSACTION ends its marks though nothing is visible yet: what is read then is what is there. COMMIT PREPARED

@@ -57,7 +57,7 @@ impl SearchPath {
 }
 
 /// Whether a schema's name means a session's temporary objects.
-pub(super) fn is_temporary(schema: &str) -> bool {
+pub fn is_temporary(schema: &str) -> bool {
     schema.strip_prefix(TEMPORARY).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 

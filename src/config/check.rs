@@ -15,6 +15,7 @@ use super::invalidation;
 use super::metric;
 use super::mirror;
 use super::people;
+use super::plan;
 use super::problem::Problem;
 pub use super::problem::Problems;
 use super::raw::{At, Fault, Section, Sections, Source};
@@ -24,7 +25,7 @@ use super::tenant;
 use super::words::{FORMATS, MODES, ROLES, SIZES, SSL_MODES, WRITERS, nearest};
 use super::{
     Admin, Auth, AuthQuery, Backend, ClientTls, Cluster, Config, Database, General, Log, OwnPatience,
-    Patience, Plan, PoolMode, PoolSettings, Role, Size, SslMode, Writers,
+    Patience, PoolMode, PoolSettings, Role, Size, SslMode, Writers,
 };
 use crate::core::limits;
 
@@ -88,9 +89,9 @@ fn read(source: &Source<'_>) -> Option<Config> {
             source.report(0, name, "is missing: there must be at least one");
         }
     }
-    let lists = ["cluster", "metric", "tenant"].map(|name| sections.list(name));
+    let lists = ["cluster", "metric", "tenant", "function"].map(|name| sections.list(name));
     lists.iter().for_each(|list| unique(source, list));
-    let [cluster_sections, metric_sections, tenant_sections] = lists;
+    let [cluster_sections, metric_sections, tenant_sections, functions] = lists;
     let clusters = cluster::clusters(&cluster_sections, &backends, &users);
     let rules = route::rules(&sections.list("route"), &backends, &clusters);
     let databases = databases(&database_sections, (&backends, &clusters), &users, &defaults);
@@ -104,7 +105,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);
-    let plan = plan(&sections.table("plan"), &users);
+    let plan = plan::plan(&sections.table("plan"), &functions, &users);
     Some(Config {
         http: http(&sections.table("http"), &general),
         general,
@@ -289,19 +290,6 @@ fn admin(section: &Section<'_>, databases: &[Database]) -> Admin {
         database,
         admins: section.texts("admins").unwrap_or_default(),
         readers: section.texts("readers").unwrap_or_default(),
-    }
-}
-
-fn plan(section: &Section<'_>, users: &[super::User]) -> Plan {
-    let functions = |key: &str| section.texts(key).unwrap_or_default();
-    Plan {
-        max_memory: section
-            .size("max_memory", 1 << 20..=usize::MAX >> 1)
-            .map_or(super::PLAN_MEMORY, |size| size as u64),
-        catalog: section.flag("catalog").unwrap_or(true),
-        catalog_user: people::own_login(section, "catalog_user", users),
-        read_functions: functions("read_functions"),
-        write_functions: functions("write_functions"),
     }
 }
 

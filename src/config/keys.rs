@@ -76,6 +76,7 @@ pub const SECTIONS: &[Spec] = &[
     Spec::one("log", LOG),
     Spec::one("admin", ADMIN),
     Spec::one("plan", PLAN),
+    Spec::many("function", FUNCTION, &[]),
     Spec::one("auth", AUTH),
     Spec::one("pool", POOL),
     Spec::many("backend", BACKEND, &[]),
@@ -137,6 +138,8 @@ const PLAN: &[Key] = &[
     live("read_functions", ""),
     live("write_functions", ""),
 ];
+
+const FUNCTION: &[Key] = &[live("name", ""), live("reads", ""), live("writes", "")];
 
 const AUTH: &[Key] = &[
     live("query", ""),

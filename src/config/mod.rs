@@ -15,6 +15,7 @@ pub mod keys;
 mod metric;
 mod mirror;
 mod people;
+mod plan;
 pub mod problem;
 pub mod raw;
 mod redis;
@@ -33,6 +34,7 @@ pub use cluster::{Balancing, Cluster, Consistency, Role, Routing, Transactions};
 pub use invalidation::Invalidation;
 pub use metric::{Metric, MetricKind, MetricPlace, is_label};
 pub use mirror::{Mirror, MirrorMode, MirrorTarget, Record, Share};
+pub use plan::{Function, Named, PLAN_MEMORY, Plan};
 pub use redis::{Redis, RedisMode};
 pub use report::{Cdn, CdnKind, Param, Report, ReportAccess, ReportFormat, Reports};
 pub use tenant::{Priority, Tenants};
@@ -52,7 +54,7 @@ pub struct Config {
     pub log: Log,
     /// `[admin]`
     pub admin: Admin,
-    /// `[plan]`
+    /// `[plan]` and `[[function]]`
     pub plan: Plan,
     /// `[auth]`
     pub auth: Auth,
@@ -158,36 +160,6 @@ pub struct Admin {
     pub admins: Vec<String>,
     /// Users who may only SHOW.
     pub readers: Vec<String>,
-}
-
-/// Default of `plan.max_memory`, in bytes.
-pub const PLAN_MEMORY: u64 = 64 << 20;
-
-impl Default for Plan {
-    fn default() -> Self {
-        Plan {
-            max_memory: PLAN_MEMORY,
-            catalog: true,
-            catalog_user: None,
-            read_functions: Vec::new(),
-            write_functions: Vec::new(),
-        }
-    }
-}
-
-/// `[plan]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// About how much memory plans may take, in bytes.
-    pub max_memory: u64,
-    /// Whether the catalogs of databases are read.
-    pub catalog: bool,
-    /// The `[[user]]` that reads them; `None` means the one whose statement first makes one matter.
-    pub catalog_user: Option<String>,
-    /// Functions that only read, whatever the catalog says: names, with or without schema.
-    pub read_functions: Vec<String>,
-    /// Functions that may write, whatever the catalog says.
-    pub write_functions: Vec<String>,
 }
 
 /// `[auth]`

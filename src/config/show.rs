@@ -116,6 +116,11 @@ impl Config {
         rows.add("plan", "catalog_user", self.plan.catalog_user.as_deref().unwrap_or(""));
         rows.add("plan", "read_functions", joined(&self.plan.read_functions));
         rows.add("plan", "write_functions", joined(&self.plan.write_functions));
+        for function in &self.plan.functions {
+            let (name, section) = (function.name.to_string(), "function");
+            rows.of((section, &name), "reads", joined(&function.reads));
+            rows.of((section, &name), "writes", joined(&function.writes));
+        }
         let query = self.auth.query.as_ref();
         rows.add("auth", "query", query.map_or("", |q| q.sql.as_str()));
         rows.add("auth", "user", query.map_or("", |q| q.user.as_str()));

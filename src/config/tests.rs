@@ -43,6 +43,26 @@ const CASES: &[(&str, &str)] = &[
         "7:16: database.catalog_user: [[user]] \"u\" has no password to log in with (set its password_env or password_file; a SCRAM verifier proves nothing to a backend)",
     ),
     ("catalog_user = 'u'\n[[user]]\nname = 'u'\npassword = 'hunter2'", ""),
+    // What functions read.
+    (
+        "[[function]]\nname = 'app.f'\nreads = []\n[[function]]\nname = 'g'\nreads = ['t', 's.t']\nwrites = 't'\n\
+         [[function]]\nname = 'log'\nwrites = 'events'",
+        "",
+    ),
+    (
+        "[plan]\nread_functions = ['f']\n[[function]]\nname = 'f'\n[[function]]\nname = 'f'\nreads = ['a.b.c', 'd', '.e']\n\
+         [[function]]\nname = 'pg_catalog.now'\nreads = []\n[[function]]\nreads = 7\nread = []",
+        "9:1: function.reads: is missing: nothing is said of the function ([] where its result depends on nothing but its arguments)\n\
+         10:8: function.name: plan.read_functions speaks of it, too (say it here, where more can be said)\n\
+         12:8: function.name: \"f\" is already defined on line 10\n\
+         12:8: function.name: plan.read_functions speaks of it, too (say it here, where more can be said)\n\
+         13:10: function.reads: \"a.b.c\" is neither NAME nor SCHEMA.NAME\n\
+         13:24: function.reads: \".e\" is neither NAME nor SCHEMA.NAME\n\
+         15:8: function.name: is one of the system's own, which are known\n\
+         17:1: function.name: is missing\n\
+         18:9: function.reads: must be a string, not an integer\n\
+         19:1: function.read: there is no such key (did you mean reads?)",
+    ),
     // Results that are kept.
     ("[[cache]]\nmode = 'off'", ""),
     (

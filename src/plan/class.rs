@@ -2,8 +2,9 @@
 //! functions hide is looked into as if the statement said it.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::declared::Marks;
 use super::functions::{self, Known};
 use super::touch::{Growing, Reach, Touches};
 use super::written;
@@ -15,28 +16,6 @@ use crate::sql::class::facts;
 use crate::sql::effect::Traces;
 use crate::sql::facts::{self as sql, Call, Effect, Facts, Name};
 use crate::sql::shape::Shape;
-
-/// Functions that the configuration speaks of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// By name, with or without schema: whether they only read.
-    pub functions: HashMap<String, bool>,
-}
-
-impl Marks {
-    /// Those of a configuration.
-    pub fn new(config: &crate::config::Plan) -> Marks {
-        let reads = config.read_functions.iter().map(|name| (name.clone(), true));
-        // What is said both ways writes.
-        let writes = config.write_functions.iter().map(|name| (name.clone(), false));
-        Marks { functions: reads.chain(writes).collect() }
-    }
-
-    fn of(&self, name: &Name) -> Option<bool> {
-        let qualified = name.schema.as_ref().and_then(|_| self.functions.get(&name.to_string()));
-        qualified.or_else(|| self.functions.get(&*name.name)).copied()
-    }
-}
 
 /// What a statement is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +60,7 @@ pub(super) struct Case<'a> {
     /// It may read other rows than those that the statement itself says that it reads.
     pub(super) beyond: bool,
     /// Relations and functions that have been looked into.
-    seen: HashSet<Oid>,
+    pub(super) seen: HashSet<Oid>,
     depth: usize,
 }
 
@@ -133,8 +112,10 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
         (Class::Primary, _) => Tie::Primary,
     };
     let (reads, writes) = (case.reads.end(), case.writes.end());
-    let functions = writes == Reach::Anything && known.catalog.is_some_and(Catalog::defines);
-    let defines = statements.iter().map(|one| written::defines(one, functions)).max().unwrap_or_default();
+    let anything = writes == Reach::Anything;
+    let functions = anything && known.catalog.is_some_and(Catalog::defines);
+    let defines = statements.iter().map(|one| written::defines(one, anything, functions));
+    let defines = defines.max().unwrap_or_default();
     let touches = Touches { reads, writes, defines, calls: case.calls };
     let Case { reasons, fleeting, asks_settings, beyond, varies, .. } = case;
     Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, beyond, foreign }
@@ -172,7 +153,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn against(&mut self, text: impl Into<Cow<'static, str>>) {
+    pub(super) fn against(&mut self, text: impl Into<Cow<'static, str>>) {
         self.bound = true;
         self.note(true, text.into());
     }
@@ -184,12 +165,12 @@ impl<'a> Case<'a> {
     }
 
     /// Something that may do anything.
-    fn unknown(&mut self, text: impl Into<Cow<'static, str>>) {
+    pub(super) fn unknown(&mut self, text: impl Into<Cow<'static, str>>) {
         self.writes.add_anything();
         self.against(text);
     }
 
-    fn noted(&mut self, text: impl Into<Cow<'static, str>>) {
+    pub(super) fn noted(&mut self, text: impl Into<Cow<'static, str>>) {
         self.note(false, text.into());
     }
 
@@ -306,6 +287,9 @@ impl<'a> Case<'a> {
         let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
         let in_c = matches!(&*function.language, "c" | "internal");
         self.calls |= !built_in;
+        if self.declared(catalog, name, function) {
+            return;
+        }
         match functions::known(&function.name) {
             Some(Known::Primary) if built_in => {
                 return self.against(format!("{name} belongs to the primary"));
@@ -347,7 +331,14 @@ impl<'a> Case<'a> {
                 None => self.unknown(format!("what function {name} does is not known")),
             }
         }
-        if let Some(defaults) = function.default_texts.as_deref().filter(|_| !built_in) {
+        if !built_in {
+            self.defaults(name, function);
+        }
+    }
+
+    /// What a call that leaves arguments out may evaluate for them.
+    pub(super) fn defaults(&mut self, name: &Name, function: &'a Function) {
+        if let Some(defaults) = function.default_texts.as_deref() {
             self.inside(&format!("SELECT {defaults}"), &format!("defaults of {name}"));
         }
     }
@@ -371,7 +362,7 @@ impl<'a> Case<'a> {
         self.reads(catalog, name, known);
     }
 
-    fn reads(&mut self, catalog: &'a Catalog, name: &Name, relation: &'a Relation) {
+    pub(super) fn reads(&mut self, catalog: &'a Catalog, name: &Name, relation: &'a Relation) {
         let system = catalog.schema("pg_catalog").is_some_and(|s| s.oid == relation.schema);
         if system && functions::is_of_server(&relation.name) {
             return self.against(format!("{name} speaks of the server that is asked"));

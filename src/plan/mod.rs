@@ -26,6 +26,7 @@ use crate::sql::transaction::Control;
 
 pub mod build;
 pub mod class;
+pub mod declared;
 pub mod explain;
 pub mod functions;
 pub mod hint;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Class;
-use super::class::Marks;
+use super::declared::Marks;
 use super::touch::{Reach, Touches};
 use crate::cache::policy::Policy;
 use crate::catalog::Catalog;

@@ -3,12 +3,13 @@
 
 use super::class::Case;
 use super::touch::Defines;
-use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::relation::{Relation, RelationKind, Trigger};
 use crate::catalog::{Catalog, Resolved};
 use crate::sql::facts::{Effect, Facts};
 
-/// Whether a statement changes what there is, given whether functions that it may call do.
-pub(super) fn defines(facts: &Facts, functions: bool) -> Defines {
+/// Whether a statement changes what there is, given whether it may write anything, and whether functions that it may call
+/// then change that.
+pub(super) fn defines(facts: &Facts, anything: bool, functions: bool) -> Defines {
     match facts.effect {
         Effect::Ddl => Defines::Objects,
         Effect::Transaction if !facts.verb.contains("PREPARED") => Defines::Nothing,
@@ -18,9 +19,14 @@ pub(super) fn defines(facts: &Facts, functions: bool) -> Defines {
         {
             Defines::Nothing
         }
+        // A procedure of which it is said what it does.
+        Effect::Code if facts.verb == CALL && facts.gap.is_none() && !anything => Defines::Nothing,
         _ => Defines::Perhaps,
     }
 }
+
+/// The verb of what calls a procedure.
+const CALL: &str = "CALL";
 
 impl<'a> Case<'a> {
     /// Notes what a statement that is no plain read may write.
@@ -34,13 +40,15 @@ impl<'a> Case<'a> {
             Effect::Cursor if facts.verb != "DECLARE" => return,
             Effect::Transaction if !facts.verb.contains("PREPARED") => return,
             Effect::Write | Effect::CopyIn | Effect::CopyOut => {}
+            Effect::Code if facts.verb == CALL => {}
             _ => return self.writes.add_anything(),
         }
         let named = facts.relations.iter().any(|relation| relation.written);
         let Some(catalog) = self.known.catalog.filter(|_| facts.gap.is_none()) else {
             return self.writes.add_anything();
         };
-        if facts.verb.starts_with("TRUNCATE") || !named && !facts.locks && facts.effect != Effect::CopyOut {
+        let may_name_none = facts.locks || matches!(facts.effect, Effect::CopyOut | Effect::Code);
+        if facts.verb.starts_with("TRUNCATE") || !named && !may_name_none {
             return self.writes.add_anything();
         }
         for relation in facts.relations.iter().filter(|relation| relation.written) {
@@ -61,12 +69,12 @@ impl<'a> Case<'a> {
     }
 
     /// A relation whose rows are written.
-    fn written(&mut self, catalog: &'a Catalog, relation: &'a Relation) {
+    pub(super) fn written(&mut self, catalog: &'a Catalog, relation: &'a Relation) {
         if !self.writes.add(relation.oid) {
             return;
         }
         let known = !relation.incomplete
-            && relation.triggers.iter().all(|trigger| catalog.is_teller(trigger.function))
+            && relation.triggers.iter().all(|trigger| self.fires(catalog, trigger))
             && relation.rules.is_empty()
             && matches!(
                 relation.kind,
@@ -88,6 +96,18 @@ impl<'a> Case<'a> {
         }
         self.above(catalog, relation);
         self.expressions(relation);
+    }
+
+    /// What a trigger writes. False where that is not known.
+    fn fires(&mut self, catalog: &'a Catalog, trigger: &Trigger) -> bool {
+        if catalog.is_teller(trigger.function) {
+            return true;
+        }
+        // A condition may call anything.
+        let function = catalog.function_by_oid(trigger.function).filter(|_| !trigger.conditional);
+        let Some(said) = function.and_then(|f| self.declaration(catalog, f)?.ok()) else { return false };
+        said.writes.into_iter().for_each(|relation| self.written(catalog, relation));
+        true
     }
 
     /// Who reads a table reads its parts.

@@ -45,7 +45,9 @@ fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
     if !shape_is_sound(&tokens) {
         facts.gap = Some(Gap::Syntax);
     }
-    if let Some(query) = lead.query {
+    if lead.effect == Effect::Code && lead.query.is_some() {
+        call(tokens, own_normal.len(), &mut facts);
+    } else if let Some(query) = lead.query {
         understand(&tokens[query..], own_normal.len(), &mut facts, lead.is_run);
     } else {
         named_after(&tokens, &lead, &mut facts);
@@ -111,7 +113,8 @@ impl Lead {
             b"create" => Lead { query: made_from(tokens), ..lead(Effect::Ddl, 2) },
             b"alter" | b"drop" | b"comment" | b"grant" | b"revoke" | b"security" | b"import"
             | b"reassign" | b"refresh" => lead(Effect::Ddl, 2),
-            b"do" | b"call" => lead(Effect::Code, 1),
+            b"call" => query(Effect::Code, 0),
+            b"do" => lead(Effect::Code, 1),
             b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" | b"checkpoint" | b"lock" => {
                 lead(Effect::Utility, 1)
             }
@@ -173,6 +176,19 @@ fn made_from(tokens: &[Tok<'_>]) -> Option<usize> {
         |from: usize| tokens[from..].iter().find(|t| !t.is_punct(b'(')).is_some_and(|t| t.is_any(QUERIES));
     let found = (0..tokens.len()).find(|i| tokens[*i].is("as") && begins(i + 1));
     found.filter(|_| view).map(|i| i + 1)
+}
+
+/// CALL: what stands behind it is what could stand behind SELECT.
+fn call(mut tokens: Vec<Tok<'_>>, bytes: usize, facts: &mut Facts) {
+    let Some((procedure, _)) = qualified(&tokens, 1) else {
+        facts.gap = Some(Gap::Syntax);
+        return;
+    };
+    tokens[0].text = b"select";
+    understand(&tokens, bytes, facts, false);
+    if !facts.calls.iter().any(|call| call.name == procedure) {
+        facts.call(procedure, None);
+    }
 }
 
 /// A query, or what is done to tables like one.

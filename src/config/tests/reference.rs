@@ -39,7 +39,8 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
     let report = "[[report]]\nname = 'r'\ndatabase = 'd'\nuser = 'u'\nsql = 'q'\naccess = 'public'";
     let cdn = "[[cdn]]\nname = 'e'\nkind = 'ban'\nurl = 'http://h'";
     let reports = format!("[reports]\nlisten = '127.0.0.1:1'\n{report}\n{cdn}");
-    let others = format!("{metric}\n{mirror}\n{tenant}\n{reports}");
+    let function = "[[function]]\nname = 'f'\nreads = []";
+    let others = format!("{function}\n{metric}\n{mirror}\n{tenant}\n{reports}");
     let text = format!("[[user]]\nname = 'u'\n[[cluster]]\nname = 'c'\nbackends = 'b'\n{others}");
     let rows = with(&text).unwrap().show();
     for spec in SECTIONS.iter().filter(|s| !matches!(s.name, "pool" | "hba" | "route" | "cache")) {
@@ -53,6 +54,7 @@ fn every_key_is_shown_and_the_table_has_the_defaults() {
             "tenant" => "tenant.t",
             "report" => "report.r",
             "cdn" => "cdn.e",
+            "function" => "function.f",
             name => name,
         };
         for key in spec.keys().filter(|key| !(spec.many && UNSHOWN.contains(&key.name))) {
