@@ -169,7 +169,6 @@ impl Batch<'_> {
 
     /// Looks for it, and gives it if it is there.
     fn look_in(&mut self, cache: &Arc<Cache>, wanted: &Wanted, key: &[u8]) -> Result<Given, Why> {
-        let Some(caching) = &self.client.caching else { return Ok(Given::No) };
         let Wanted { plan, asked, .. } = wanted;
         if plan.cache.refused.is_some() {
             return Err(Why::Refused);
@@ -177,24 +176,19 @@ impl Batch<'_> {
         if self.echoed || self.client.what_keeps().is_some() {
             return Err(Why::Session);
         }
+        let seen = match self.look_at_marks(wanted)? {
+            Ok(seen) => seen,
+            Err(awaited) => {
+                self.flow.hand.awaited = Some(awaited);
+                return Ok(Given::Wait);
+            }
+        };
+        let Some(caching) = &self.client.caching else { return Ok(Given::No) };
         // What is a transaction by itself, or part of one that has done nothing but reading.
         let (now, expected) = (Instant::now(), &self.flow.expected);
         let alone = wanted.ends && !expected.needs_sync();
         let may = alone && caching.within.is_fresh()
             || self.client.may_within(plan) && !self.client.is_overdue(now);
-        let mut seen = None;
-        if asked.terms.mode == CacheMode::Strict {
-            let board = caching.board(asked.terms.mode).ok_or(Why::Marked)?;
-            if self.client.lease.is_some() {
-                return Err(Why::Transaction);
-            }
-            let Some(looked) = self.flow.hand.seen.take() else {
-                self.flow.hand.awaited =
-                    Some(Awaited::Marks(board.clone(), plan.touches.reads.tables().into()));
-                return Ok(Given::Wait);
-            };
-            seen = Some(looked.ok_or(Why::Marked)?);
-        }
         let Some(moment) = self.client.moment(caching, plan, asked.terms.mode, seen) else {
             let pool = &self.client.pool;
             let outside = caching.outside(asked.terms.mode).and_then(Outside::defined);
@@ -230,6 +224,23 @@ impl Batch<'_> {
             return Err(Why::Time);
         }
         Ok(self.miss(wanted, cache, hash, key, moment.seen))
+    }
+
+    /// How the tables stand among all processes, where that counts; or what tells.
+    fn look_at_marks(&mut self, wanted: &Wanted) -> Result<Result<Option<Seen>, Awaited>, Why> {
+        let (plan, mode) = (&wanted.plan, wanted.asked.terms.mode);
+        if mode != CacheMode::Strict {
+            return Ok(Ok(None));
+        }
+        let board =
+            self.client.caching.as_ref().and_then(|caching| caching.board(mode)).ok_or(Why::Marked)?;
+        if self.client.lease.is_some() {
+            return Err(Why::Transaction);
+        }
+        match self.flow.hand.seen.take() {
+            None => Ok(Err(Awaited::Marks(board.clone(), plan.touches.reads.tables().into()))),
+            Some(looked) => looked.map(|seen| Ok(Some(seen))).ok_or(Why::Marked),
+        }
     }
 
     /// It is given when what was asked before it has been answered. Without a Flush a server may keep that answer for itself
