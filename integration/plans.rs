@@ -844,3 +844,56 @@ fn plan_on_the_command_line() {
     let (ok, said) = run(&["SELECT 1"]);
     assert!(!ok && said.contains("turnpike.toml:2:1: plan.max_memry: there is no such key"), "{said}");
 }
+
+/// What looks like a call and is part of the language hides nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn constructs_are_no_functions() {
+    let (db, proxy) = bed();
+    let client = pg(&proxy.url(&db)).await;
+    let known = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !explain(&client, "EXPLAIN (ROUTE) SELECT id FROM orders").await.contains("Class: read") {
+        assert!(std::time::Instant::now() < known, "the catalog is read");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let mut hidden = Vec::new();
+    for expression in [
+        "coalesce(region, 'x')",
+        "greatest(total, 1)",
+        "least(total, 1)",
+        "nullif(region, 'x')",
+        "extract(year FROM date '2024-01-01')",
+        "position('n' IN region)",
+        "substring(region FROM 1 FOR 2)",
+        "overlay(region PLACING 'a' FROM 1)",
+        "trim(BOTH 'n' FROM region)",
+        "trim(region)",
+        "normalize(region)",
+        "cast(total AS int)",
+        "row(id, region)",
+        "array(SELECT 1)",
+        "array[id, 1]",
+        "exists(SELECT 1)",
+        "total IN (1, 2)",
+        "total = any(array[1, 2])",
+        "(id, total) IN (SELECT 1, 2)",
+        "region COLLATE \"C\"",
+        "collation for (region)",
+        "upper(region)",
+        "count(*) FILTER (WHERE id > 1) OVER (PARTITION BY region)",
+        "CASE WHEN (total > 1) THEN 1 ELSE (2) END",
+        "interval '1 day'",
+        "timestamp '2024-01-01' AT TIME ZONE 'UTC'",
+        "xmlelement(name a, region)",
+        "xmlforest(region)",
+        "xmlconcat('<a/>', '<b/>')",
+    ] {
+        let said = explain(&client, &format!("EXPLAIN (ROUTE) SELECT {expression} FROM orders")).await;
+        if !said.contains("Class: read") {
+            hidden.push(format!(
+                "{expression}: {}",
+                said.lines().find(|l| l.contains("Because")).unwrap_or_default()
+            ));
+        }
+    }
+    assert!(hidden.is_empty(), "{hidden:#?}");
+}

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::call::CONSTRUCTS;
 use super::effect::{self, Traces};
 use super::facts::{Effect, Facts, Name};
 use super::lex::{Kind, identifier};
@@ -440,7 +441,7 @@ fn calls(tokens: &[Tok<'_>], named: &Named, facts: &mut Facts) {
             continue;
         }
         let called = tokens.get(i + 1).is_some_and(|t| t.is_punct(b'('));
-        if !called || !qualified && t.is_any(NO_CALLS) {
+        if !called || !qualified && (t.is_any(NO_CALLS) || t.is_any(CONSTRUCTS)) {
             continue;
         }
         let Some(name) = name(t) else { continue };

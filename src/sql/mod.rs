@@ -1,5 +1,6 @@
 //! Understanding statements, as far as pooling needs to: tokens, and what a statement leaves behind in its session.
 
+mod call;
 pub mod class;
 pub mod constants;
 pub mod custom;

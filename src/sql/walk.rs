@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, BinaryOperator, Expr, FromTable, FunctionArguments, GroupByExpr, Ident,
-    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Value,
-    Visit, Visitor,
+    Assignment, AssignmentTarget, BinaryOperator, Expr, FromTable, GroupByExpr, Ident, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
+    Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Value, Visit, Visitor,
 };
 
+use super::call::called;
 use super::facts::{Call, Facts, Name, Operand, Operands, Predicate, Roles};
 use super::normal::{INTEGER, MARK};
 
@@ -89,7 +89,7 @@ fn parts(name: &ObjectName) -> Vec<String> {
 }
 
 /// The last two parts of a name: a database's name before them says nothing.
-fn name_of(name: &ObjectName) -> Option<Name> {
+pub(super) fn name_of(name: &ObjectName) -> Option<Name> {
     let mut parts = parts(name);
     let last = parts.pop()?;
     Some(Name { schema: parts.pop().map(Into::into), name: last.into() })
@@ -467,14 +467,7 @@ impl Visitor for Walker<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.uses(expr, Roles::READ),
-            Expr::Function(function) => {
-                let arguments = match &function.args {
-                    FunctionArguments::None => Some(0),
-                    FunctionArguments::Subquery(_) => Some(1),
-                    FunctionArguments::List(list) => u16::try_from(list.args.len()).ok(),
-                };
-                self.calls.extend(name_of(&function.name).map(|name| Call { name, arguments }));
-            }
+            Expr::Function(function) => self.calls.extend(called(function)),
             _ => {}
         }
         ControlFlow::Continue(())
