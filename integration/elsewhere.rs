@@ -56,7 +56,8 @@ impl Drop for Bed {
     }
 }
 
-fn run(proxy: &Proxy, database: &str, command: &str, password: &str) -> Result<String, String> {
+/// Runs `turnpike cache ...` as the superuser; what it says.
+pub fn run(proxy: &Proxy, database: &str, command: &str, password: &str) -> Result<String, String> {
     let done = Command::new(env!("CARGO_BIN_EXE_turnpike"))
         .args(["cache", command, "-u", "postgres", "-d", database, "-c"])
         .arg(proxy.config())

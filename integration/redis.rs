@@ -19,7 +19,7 @@ pub struct Redis {
     child: Child,
     pub port: u16,
     /// Where its files are.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Redis {
@@ -29,7 +29,7 @@ impl Redis {
 
     pub fn at(port: u16, args: &[&str]) -> Redis {
         let dir = tempfile::tempdir().expect("a directory");
-        let redis = Redis { child: Redis::spawn(&dir, port, args), port, _dir: dir };
+        let redis = Redis { child: Redis::spawn(&dir, port, args), port, dir };
         redis.wait(args);
         redis
     }
@@ -46,6 +46,17 @@ impl Redis {
             command.args(args);
         }
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server runs")
+    }
+
+    /// Kills it (SIGKILL) and starts it again, with the files that it has left, or without them.
+    pub fn kill_and_start(&mut self, args: &[&str], keeps: bool) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !keeps {
+            self.dir = tempfile::tempdir().expect("a directory");
+        }
+        self.child = Redis::spawn(&self.dir, self.port, args);
+        self.wait(args);
     }
 
     fn wait(&self, args: &[&str]) {
@@ -252,8 +263,7 @@ async fn sentinels_say_where_redis_is() {
         first.port
     );
     std::fs::write(dir.path().join("sentinel.conf"), text).expect("written");
-    let sentinel =
-        Redis { child: Redis::spawn(&dir, port, &["sentinel.conf", "--sentinel"]), port, _dir: dir };
+    let sentinel = Redis { child: Redis::spawn(&dir, port, &["sentinel.conf", "--sentinel"]), port, dir };
     eventually("the sentinel knows the replica", || {
         sentinel.cli(&["sentinel", "replicas", "audit"]).contains(&second.port.to_string())
     });

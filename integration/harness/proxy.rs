@@ -48,6 +48,8 @@ pub struct Proxy {
     pub http_port: u16,
     /// Configuration and log.
     dir: TempDir,
+    /// Further arguments.
+    args: Vec<String>,
     child: Mutex<Child>,
 }
 
@@ -91,8 +93,15 @@ impl Proxy {
     fn spawn(port: u16, http_port: u16, args: &[String], config: String) -> Self {
         let dir = TempDir::with_prefix("turnpike-test-").expect("a temporary directory");
         fs::write(dir.path().join("turnpike.toml"), config).expect("a file in it");
-        let log = File::create(dir.path().join("log")).expect("a log in it");
-        let child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
+        let child = Self::launch(&dir, args);
+        Proxy { port, http_port, dir, args: args.to_vec(), child: Mutex::new(child) }
+    }
+
+    #[track_caller]
+    fn launch(dir: &TempDir, args: &[String]) -> Child {
+        let log =
+            File::options().create(true).append(true).open(dir.path().join("log")).expect("a log in it");
+        Command::new(env!("CARGO_BIN_EXE_turnpike"))
             .arg("run")
             .arg("-c")
             .arg(dir.path().join("turnpike.toml"))
@@ -101,8 +110,21 @@ impl Proxy {
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log)
             .spawn()
-            .expect("the binary starts");
-        Proxy { port, http_port, dir, child: Mutex::new(child) }
+            .expect("the binary starts")
+    }
+
+    /// Kills it (SIGKILL), and waits until it is gone.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().expect("no panic while locked");
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+    }
+
+    /// Starts it again after it was killed: on the same ports, with the same configuration.
+    #[track_caller]
+    pub fn start_again(&self) {
+        *self.child.lock().expect("no panic while locked") = Self::launch(&self.dir, &self.args);
+        self.wait_listening();
     }
 
     #[track_caller]
