@@ -1,7 +1,7 @@
 //! Tells Redis what is about to be written here and what is over, for as long as it is polled; and takes back what those have
 //! left who are gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,14 +77,19 @@ struct Desk<'a> {
     lease: Instant,
     /// The part that we had before, and of which epoch.
     part: Option<(String, String)>,
+    /// Something has been written that nobody was told of, since we last entered.
+    untold: bool,
+    /// Parts whose owners are not there.
+    left: HashSet<String>,
 }
 
 impl Board {
     /// Tells, and is told. Returns at once where somebody else does that already.
     pub async fn run(self: Arc<Self>, redis: Redis) {
         let Some(jobs) = self.queue.lock().take() else { return };
-        let (writes, lease) = (HashMap::new(), Instant::now());
-        Desk { board: &self, redis: &redis, jobs, writes, lease, part: None }.run().await;
+        let (writes, lease, left) = (HashMap::new(), Instant::now(), HashSet::new());
+        let (part, untold) = (None, false);
+        Desk { board: &self, redis: &redis, jobs, writes, lease, part, untold, left }.run().await;
     }
 }
 
@@ -178,6 +183,7 @@ impl Desk<'_> {
         }
         for write in self.writes.values_mut().filter(|write| !write.gates.is_empty()) {
             self.board.stats.untold.add(1);
+            self.untold = true;
             write.open();
         }
     }
@@ -202,9 +208,12 @@ impl Desk<'_> {
         }
         let mut told = Session { line, part, epoch: epoch.into(), own: own.clone() };
         self.tell_all(&mut told).await?;
-        if let Some((before, _)) = before {
+        let before = before.map(|(before, _)| before);
+        if let Some(before) = before.or_else(|| self.untold.then(String::new)) {
+            // What was written untold is outdated by that as well.
             within(told.line.forget(&before)).await?;
         }
+        self.untold = false;
         self.renew(&mut told).await?;
         {
             let mut known = self.board.known.lock();
@@ -260,6 +269,8 @@ impl Desk<'_> {
     async fn tell_all(&mut self, told: &mut Session) -> Result<(), Lost> {
         let waits = |write: &Write| write.told.is_none() || !write.gates.is_empty();
         let of: Vec<u64> = self.writes.iter().filter(|(_, write)| waits(write)).map(|(id, _)| *id).collect();
+        // Who is not entered any more is taken for one that is gone, and what he has told is taken back.
+        self.is_entered(told)?;
         for some in of.chunks(MOST) {
             let asks = some.iter().filter_map(|id| self.writes.get(id)).map(|write| told.begin(write));
             let begun = within(told.line.tell(asks.collect())).await?;
@@ -279,12 +290,15 @@ impl Desk<'_> {
         Ok(())
     }
 
+    /// Whether this process is entered under the number that it had when it entered what Redis knows.
+    fn is_entered(&self, told: &Session) -> Result<(), Lost> {
+        let known = self.board.known.lock();
+        let same = known.own.as_ref().is_some_and(|own| own.number == told.own.number);
+        if same { Ok(()) } else { Err(Lost::Own) }
+    }
+
     async fn renew(&mut self, told: &mut Session) -> Result<(), Lost> {
-        // Whose number is another cannot be told from one who is gone.
-        let is_same = |known: &Known| known.own.as_ref().is_some_and(|own| own.number == told.own.number);
-        if !is_same(&self.board.known.lock()) {
-            return Err(Lost::Own);
-        }
+        self.is_entered(told)?;
         // Whether or not that is answered.
         self.lease = Instant::now() + PATIENCE + LEASE + MARGIN;
         let ms = u64::try_from(LEASE.as_millis()).unwrap_or(0);
@@ -298,24 +312,38 @@ impl Desk<'_> {
         }
     }
 
-    /// Takes back what those have left who are gone.
+    /// Takes back what those have left who are gone: who neither is entered nor has a lease, when all that he may have sent has
+    /// been carried out.
     async fn forget_gone(&mut self, told: &mut Session) -> Result<(), Lost> {
-        let members = {
+        let known = || {
             let known = self.board.known.lock();
-            // Who may still be writing has not gone.
-            let Some((members, _)) = known.roll.members() else { return Ok(()) };
-            members.clone()
+            let members = known.roll.members().map(|(members, _)| members.clone());
+            members.map(|members| (members, known.gone.0))
         };
+        // Who may still be writing has not gone.
+        let Some((members, gone)) = known() else { return Ok(()) };
+        let mut left = HashSet::new();
         for part in within(told.line.parts()).await? {
-            let is_there = member_of(&part).is_some_and(|member| members.contains(&member));
-            if !is_there {
+            let Some(member) = member_of(&part).filter(|member| !members.contains(member)) else { continue };
+            // He may have been entered a moment ago, or have lost that, and not know it yet.
+            if within(told.line.has_lease(&told.epoch, member)).await? {
+                continue;
+            }
+            if self.left.contains(&part) {
                 within(told.line.forget(&part)).await?;
                 self.board.stats.forgotten.add(1);
+            } else {
+                left.insert(part);
             }
         }
-        if std::mem::take(&mut self.board.known.lock().gone) {
-            // He may have written without a word, and have left nothing.
+        if !left.is_empty() {
+            // The next time that members are known, they are of later than this.
+            self.board.known.lock().roll.doubt(Instant::now());
+        }
+        self.left = left;
+        if self.board.known.lock().gone.1 != gone {
             within(told.line.forget("")).await?;
+            self.board.known.lock().gone.1 = gone;
         }
         Ok(())
     }

@@ -125,8 +125,9 @@ struct Known {
     open: Option<Open>,
     /// What keeps results from being given.
     trouble: Option<String>,
-    /// Somebody has gone, whose marks are to be taken back.
-    gone: bool,
+    /// How often somebody has gone, and up to which of them results are outdated that he may have: he may have written
+    /// without a word.
+    gone: (u64, u64),
 }
 
 /// What this process is to the others.
@@ -204,7 +205,7 @@ impl Board {
 
     fn asks(&self) -> Option<(Open, Vec<u32>, Instant)> {
         let known = self.known.lock();
-        let (members, until) = known.roll.members()?;
+        let (members, until) = known.roll.members().filter(|_| known.gone.0 == known.gone.1)?;
         Some((known.open.clone()?, members.iter().copied().collect(), until))
     }
 
@@ -229,7 +230,7 @@ impl Board {
     pub fn answered(&self, answer: Answer, asked: Instant) {
         let mut known = self.known.lock();
         known.roll.answered(answer, asked);
-        known.gone |= known.roll.take_gone();
+        known.gone.0 += u64::from(known.roll.take_gone());
     }
 
     /// The connection is lost that this process was entered by.

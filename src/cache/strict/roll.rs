@@ -56,12 +56,17 @@ impl Roll {
         self.known.is_none() || self.doubt.is_some()
     }
 
+    /// Somebody has been found to be gone: what he has sent may still be carried out.
+    pub fn doubt(&mut self, now: Instant) {
+        self.doubt = Some(Doubt { since: now, open: None });
+    }
+
     /// Notes what the server has answered when it was asked at `asked`.
     pub fn answered(&mut self, answer: Answer, asked: Instant) {
         let left = self.known.as_ref().is_none_or(|(known, _)| !known.is_subset(&answer.members));
         if left {
             self.gone |= self.known.is_some();
-            self.doubt = Some(Doubt { since: asked, open: None });
+            self.doubt(asked);
         } else if let Some(doubt) = &mut self.doubt {
             match &mut doubt.open {
                 Some(open) => open.retain(|transaction| answer.running.contains(transaction)),
@@ -125,6 +130,21 @@ mod tests {
         roll.answered(answer(&[1, 3], &[]), at(2750));
         roll.answered(answer(&[1, 3], &[]), at(3000));
         assert!(roll.take_gone() && !roll.take_gone() && roll.members().is_some());
+    }
+
+    #[test]
+    fn who_is_found_to_be_gone_is_waited_for() {
+        let (mut roll, start) = (Roll::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        [0, 1000, 1250].into_iter().for_each(|ms| roll.answered(answer(&[1], &[]), at(ms)));
+        assert!(roll.members().is_some());
+        roll.doubt(at(1300));
+        roll.answered(answer(&[1], &["his"]), at(1500));
+        assert!(roll.members().is_none() && roll.is_in_doubt());
+        roll.answered(answer(&[1], &["his"]), at(2300));
+        assert!(roll.members().is_none());
+        roll.answered(answer(&[1], &[]), at(2550));
+        assert!(roll.members().is_some() && !roll.take_gone(), "nobody has gone that was known");
     }
 
     #[test]

@@ -278,6 +278,12 @@ impl Line {
         self.ask(5, &keys).arg(epoch).arg(ms).query_async(&mut self.connection).await
     }
 
+    /// Whether a member has a lease of an epoch.
+    pub async fn has_lease(&mut self, epoch: &str, member: u32) -> RedisResult<bool> {
+        let lease = self.names.lease(epoch, member);
+        redis::cmd("EXISTS").arg(lease).query_async(&mut self.connection).await
+    }
+
     /// The parts that there are.
     pub async fn parts(&mut self) -> RedisResult<Vec<String>> {
         redis::cmd("SMEMBERS").arg(self.names.parts()).query_async(&mut self.connection).await
