@@ -105,8 +105,8 @@ impl Load {
     }
 
     fn sampling(&self) -> f64 {
-        let many = self.script != Script::TpcB && self.clients > 1 && !self.reconnect;
-        if many { SAMPLED } else { 1.0 }
+        let few = matches!(self.script, Script::TpcB | Script::Report) || self.clients == 1 || self.reconnect;
+        if few { 1.0 } else { SAMPLED }
     }
 
     fn command(&self, bed: &Bed, port: u16) -> Result<Command, Failure> {
