@@ -3,6 +3,7 @@
 
 mod bed;
 mod load;
+mod strict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

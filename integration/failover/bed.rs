@@ -102,6 +102,16 @@ impl Bed {
         self.ask(self.leader(), &format!("NOTIFY news, '{payload}'"));
     }
 
+    /// Another proxy of the same, with its configuration edited.
+    pub fn another(&self, edit: impl FnOnce(String) -> String) -> Proxy {
+        Proxy::edited(&self.db, &self.options, |config| edit(clustered(config)))
+    }
+
+    /// How clients reach a proxy of the same.
+    pub fn url_of(&self, proxy: &Proxy) -> String {
+        proxy.url(&self.db)
+    }
+
     /// Edits the configuration as it was at the start, and has it read.
     pub async fn reload(&self, edit: impl FnOnce(String) -> String) {
         self.proxy.rewrite(&self.db, &self.options, |config| edit(clustered(config)));
