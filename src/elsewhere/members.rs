@@ -29,10 +29,11 @@ const ENTER: &str = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)";
 const MEMBERS: &str = "SELECT l.objid FROM pg_catalog.pg_locks l \
     WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 2 \
     AND l.classid OPERATOR(pg_catalog.=) $1 AND l.database OPERATOR(pg_catalog.=) $2";
-/// Every transaction holds a lock on its own number, whoever runs it: what `pg_stat_activity` says of others' is not for
-/// everybody to read.
+/// Every transaction holds a lock on its own number, whoever runs it: what `pg_stat_activity` says of others' transactions is
+/// not for everybody to read. Those of other databases write nothing here.
 const RUNNING: &str = "SELECT l.virtualtransaction FROM pg_catalog.pg_locks l \
-    WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND l.granted \
+    JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid \
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND l.granted AND a.datid OPERATOR(pg_catalog.=) $1 \
     AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()";
 
 /// Where processes tell each other of writes.
@@ -132,7 +133,7 @@ async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
             return Err(trouble("its lock is gone", ""));
         }
         if board.is_in_doubt() {
-            let running = within(client.query(RUNNING, &[])).await?.map_err(said)?;
+            let running = within(client.query(RUNNING, &[&oid])).await?.map_err(said)?;
             answer.running =
                 running.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(value)?;
         }

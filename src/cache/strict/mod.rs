@@ -17,7 +17,7 @@
 //!   any more, a few seconds at most and once; then he writes unannounced, and nothing is given to anybody.
 //! - **Who writes** only the database's server knows for certain: each process holds an advisory lock there for as long as it
 //!   lives, and all ask for the list ([`roll`]). One that is gone may have sent what is still being carried out: all
-//!   transactions are waited for that ran a moment after.
+//!   transactions of the database are waited for that ran a moment after.
 //! - **Redis forgets** (it was started again, or has thrown something away): then it is another epoch, which no result is of.
 //!   Everybody enters again, with what he is about to write, before he has a lease of that epoch.
 //! - What is read to be kept is read from the primary.
