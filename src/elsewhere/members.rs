@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 use super::{Never, PAUSES, ROUND, moved, primary, trouble};
 use crate::cache::strict::{Answer, Board, FRESH};
 use crate::core::clock::Instant;
-use crate::core::error::{Error, SqlState};
-use crate::pool::driver::{self, Login};
+use crate::core::error::Error;
+use crate::pool::driver::{self, Login, said};
 use crate::session::shared::Shared;
 
 /// What the server calls the connection.
@@ -105,11 +105,10 @@ async fn attempt(shared: &Shared, place: &Place, board: &Board) -> Result<Never,
 /// Enters this process, and asks who else is, until the connection is lost.
 async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
     let identity = within(client.query_one(IDENTITY, &[])).await?.map_err(said)?;
-    let value = |e: tokio_postgres::Error| trouble(e.to_string(), "");
     let (standby, system, oid): (bool, String, u32) = (
-        identity.try_get(0).map_err(value)?,
-        identity.try_get(1).map_err(value)?,
-        identity.try_get(2).map_err(value)?,
+        identity.try_get(0).map_err(said)?,
+        identity.try_get(1).map_err(said)?,
+        identity.try_get(2).map_err(said)?,
     );
     if standby {
         return Err(trouble("the server is in recovery", "name the primary"));
@@ -118,7 +117,7 @@ async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
     // A number that is taken is as good as lost: another is tried with another connection.
     let number = i32::try_from(random >> 1).unwrap_or(0);
     let entered = within(client.query_one(ENTER, &[&LOCKS, &number])).await?.map_err(said)?;
-    if !entered.try_get::<_, bool>(0).map_err(value)? {
+    if !entered.try_get::<_, bool>(0).map_err(said)? {
         return Err(trouble("its number is taken", ""));
     }
     board.entered(&format!("turnpike:{{{system}:{oid}}}"), number.unsigned_abs(), Instant::now());
@@ -127,7 +126,7 @@ async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
         let asked = Instant::now();
         let members = within(client.query(MEMBERS, &[&locks, &oid])).await?.map_err(said)?;
         let members =
-            members.iter().map(|row| row.try_get::<_, u32>(0)).collect::<Result<_, _>>().map_err(value)?;
+            members.iter().map(|row| row.try_get::<_, u32>(0)).collect::<Result<_, _>>().map_err(said)?;
         let mut answer = Answer { members, ..Answer::default() };
         if !answer.members.contains(&number.unsigned_abs()) {
             return Err(trouble("its lock is gone", ""));
@@ -135,7 +134,7 @@ async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
         if board.is_in_doubt() {
             let running = within(client.query(RUNNING, &[&oid])).await?.map_err(said)?;
             answer.running =
-                running.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(value)?;
+                running.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(said)?;
         }
         board.answered(answer, asked);
         tokio::time::sleep(ASKED).await;
@@ -146,11 +145,4 @@ async fn ask(client: &Client, board: &Board) -> Result<Never, Error> {
 async fn within<T>(asked: impl Future<Output = T>) -> Result<T, Error> {
     let late = |_| trouble("the server does not answer", "");
     tokio::time::timeout(FRESH * 2, asked).await.map_err(late)
-}
-
-fn said(e: tokio_postgres::Error) -> Error {
-    match e.as_db_error() {
-        Some(e) => Error::backend(SqlState::from_text(e.code().code()), e.message().to_string()),
-        None => trouble(e.to_string(), ""),
-    }
 }

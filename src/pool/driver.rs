@@ -86,13 +86,17 @@ async fn open(
     let stream = connect::login(target, &params, &login.user, &login.credential).await?;
     let mut config = tokio_postgres::Config::new();
     config.user(&login.user);
-    let failed = |e: tokio_postgres::Error| match e.as_db_error() {
-        Some(e) => Error::backend(SqlState::from_text(e.code().code()), e.message().to_string()),
-        None => Error::backend(SqlState::CANNOT_CONNECT, e.to_string()),
-    };
-    let (client, connection) = config.connect_raw(Known::new(stream), NoTls).await.map_err(failed)?;
+    let (client, connection) = config.connect_raw(Known::new(stream), NoTls).await.map_err(said)?;
     // What it has to say about its end, the client's next question says, too.
     Ok((client, tokio::spawn(async move { drop(connection.await) })))
+}
+
+/// What a server has said, or that it could not be asked.
+pub fn said(e: tokio_postgres::Error) -> Error {
+    match e.as_db_error() {
+        Some(e) => Error::backend(SqlState::from_text(e.code().code()), e.message().to_string()),
+        None => Error::backend(SqlState::CANNOT_CONNECT, e.to_string()),
+    }
 }
 
 /// A stream on which the server has let us in: the startup packet that is written to it goes nowhere, and the first

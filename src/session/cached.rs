@@ -65,6 +65,15 @@ const MOST_KEY: usize = 64 * 1024;
 impl Batch<'_> {
     /// Answers the statement at hand, if its result is there.
     pub(super) fn give_kept(&mut self, header: Header, whole: bool) -> Given {
+        let given = self.give_found(header, whole);
+        // What has been seen for it says nothing of what is asked for next.
+        if self.flow.hand.seen.is_some() && !matches!(given, Given::Wait) {
+            self.flow.hand.seen = None;
+        }
+        given
+    }
+
+    fn give_found(&mut self, header: Header, whole: bool) -> Given {
         let Flow { expected, hand, .. } = &mut *self.flow;
         // A statement that has been found to be for a server is, with all of its requests.
         let asks = whole && hand.passing == 0 && matches!(header.kind, b'Q' | b'P' | b'B' | b'D');
