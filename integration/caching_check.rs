@@ -74,9 +74,7 @@ struct Shared {
 
 impl Shared {
     fn below(&self, n: usize) -> usize {
-        let seed = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, SeqCst) as u64;
-        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((mixed ^ (mixed >> 27)) >> 20) as usize % n
+        crate::harness::below(&self.seed, n)
     }
 }
 

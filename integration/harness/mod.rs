@@ -26,3 +26,11 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// A number below `n`, the next of those that follow from a seed (G. Steele and others: Fast splittable pseudorandom number
+/// generators, 2014).
+pub fn below(seed: &std::sync::atomic::AtomicUsize, n: usize) -> usize {
+    let seed = seed.fetch_add(0x9e37_79b9_7f4a_7c15, std::sync::atomic::Ordering::SeqCst) as u64;
+    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((mixed ^ (mixed >> 27)) >> 20) as usize % n
+}
