@@ -3,6 +3,7 @@
 
 pub mod cdns;
 mod edge;
+mod secured;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -57,7 +57,7 @@ impl Certificates {
         fs::set_permissions(self.path(name), private).expect("ours to protect");
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 

@@ -1,5 +1,6 @@
 //! What CDNs are told, and how: a server on this machine in the place of each.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::serve::Listener;
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 
 use super::{Bed, PUBLIC, secret, section};
 use crate::harness::{Db, cluster, pg};
@@ -46,15 +49,25 @@ async fn take(State(api): State<Api>, request: Request) -> (StatusCode, &'static
 impl Api {
     /// Serves at a port of its own.
     pub async fn serve(&self) -> u16 {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        self.serve_by(|listener| listener).await
+    }
+
+    /// The same, by what is made of a listener.
+    pub async fn serve_by<L>(&self, by: impl FnOnce(TcpListener) -> L) -> u16
+    where
+        L: Listener,
+        L::Addr: Debug,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let router = Router::new().fallback(take).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let served = axum::serve(by(listener), router);
+        tokio::spawn(async move { served.await });
         port
     }
 
     /// Waits for a request of this method in which all of these are.
-    async fn hears(&self, method: &str, parts: &[&str]) {
+    pub async fn hears(&self, method: &str, parts: &[&str]) {
         for _ in 0..600 {
             let heard = self.told.lock().iter().any(|told| {
                 let all = format!("{} {} {}", told.1, told.2, told.3);

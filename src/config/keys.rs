@@ -349,6 +349,8 @@ const RECORD: &[Key] = &[
 
 const REPORTS: &[Key] = &[
     fixed("listen", ""),
+    live("tls_cert", ""),
+    live("tls_key", ""),
     live("key_file", ""),
     live("tokens_file", ""),
     fixed("memory", "16MiB"),
@@ -380,6 +382,7 @@ const CDN: &[Key] = &[
     live("url", ""),
     live("service", ""),
     live("token_file", ""),
+    live("ca", ""),
     live("timeout", "5s"),
 ];
 

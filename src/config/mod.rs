@@ -127,7 +127,7 @@ pub struct General {
     pub region: Option<String>,
 }
 
-/// `[tls]`
+/// `[tls]`, and what `[reports]` says of TLS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientTls {
     /// Certificate chain, PEM.

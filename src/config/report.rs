@@ -9,7 +9,7 @@ use super::check::{addr, file, unique, unknown};
 use super::metric::asker;
 use super::raw::{Fault, Section, Sections, Source};
 use super::words::{CDN_KINDS, REPORT_ACCESS, REPORT_FORMATS};
-use super::{Config, Database, Pattern, User};
+use super::{ClientTls, Config, Database, Pattern, User};
 
 /// Most of them.
 const MOST: usize = 200;
@@ -130,6 +130,8 @@ pub struct Cdn {
     pub service: String,
     /// Where the token of the API is.
     pub token_file: Option<PathBuf>,
+    /// Who signs for it, PEM; without it the system's authorities do.
+    pub ca: Option<PathBuf>,
     /// Longest time for one request.
     pub timeout: Duration,
 }
@@ -139,6 +141,8 @@ pub struct Cdn {
 pub struct Reports {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// TLS towards who asks; `None` when no certificate is configured.
+    pub tls: Option<ClientTls>,
     /// The key that URLs are signed with.
     pub key_file: Option<PathBuf>,
     /// Tokens, by name.
@@ -193,6 +197,7 @@ pub(super) fn reports(
     }
     let key_file = file(&section, "key_file");
     let tokens_file = file(&section, "tokens_file");
+    let tls = tls(&section);
     let has = |key: &str| section.has(key);
     let list: Vec<_> = lists.iter().map(|s| report(s, databases, users, has)).collect();
     let cdns = cdns.iter().map(cdn).collect();
@@ -207,6 +212,7 @@ pub(super) fn reports(
     let listen = addr(&listen).map_err(|fault| section.report("listen", fault)).ok()?;
     Some(Reports {
         listen,
+        tls,
         key_file,
         tokens_file,
         memory: section.size("memory", 0..=usize::MAX >> 1).unwrap_or(MEMORY),
@@ -214,6 +220,15 @@ pub(super) fn reports(
         list,
         cdns,
     })
+}
+
+fn tls(section: &Section<'_>) -> Option<ClientTls> {
+    let (cert, key) = (file(section, "tls_cert"), file(section, "tls_key"));
+    let needed = section.has("tls_cert") || section.has("tls_key");
+    for key in ["tls_cert", "tls_key"].into_iter().filter(|key| needed && !section.has(key)) {
+        section.report(key, "is missing: TLS needs both tls_cert and tls_key");
+    }
+    cert.zip(key).map(|(cert, key)| ClientTls { cert, key, client_ca: None })
 }
 
 fn report(
@@ -379,6 +394,9 @@ fn cdn(section: &Section<'_>) -> Cdn {
     if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
         section.report("url", format!("{url:?} is no address such as http://127.0.0.1:6081/"));
     }
+    if section.has("ca") && !url.starts_with("https://") {
+        section.report("ca", "has no effect unless url begins with https");
+    }
     for key in ["service", "token_file"].into_iter().filter(|key| usual.is_some() && !section.has(key)) {
         section.report(key, "is missing: the API asks for it");
     }
@@ -388,6 +406,7 @@ fn cdn(section: &Section<'_>) -> Cdn {
         url: url.trim_end_matches('/').to_string(),
         service: section.text("service").unwrap_or_default(),
         token_file: file(section, "token_file"),
+        ca: file(section, "ca"),
         timeout: section.duration("timeout", TIMEOUTS).unwrap_or(Duration::from_secs(5)),
     }
 }

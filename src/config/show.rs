@@ -67,6 +67,9 @@ impl Config {
         let usual = |key: &str| keys::key("reports", key).map_or("", |key| key.default).to_string();
         let reports = self.reports.as_ref();
         rows.add("reports", "listen", reports.map(|r| r.listen.to_string()).unwrap_or_default());
+        let tls = reports.and_then(|r| r.tls.as_ref());
+        rows.add("reports", "tls_cert", path(tls.map(|t| t.cert.as_path())));
+        rows.add("reports", "tls_key", path(tls.map(|t| t.key.as_path())));
         rows.add("reports", "key_file", path(reports.and_then(|r| r.key_file.as_deref())));
         rows.add("reports", "tokens_file", path(reports.and_then(|r| r.tokens_file.as_deref())));
         let memory = reports.map_or_else(|| usual("memory"), |r| show_size(r.memory as u64));
@@ -419,6 +422,7 @@ fn show_cdn(cdn: &Cdn, rows: &mut Rows) {
     rows.of(section, "url", &cdn.url);
     rows.of(section, "service", &cdn.service);
     rows.of(section, "token_file", path(cdn.token_file.as_deref()));
+    rows.of(section, "ca", path(cdn.ca.as_deref()));
     rows.of(section, "timeout", show_duration(cdn.timeout));
 }
 

@@ -284,6 +284,12 @@ const CASES: &[(&str, &str)] = &[
     ),
     ("[admin]\ndatabase = 'd'", "8:12: admin.database: \"d\" is also the name of a [[database]]"),
     // TLS.
+    (
+        "[reports]\nlisten = '127.0.0.1:1'\ntls_cert = 'src'\n[[cdn]]\nname = 'c'\nkind = 'purge'\nurl = 'http://x'\nca = 'none.crt'",
+        "7:1: reports.tls_key: is missing: TLS needs both tls_cert and tls_key\n9:12: reports.tls_cert: src is not a file\n\
+         14:6: cdn.ca: has no effect unless url begins with https\n\
+         14:6: cdn.ca: cannot read none.crt: No such file or directory (os error 2)",
+    ),
     ("[tls]\ncert = 'Cargo.toml'", "7:1: tls.key: is missing: TLS needs both cert and key"),
     (
         "[tls]\ncert = 'src'\nkey = 'none.key'",

@@ -1,17 +1,15 @@
 //! Members that Patroni tells of: `GET /cluster` of its REST API (documentation, "Patroni REST API").
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::place::Place;
 use super::{Cluster, Found, look_at};
 use crate::config::discovery::Discovery;
 use crate::core::limits::MAX_MEMBERS;
+use crate::wire::tls::trusting;
 
 /// Longest that one of the addresses may take to answer.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -81,21 +79,8 @@ impl Source {
 }
 
 fn client(ca: Option<&Path>) -> Result<reqwest::Client, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    if let Some(path) = ca {
-        let failed = |e: &dyn std::fmt::Display| format!("cannot use {}: {e}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))? {
-            roots.add(certificate.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(trusting(ca)?)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(LIMIT)

@@ -1,5 +1,6 @@
 //! Connections to the HTTP port, bounded: so many at once, and none that has nothing to say for long.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,25 +8,35 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+
+/// Longest time for the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A listener that accepts another connection when there is room for it; until then it waits in the backlog.
-#[derive(Debug)]
 pub struct Guests {
     listener: TcpListener,
     room: Arc<Semaphore>,
     idle: Duration,
+    tls: Arc<ArcSwapOption<TlsAcceptor>>,
 }
 
 impl Guests {
     /// At most `most` at once; whoever neither sends nor takes anything for `idle` is sent away.
-    /// At most `most` at once, each silent for at most `idle`.
     pub fn new(listener: TcpListener, most: usize, idle: Duration) -> Guests {
-        Guests { listener, room: Arc::new(Semaphore::new(most)), idle }
+        Guests { listener, room: Arc::new(Semaphore::new(most)), idle, tls: Arc::default() }
+    }
+
+    /// Whoever comes from now on must speak TLS, as long as there is any in `tls`.
+    pub fn secured(self, tls: Arc<ArcSwapOption<TlsAcceptor>>) -> Guests {
+        Guests { tls, ..self }
     }
 }
 
@@ -37,7 +48,12 @@ impl Listener for Guests {
         // Nobody closes it.
         let room = self.room.clone().acquire_owned().await.ok();
         let (stream, addr) = Listener::accept(&mut self.listener).await;
-        (Guest { stream, idle: self.idle, patience: Box::pin(sleep(self.idle)), _room: room }, addr)
+        let (stream, patience) = match self.tls.load_full() {
+            // By whoever serves the connection: nobody else is to wait for it.
+            Some(tls) => (Stream::Coming(Box::new(tls.accept(stream))), self.idle.min(HANDSHAKE)),
+            None => (Stream::Tcp(stream), self.idle),
+        };
+        (Guest { stream, idle: self.idle, patience: Box::pin(sleep(patience)), _room: room }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -45,10 +61,64 @@ impl Listener for Guests {
     }
 }
 
+/// What a connection is made of.
+enum Stream {
+    Tcp(TcpStream),
+    /// The handshake is not over.
+    Coming(Box<Accept<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Goes on with the handshake, if there is one.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Stream::Coming(accept) = self {
+            let tls = ready!(Pin::new(accept.as_mut()).poll(cx))?;
+            *self = Stream::Tls(Box::new(tls));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ready(cx))?;
+        match self {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+            Stream::Coming(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_ready(cx))?;
+        match self {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
+            Stream::Coming(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            // Nothing has been written.
+            Stream::Coming(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            // Ends with the value.
+            Stream::Coming(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 /// One connection.
-#[derive(Debug)]
 pub struct Guest {
-    stream: TcpStream,
+    stream: Stream,
     idle: Duration,
     patience: Pin<Box<Sleep>>,
     _room: Option<OwnedSemaphorePermit>,
@@ -70,7 +140,7 @@ impl Guest {
 impl AsyncRead for Guest {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guest = self.get_mut();
-        let polled = Pin::new(&mut guest.stream).poll_read(cx, buf);
+        let polled = guest.stream.poll_read(cx, buf);
         guest.noted(cx, polled)
     }
 }
@@ -78,16 +148,25 @@ impl AsyncRead for Guest {
 impl AsyncWrite for Guest {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let guest = self.get_mut();
-        let polled = Pin::new(&mut guest.stream).poll_write(cx, bytes);
+        let polled = guest.stream.poll_write(cx, bytes);
         guest.noted(cx, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        // What TLS has not got rid of waits for the other side.
+        let guest = self.get_mut();
+        match guest.stream.poll_flush(cx) {
+            Poll::Pending => guest.noted(cx, Poll::Pending),
+            ready => ready,
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let guest = self.get_mut();
+        match guest.stream.poll_shutdown(cx) {
+            Poll::Pending => guest.noted(cx, Poll::Pending),
+            ready => ready,
+        }
     }
 }
 

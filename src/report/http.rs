@@ -42,6 +42,7 @@ pub async fn serve(
     server: Arc<Server>,
     over: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let tls = server.shared.gate.reports.clone();
     let router = Router::new()
         .route("/reports/{name}", get(report))
         // For a CDN that asks whether there is anybody.
@@ -52,7 +53,8 @@ pub async fn serve(
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is no such report") })
         .layer(CompressionLayer::new().gzip(true).br(true))
         .with_state(server);
-    axum::serve(Guests::new(listener, MAX_CONNECTIONS, IDLE), router).with_graceful_shutdown(over).await
+    let guests = Guests::new(listener, MAX_CONNECTIONS, IDLE).secured(tls);
+    axum::serve(guests, router).with_graceful_shutdown(over).await
 }
 
 /// An answer without a report in it. Nobody is to keep it.

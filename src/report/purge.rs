@@ -17,6 +17,7 @@ use crate::config::{Cdn, CdnKind};
 use crate::core::clock::Instant;
 use crate::core::keyfile;
 use crate::core::ledger::Told;
+use crate::wire::tls;
 
 /// Tags in one request: Cloudflare takes 100, Fastly 256.
 const BATCH: usize = 100;
@@ -66,14 +67,7 @@ impl Line {
 
     /// Tells what is due for as long as it is polled.
     pub async fn run(self: Arc<Line>) {
-        let client = match client(self.cdn.timeout) {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::error!(cdn = self.cdn.name, error, "it cannot be told what is outdated");
-                self.told.now.lock().1 = Some(error);
-                return;
-            }
-        };
+        let mut connected = None;
         let mut pause = PAUSES.0;
         loop {
             let _ = tokio::time::timeout(ROUND, self.come.notified()).await;
@@ -83,13 +77,15 @@ impl Line {
                 continue;
             }
             let tags: Vec<&str> = batch.keys().map(String::as_str).collect();
-            match send(&client, &self.cdn, &tags).await {
+            match self.send(&mut connected, &tags).await {
                 Ok(()) => {
                     pause = PAUSES.0;
                     self.done(batch, Instant::now());
                     self.note(None);
                 }
                 Err(error) => {
+                    // Its authority may be another by now: the file is read again.
+                    connected = None;
                     tracing::warn!(cdn = self.cdn.name, error, "it was not told what is outdated");
                     self.told.failed.add(1);
                     self.put_back(batch);
@@ -99,6 +95,14 @@ impl Line {
                 }
             }
         }
+    }
+
+    async fn send(&self, connected: &mut Option<Client>, tags: &[&str]) -> Result<(), String> {
+        let client = match connected {
+            Some(client) => client,
+            None => connected.insert(client(&self.cdn)?),
+        };
+        send(client, &self.cdn, tags).await
     }
 
     fn note(&self, error: Option<String>) {
@@ -138,11 +142,25 @@ impl Line {
     }
 }
 
-fn client(timeout: Duration) -> Result<Client, String> {
-    // The system's root certificates are what it goes by; whoever comes first chooses who does the arithmetic.
+fn client(cdn: &Cdn) -> Result<Client, String> {
+    // Whoever comes first chooses who does the arithmetic.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let builder =
+        Client::builder().timeout(cdn.timeout).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let builder = match &cdn.ca {
+        Some(ca) => builder.tls_backend_preconfigured(tls::trusting(Some(ca))?),
+        // The system's root certificates are what it goes by.
+        None => builder,
+    };
     builder.build().map_err(|e| e.to_string())
+}
+
+/// What went wrong, down to the cause.
+fn failed(error: reqwest::Error) -> String {
+    // Where it goes has no secret in it, but says nothing that the name of the CDN does not.
+    let error = error.without_url();
+    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+    causes.last().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 async fn send(client: &Client, cdn: &Cdn, tags: &[&str]) -> Result<(), String> {
@@ -155,14 +173,13 @@ async fn send(client: &Client, cdn: &Cdn, tags: &[&str]) -> Result<(), String> {
         None => None,
     };
     let request = request(client, cdn, token.as_deref().unwrap_or_default(), tags)?;
-    // Where it goes has no secret in it, but says nothing that the name of the CDN does not.
-    let answer = request.send().await.map_err(|e| e.without_url().to_string())?;
+    let answer = request.send().await.map_err(failed)?;
     let status = answer.status();
     if !status.is_success() {
         return Err(format!("it answers {status}"));
     }
     if cdn.kind == CdnKind::Cloudflare {
-        let text = answer.text().await.map_err(|e| e.without_url().to_string())?;
+        let text = answer.text().await.map_err(failed)?;
         let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         if said["success"] != true {
             return Err("it answers that it has not done it".into());
@@ -207,6 +224,7 @@ mod tests {
             url: "http://127.0.0.1:1".into(),
             service: String::new(),
             token_file: None,
+            ca: None,
             timeout: Duration::from_secs(1),
         };
         Line::new(cdn, Arc::default())

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::{AuthQuery, Config, Secret};
 use crate::core::clock::Instant;
@@ -16,12 +17,14 @@ use crate::core::error::{Error, Result, SqlState};
 use crate::pool::Pools;
 use crate::pool::connect::{self, Target};
 use crate::wire::scram::{MockSecret, Verifier};
-use crate::wire::tls::Acceptor;
+use crate::wire::tls::{self, Acceptor};
 
 /// Shared by all logins.
 pub struct Gate {
     /// TLS towards clients, if configured.
     tls: ArcSwapOption<Acceptor>,
+    /// TLS towards who asks for reports, if configured. Here, so that a reload puts both certificates into use, or none.
+    pub reports: Arc<ArcSwapOption<TlsAcceptor>>,
     /// Makes up verifiers for users who do not exist, so that nobody can tell.
     pub mock: MockSecret,
     verifiers: Cache<(String, Secret), Arc<Verifier>>,
@@ -66,6 +69,7 @@ impl Gate {
     pub fn new(config: &Config) -> std::result::Result<Gate, String> {
         let gate = Gate {
             tls: ArcSwapOption::empty(),
+            reports: Arc::default(),
             mock: MockSecret::random(),
             verifiers: Cache::new(MAX_VERIFIERS),
             looked_up: ArcSwapOption::empty(),
@@ -82,7 +86,10 @@ impl Gate {
     /// Certificates that cannot be used, by file; then nothing has changed.
     pub fn reload(&self, config: &Config) -> std::result::Result<(), String> {
         let tls = config.tls.as_ref().map(Acceptor::new).transpose()?;
+        let reports = config.reports.as_ref().and_then(|reports| reports.tls.as_ref());
+        let reports = reports.map(tls::https).transpose()?;
         self.tls.store(tls.map(Arc::new));
+        self.reports.store(reports.map(Arc::new));
         // What was looked up may have been by another query.
         let cache = |ttl| Cache::builder().max_capacity(MAX_VERIFIERS).time_to_live(ttl).build();
         self.looked_up.store(config.auth.query.as_ref().map(|q| Arc::new(cache(q.cache))));

@@ -23,6 +23,8 @@ use crate::config::{Backend, ClientTls, SslMode};
 
 /// The application protocol that direct TLS must name (protocol, "SSL Session Encryption").
 const ALPN: &[u8] = b"postgresql";
+/// That of HTTP, as far as we speak it.
+const HTTP: &[u8] = b"http/1.1";
 
 /// TLS towards clients.
 #[derive(Clone)]
@@ -63,27 +65,55 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(store))
 }
 
+/// What we present to who comes, and what SCRAM binds to then.
+fn presented(config: &ClientTls) -> Result<(ServerConfig, ChannelBinding), String> {
+    let chain = certificates(&config.cert)?;
+    let binding = endpoint(&chain[0]);
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(at(&config.cert))?;
+    let builder = match &config.client_ca {
+        Some(ca) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(at(ca))?,
+        ),
+        None => builder.with_no_client_auth(),
+    };
+    let tls = builder.with_single_cert(chain, key(&config.key)?).map_err(at(&config.key))?;
+    Ok((tls, binding))
+}
+
+/// TLS towards who asks over HTTP.
+///
+/// # Errors
+/// The file that cannot be used, and why.
+pub fn https(config: &ClientTls) -> Result<TlsAcceptor, String> {
+    let (mut tls, _) = presented(config)?;
+    tls.alpn_protocols = vec![HTTP.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+/// TLS towards a server over HTTP that one of these authorities must have signed for; without any, nobody can have.
+///
+/// # Errors
+/// The file that cannot be used, and why.
+pub fn trusting(ca: Option<&Path>) -> Result<ClientConfig, String> {
+    let roots = ca.map(roots).transpose()?.unwrap_or_else(|| Arc::new(RootCertStore::empty()));
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 impl Acceptor {
     /// From the configuration.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
     pub fn new(config: &ClientTls) -> Result<Acceptor, String> {
-        let chain = certificates(&config.cert)?;
-        let binding = endpoint(&chain[0]);
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(at(&config.cert))?;
-        let builder = match &config.client_ca {
-            Some(ca) => builder.with_client_cert_verifier(
-                WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
-                    .allow_unauthenticated()
-                    .build()
-                    .map_err(at(ca))?,
-            ),
-            None => builder.with_no_client_auth(),
-        };
-        let mut tls = builder.with_single_cert(chain, key(&config.key)?).map_err(at(&config.key))?;
+        let (mut tls, binding) = presented(config)?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
         // Database connections are long: tickets would cost each of them memory for a resumption that never comes.
         tls.send_tls13_tickets = 0;

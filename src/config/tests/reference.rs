@@ -203,6 +203,8 @@ fn what_the_reference_has_commented_out_loads() {
     let text = rates.replace("pool = \"shared\"", "pool = \"own\"");
     let text =
         text.replace("mode = \"off\"", "mode = \"bounded\"").replace("cache_memory = 0", "cache_memory = 1");
+    // Somebody to sign for it.
+    let text = text.replace("http://127.0.0.1:6081/", "https://127.0.0.1:6081/");
     let text = format!("{text}\n[[user]]\nname = 'reader'\npassword = 'hunter2'");
     let config = parse(&text, &dir.path().join("t.toml")).map_err(|p| p.to_string()).unwrap();
     assert!(config.tls.is_some() && config.http.is_some() && config.auth.query.is_some());
