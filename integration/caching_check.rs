@@ -112,8 +112,11 @@ async fn write(
             client.batch_execute(&with).await?;
         }
         3 => {
-            let upsert =
-                format!("INSERT INTO kv VALUES ({id}, {v}) ON CONFLICT (id) DO UPDATE SET v = excluded.v");
+            // With its columns it is known which row it writes.
+            let columns = ["", " (id, v)"][shared.below(2)];
+            let upsert = format!(
+                "INSERT INTO kv{columns} VALUES ({id}, {v}) ON CONFLICT (id) DO UPDATE SET v = excluded.v"
+            );
             client.batch_execute(&upsert).await?;
         }
         8 => client.batch_execute(&format!("SELECT by_writer({id}, {v})")).await?,

@@ -12,6 +12,7 @@ mod caching;
 mod caching_check;
 mod caching_forms;
 mod caching_functions;
+mod caching_rows;
 mod caching_storm;
 mod catalog;
 mod cluster;

@@ -247,7 +247,8 @@ impl Cache {
     pub fn as_of(&self, moment: &Moment<'_>, now: Instant) -> Result<AsOf, Why> {
         let Moment { view, serial, term, seen, .. } = *moment;
         let flushed = self.flushed(moment.shape);
-        let stamp = moment.versions.stamp(moment.tables).ok_or(Why::Written)?;
+        let row = moment.row.map(|(_, row)| row);
+        let stamp = moment.versions.stamp_of(moment.tables, row).ok_or(Why::Written)?;
         let elsewhere =
             |outside: &Outside| outside.stamp_at(moment.tables, moment.row, now).ok_or(Why::Elsewhere);
         let (outside, position) = moment.outside.map(elsewhere).transpose()?.unzip();

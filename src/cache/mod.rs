@@ -32,6 +32,11 @@
 //! - PREPARE TRANSACTION ends its marks though nothing is visible yet: what is read then is what is there. COMMIT PREPARED
 //!   counts for everything, whoever sends it. ROLLBACK, also TO SAVEPOINT, ends marks like COMMIT: what was not written
 //!   is only read again.
+//! - Of what reads one row by its primary key, and nothing else ([`rows`]), all of that holds for the row in the place of
+//!   its table. A write marks that row alone only where it is proven, when its plan is made, that it changes no other and
+//!   leaves the key ([`crate::plan::row`]), and where the values, which come later, say for certain which it is; otherwise it
+//!   marks the table, which is every row of it. What reads more of a table than one row is outdated by both. A key is written
+//!   in one way only, whoever has written it down, and texts that may be equal without being the same are no keys.
 //! - Large objects are written by functions that count for everything, and results that read them are never kept.
 //! - After a change of the primary nothing that was kept before is given: it may know of writes that are lost.
 //! - Another database of the same server that writes to this one over a foreign server is a writer elsewhere.

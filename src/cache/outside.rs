@@ -148,7 +148,7 @@ impl Default for Outside {
     fn default() -> Self {
         Outside {
             // Its own: what others write here outdates nothing that is declared to be bounded.
-            versions: Versions::by_row(),
+            versions: Versions::alone(),
             watched: ArcSwap::default(),
             shown_until_us: AtomicU64::new(0),
             losses: AtomicU64::new(0),

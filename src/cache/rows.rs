@@ -5,9 +5,13 @@
 //! in binary, or the server in its WAL. So only values are taken of which that is certain; where one is not, whoever reads
 //! the row counts as a reader of the table, and whoever changes it as a writer to all of it.
 
+use std::cell::RefCell;
+
+use smallvec::SmallVec;
+
 use crate::fence::versions::Row;
 use crate::sql::facts::Operand;
-use crate::sql::shape::Shape;
+use crate::sql::shape::{Shape, Slot, Value};
 use crate::wire::message::cstr;
 
 use super::key::{Parts, u16s};
@@ -19,7 +23,8 @@ pub enum Kind {
     Integer,
     /// `uuid`: as its sixteen bytes.
     Uuid,
-    /// `text`, `varchar`: as they are, where they are the same in every encoding.
+    /// `text`, `varchar`: as they are, where they are the same in every encoding. What ends with a space may be stored
+    /// without it where there is a bound on its length, and is no row's.
     Text,
 }
 
@@ -35,7 +40,7 @@ impl Kind {
     }
 
     /// Adds a value as text has it.
-    fn add_text(self, value: &[u8], key: &mut Vec<u8>) -> Option<()> {
+    fn add_text(self, value: &[u8], key: &mut SmallVec<[u8; 64]>) -> Option<()> {
         match self {
             Kind::Integer => {
                 let number: i64 = std::str::from_utf8(value).ok()?.trim_ascii().parse().ok()?;
@@ -48,7 +53,7 @@ impl Kind {
                 key.extend_from_slice(&u128::from_str_radix(digits, 16).ok()?.to_be_bytes());
             }
             Kind::Text => {
-                value.is_ascii().then_some(())?;
+                (value.is_ascii() && !value.ends_with(b" ")).then_some(())?;
                 key.extend_from_slice(&(value.len() as u64).to_be_bytes());
                 key.extend_from_slice(value);
             }
@@ -57,7 +62,7 @@ impl Kind {
     }
 
     /// Adds a value in the binary form of its type.
-    fn add_binary(self, value: &[u8], key: &mut Vec<u8>) -> Option<()> {
+    fn add_binary(self, value: &[u8], key: &mut SmallVec<[u8; 64]>) -> Option<()> {
         match self {
             Kind::Integer => {
                 let number = match *value {
@@ -86,7 +91,7 @@ pub struct KeyColumn {
     pub kind: Kind,
 }
 
-/// That a statement reads one row of one table and nothing else, and where it has that row's key.
+/// That a statement reads, or writes, one row of one table and nothing else, and where it has that row's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowKey {
     /// The table, by oid.
@@ -100,23 +105,39 @@ pub struct RowKey {
 impl RowKey {
     /// The row that a result with this key is read from. `None` where that is not certain.
     pub fn row(&self, key: &[u8]) -> Option<Row> {
-        let parts = Parts::read(key)?;
-        let literals = Literals::of(&parts);
-        let mut written = Vec::with_capacity(16);
+        self.row_in(&Parts::read(key)?)
+    }
+
+    /// The row that a statement with these values reads, or writes. `None` where that is not certain.
+    pub fn row_in(&self, parts: &Parts<'_>) -> Option<Row> {
+        // The room is taken, and given back.
+        let mut literals = Literals { text: parts.text(), shape: SHAPE.take(), read: false };
+        let row = self.written(parts, &mut literals);
+        SHAPE.set(literals.shape);
+        row
+    }
+
+    fn written(&self, parts: &Parts<'_>, literals: &mut Literals<'_>) -> Option<Row> {
+        let mut written = SmallVec::<[u8; 64]>::new();
         for (column, operand) in self.columns.iter().zip(&self.operands) {
-            match *operand {
-                Operand::Mark(mark) => column.kind.add_text(literals.get(mark)?, &mut written)?,
-                Operand::Param(number) => {
-                    let param = Param::read(&parts, number)?;
-                    // The same as the column's, or one that compares with it like that; 0 is for the server to find out.
-                    let known = param.declared == 0 || Kind::of(param.declared) == Some(column.kind);
-                    known.then_some(())?;
-                    if param.binary {
-                        column.kind.add_binary(param.value, &mut written)?;
-                    } else {
-                        column.kind.add_text(param.value, &mut written)?;
+            let kind = column.kind;
+            let number = match *operand {
+                Operand::Param(number) => number,
+                Operand::Mark(mark) => match literals.get(mark, kind)? {
+                    Literal::Text(text) => {
+                        kind.add_text(text, &mut written)?;
+                        continue;
                     }
-                }
+                    Literal::Param(number) => number,
+                },
+            };
+            let param = Param::read(parts, number)?;
+            // The same as the column's, or one that compares with it like that; 0 is for the server to find out.
+            let known = param.declared == 0 || Kind::of(param.declared) == Some(kind);
+            known.then_some(())?;
+            match param.binary {
+                true => kind.add_binary(param.value, &mut written)?,
+                false => kind.add_text(param.value, &mut written)?,
             }
         }
         Some(Row::of(self.table, &written))
@@ -125,40 +146,65 @@ impl RowKey {
 
 /// The row of a table that has this key, by what the server has written of its columns. `None` where that is not certain.
 pub fn row_of<'a>(table: u32, values: impl Iterator<Item = (Kind, Option<&'a [u8]>)>) -> Option<Row> {
-    let mut written = Vec::with_capacity(16);
+    let mut written = SmallVec::new();
     for (kind, value) in values {
         kind.add_text(value?, &mut written)?;
     }
     Some(Row::of(table, &written))
 }
 
-/// The literals of a statement.
+thread_local! {
+    /// Room to read statements in.
+    static SHAPE: RefCell<Shape> = RefCell::default();
+}
+
+/// The literals of a statement, which is read when one of them is asked for.
 struct Literals<'a> {
     text: &'a [u8],
     shape: Shape,
+    read: bool,
+}
+
+/// What a mark stands for.
+enum Literal<'a> {
+    /// A constant, without quotes.
+    Text(&'a [u8]),
+    /// In rows of VALUES, a parameter, which stands nowhere else.
+    Param(u32),
 }
 
 impl<'a> Literals<'a> {
-    fn of(parts: &Parts<'a>) -> Literals<'a> {
-        let text = parts.text();
-        let mut shape = Shape::default();
-        // With a backslash there is more than one way to read it.
-        if !text.contains(&b'\\') {
-            shape.read(text, true);
+    /// The one that this mark stands for. A number is no text: what it is written as there, the server says.
+    fn get(&mut self, mark: u32, kind: Kind) -> Option<Literal<'a>> {
+        if !std::mem::replace(&mut self.read, true) {
+            // With a backslash there is more than one way to read it.
+            let text = if self.text.contains(&b'\\') { b"" } else { self.text };
+            self.shape.read(text, true);
         }
-        Literals { text, shape }
-    }
-
-    /// The one that this mark stands for, without quotes.
-    fn get(&self, mark: u32) -> Option<&'a [u8]> {
         let mut slots = self.shape.slots.iter().filter(|slot| slot.mark == mark);
         let (slot, None) = (slots.next()?, slots.next()) else { return None };
-        let text = self.text.get(slot.start as usize..slot.end as usize)?;
-        match text.strip_prefix(b"'") {
-            Some(quoted) => quoted.strip_suffix(b"'").filter(|inside| !inside.contains(&b'\'')),
-            None => Some(text).filter(|text| text.iter().all(u8::is_ascii_digit)),
+        let text = self.text_of(slot)?;
+        if slot.value == Value::Param {
+            let number = number(text)?;
+            let params = self.shape.slots.iter().filter(|slot| slot.value == Value::Param);
+            let same = params.filter(|slot| self.text_of(slot).and_then(self::number) == Some(number));
+            return (same.count() == 1).then_some(Literal::Param(number));
         }
+        let found = match text.strip_prefix(b"'") {
+            Some(quoted) => quoted.strip_suffix(b"'").filter(|inside| !inside.contains(&b'\'')),
+            None => Some(text).filter(|text| kind != Kind::Text && text.iter().all(u8::is_ascii_digit)),
+        };
+        found.map(Literal::Text)
     }
+
+    fn text_of(&self, slot: &Slot) -> Option<&'a [u8]> {
+        self.text.get(slot.start as usize..slot.end as usize)
+    }
+}
+
+/// The number of `$n`.
+fn number(param: &[u8]) -> Option<u32> {
+    std::str::from_utf8(param.strip_prefix(b"$")?).ok()?.parse().ok()
 }
 
 /// A value that the client binds.
@@ -266,6 +312,61 @@ mod tests {
         }
     }
 
+    /// In rows of VALUES a parameter is a value like any other: which it is, the text says.
+    #[test]
+    fn parameters_among_values() {
+        let of_mark = |mark| of(&[Kind::Integer], &[Operand::Mark(mark)]);
+        let asked = |mark, sql: &str, types: &[u32], bind: &[u8]| {
+            let mut statement = [sql.as_bytes(), &[0], &(types.len() as u16).to_be_bytes()].concat();
+            types.iter().for_each(|oid| statement.extend_from_slice(&oid.to_be_bytes()));
+            let mut key = Vec::new();
+            key::begin(&mut key, Form::Extended, 1, &statement);
+            key::add(&mut key, bind);
+            of_mark(mark).row(&key)
+        };
+        // 1 and 2, in text.
+        let bind = b"\0\0\0\x02\0\0\0\x011\0\0\0\x012\0\0";
+        let (one, two) = (
+            of_mark(0).row(&simple("DELETE FROM t WHERE a = 1")),
+            of_mark(0).row(&simple("DELETE FROM t WHERE a = 2")),
+        );
+        assert!(one.is_some() && one != two);
+        for (mark, sql, want) in [
+            (0, "INSERT INTO t (a, b) VALUES ($1, $2)", one),
+            (1, "INSERT INTO t (a, b) VALUES ($1, $2)", two),
+            (0, "INSERT INTO t (a, b) VALUES ($2, 'x') ON CONFLICT (a) DO UPDATE SET b = $1", two),
+            (0, "INSERT INTO t (a, b) VALUES ($1, $1)", None),
+            (0, "INSERT INTO t (a, b) VALUES ($1, $01)", None),
+            (0, "INSERT INTO t (a, b) VALUES ($1, $2) RETURNING $1", None),
+            (0, "INSERT INTO t (a, b) VALUES ($1, 2) ON CONFLICT (a) DO UPDATE SET b = $1", None),
+            (0, "INSERT INTO t (a, b) VALUES ($1, 5), ($2, 6)", None),
+            (0, "INSERT INTO t (a, b) VALUES ($3, $2)", None),
+            (0, "INSERT INTO t (a, b) VALUES (NULL, $2)", None),
+        ] {
+            assert_eq!(asked(mark, sql, &[], bind), want, "{sql}");
+        }
+        let sql = "INSERT INTO t (a, b) VALUES ($1, $2)";
+        assert_eq!(asked(0, sql, &[23, 25], bind), one);
+        assert_eq!(asked(0, sql, &[701, 25], bind), None);
+    }
+
+    /// What is stored may be another text than the one that is given.
+    #[test]
+    fn texts_that_are_taken_as_they_are() {
+        let text = of(&[Kind::Text], &[Operand::Mark(0)]);
+        let row = |sql: &str| text.row(&simple(sql));
+        assert_eq!(
+            row("DELETE FROM t WHERE a = '07'"),
+            row_of(7, [(Kind::Text, Some(&b"07"[..]))].into_iter())
+        );
+        assert!(row("DELETE FROM t WHERE a = '07'").is_some());
+        // A number is written without zeros before it, and spaces beyond a bound are cut off.
+        for sql in ["INSERT INTO t (a) VALUES (07)", "INSERT INTO t (a) VALUES ('07 ')"] {
+            assert_eq!(row(sql), None, "{sql}");
+        }
+        assert_eq!(row_of(7, [(Kind::Text, Some(&b"07 "[..]))].into_iter()), None);
+    }
+
     #[test]
     fn keys_of_several_columns() {
         let key = of(&[Kind::Text, Kind::Uuid], &[Operand::Param(1), Operand::Param(2)]);
@@ -295,7 +396,7 @@ mod tests {
         #[test]
         fn integers_are_told_apart(a in any::<i64>(), b in any::<i64>()) {
             let written = |n: i64| {
-                let (mut text, mut binary) = (Vec::new(), Vec::new());
+                let (mut text, mut binary) = (SmallVec::new(), SmallVec::new());
                 Kind::Integer.add_text(n.to_string().as_bytes(), &mut text).unwrap();
                 Kind::Integer.add_binary(&n.to_be_bytes(), &mut binary).unwrap();
                 prop_assert_eq!(&text, &binary);

@@ -105,7 +105,9 @@ pub(super) const DEFAULTS: &str = "SELECT d.adrelid, d.adnum, pg_catalog.pg_get_
 
 /// Primary keys and unique indexes over plain columns.
 pub(super) const KEYS: &str = "SELECT i.indrelid, c.relname, i.indisprimary, i.indpred IS NOT NULL, i.indimmediate, \
-    i.indkey, i.indnkeyatts \
+    i.indkey, i.indnkeyatts, \
+    NOT EXISTS (SELECT FROM pg_catalog.pg_collation k \
+        WHERE k.oid OPERATOR(pg_catalog.=) ANY (i.indcollation) AND NOT k.collisdeterministic) \
     FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
     WHERE i.indisunique AND i.indisvalid AND i.indexprs IS NULL \
@@ -186,12 +188,15 @@ pub(super) const AGGREGATES: &str = "SELECT a.aggfnoid::pg_catalog.oid, ARRAY[a.
     a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]\
     ::pg_catalog.oid[] FROM pg_catalog.pg_aggregate a";
 
-/// Operators whose function is not immutable.
+/// Operators whose function is not immutable, and somebody's own `=` of types that keys are of (int8, int2, int4, text,
+/// varchar, uuid): what it finds equal may be several rows.
 pub(super) const OPERATORS: &str = "SELECT o.oid, o.oprnamespace, o.oprname, o.oprleft, o.oprright, p.oid, \
     p.provolatile \
     FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
-    WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\"";
+    WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\" \
+    OR o.oprname OPERATOR(pg_catalog.=) '=' AND o.oid OPERATOR(pg_catalog.>=) 16384 \
+        AND o.oprleft OPERATOR(pg_catalog.=) ANY ('{20,21,23,25,1043,2950}'::pg_catalog.oid[])";
 
 /// Casts whose function is not immutable.
 pub(super) const CASTS: &str = "SELECT c.castsource, c.casttarget, p.oid, c.castcontext, p.provolatile \

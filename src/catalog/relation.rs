@@ -221,6 +221,8 @@ pub struct Key {
     pub partial: bool,
     /// Whether it is checked at once. Deferred keys may be violated within a transaction.
     pub immediate: bool,
+    /// Whether texts are equal in it only where they are the same.
+    pub deterministic: bool,
     /// Numbers of its columns, without included ones.
     pub columns: Box<[i16]>,
 }

@@ -6,8 +6,11 @@
 //! [`Stamp`] is one number, however many tables it is of. What has the stamp of now was read when nothing was under way,
 //! and nothing has been sent since that could have changed it.
 //!
-//! Where writes are known by the rows that they change, what is read from one row alone has a stamp of its own: a table then
+//! Some writes are known by the rows that they change, and what is read from one row alone has a stamp of its own: a table
 //! has a second word for writes that are not known so well, and rows have words, which they share by a hash of their keys.
+//! A write to a row marks the row's word and the table's first, any other to the table both of the table's; the stamp of a
+//! table is of its first word, that of a row of the table's second and its own. So a write outdates each row that it may
+//! have changed, and the table whatever it has changed there.
 //!
 //! What a write touches is known by the catalog, which definitions of objects make untrue: an INSERT that was planned
 //! before another session's CREATE TRIGGER committed may fire that trigger. Whoever may have defined something marks
@@ -168,7 +171,7 @@ impl Book {
         if let Some(known) = databases.get(dbname) {
             return known.clone();
         }
-        let versions = Arc::new(Versions::new(self.common.clone(), SLOTS));
+        let versions = Arc::new(Versions::new(self.common.clone()));
         databases.insert(dbname.into(), versions.clone());
         versions
     }
@@ -207,7 +210,7 @@ impl Drop for Era {
 /// See the module.
 #[derive(Debug)]
 pub struct Versions {
-    /// Of tables; where rows are told apart, as many again for writes that are not known by row, and then those of rows.
+    /// Of tables, as many again for writes that are not known by row, and then those of rows.
     words: Box<[Word]>,
     all: Arc<Word>,
     common: Arc<Common>,
@@ -221,15 +224,15 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// One of a database alone, where writes may be known by row.
-    pub fn by_row() -> Arc<Versions> {
-        Arc::new(Versions::new(Arc::default(), 2 * SLOTS + ROWS))
+    /// One of a database alone.
+    pub fn alone() -> Arc<Versions> {
+        Arc::new(Versions::new(Arc::default()))
     }
 
-    fn new(common: Arc<Common>, words: usize) -> Versions {
+    fn new(common: Arc<Common>) -> Versions {
         let all = Arc::new(Word::default());
         Versions {
-            words: (0..words).map(|_| Word::default()).collect(),
+            words: (0..2 * SLOTS + ROWS).map(|_| Word::default()).collect(),
             era: Mutex::new(Arc::new(Era { all: all.clone(), over: AtomicBool::new(false) })),
             all,
             common,
@@ -251,19 +254,19 @@ impl Versions {
     /// The stamp of what is read of these tables from now on. `None` while something may be written to them.
     #[inline]
     pub fn stamp(&self, tables: &[u32]) -> Option<Stamp> {
-        let (sum, row) = (self.sum(tables, None), None);
-        (sum & MARKS == 0).then_some(Stamp { sum, row })
+        self.stamp_of(tables, None)
     }
 
     /// The same of what is read of one row of a table, and of nothing else.
     pub fn stamp_of_row(&self, table: u32, row: Row) -> Option<Stamp> {
-        let row = Some(row).filter(|_| self.tells_rows_apart());
-        let sum = self.sum(&[table], row);
-        (sum & MARKS == 0).then_some(Stamp { sum, row })
+        self.stamp_of(&[table], Some(row))
     }
 
-    fn tells_rows_apart(&self) -> bool {
-        self.words.len() > SLOTS
+    /// Either: of a row, where there is one, these tables are its table.
+    #[inline]
+    pub fn stamp_of(&self, tables: &[u32], row: Option<Row>) -> Option<Stamp> {
+        let sum = self.sum(tables, row);
+        (sum & MARKS == 0).then_some(Stamp { sum, row })
     }
 
     /// Whether what was read of these tables with that stamp is what is there.
@@ -328,7 +331,7 @@ impl Versions {
     /// The same of some tables.
     pub fn move_tables(&self, tables: &[u32], cause: Cause) {
         for table in tables {
-            for word in self.words_of(*table) {
+            for word in Self::words_of(*table) {
                 self.words[word].0.fetch_add(MOVED, SeqCst);
             }
         }
@@ -336,9 +339,9 @@ impl Versions {
     }
 
     /// What a write to a table moves that is not known by row.
-    fn words_of(&self, table: u32) -> impl Iterator<Item = usize> + use<> {
+    fn words_of(table: u32) -> [usize; 2] {
         let word = usize::from(slot(table));
-        std::iter::once(word).chain(self.tells_rows_apart().then_some(SLOTS + word))
+        [word, SLOTS + word]
     }
 
     /// When the last write to any of these tables ended, from the first time on that somebody asks.
@@ -467,7 +470,7 @@ mod tests {
 
     #[test]
     fn rows_are_told_apart() {
-        let versions = Versions::by_row();
+        let versions = versions();
         let (a, b) = (Row::of(1, b"a"), Row::of(1, b"b"));
         assert!(a != b && Row::of(2, b"a") != a && Row::of(1, b"a") == a);
         let stamps = || (versions.stamp_of_row(1, a), versions.stamp_of_row(1, b), versions.stamp(&[1]));
@@ -485,11 +488,40 @@ mod tests {
             let after = stamps();
             assert!(before.0 != after.0 && before.1 != after.1 && before.2 != after.2);
         }
-        // Where they are not, each is the table.
-        let whole = self::versions();
-        let before = whole.stamp_of_row(1, a);
-        write(&whole, Written::Row(1, b)).end(false);
-        assert!(before == Some(Stamp { sum: 0, row: None }) && whole.stamp_of_row(1, a) != before);
+    }
+
+    #[test]
+    fn of_very_many_rows_nobody_is_asked_which() {
+        let versions = versions();
+        let row = |n: u32| Row::of(1, &n.to_be_bytes());
+        let mut marks = versions.begin();
+        (0..1000).for_each(|n| marks.add(Written::Row(1, row(n))));
+        // Those that were not written wait as well: it counts for all.
+        assert!((0..2000).all(|n| versions.stamp_of_row(1, row(n)).is_none()));
+        assert!(versions.stamp_of_row(2, Row::of(2, b"a")).is_some());
+        marks.end(false);
+        assert!((0..2000).all(|n| versions.stamp_of_row(1, row(n)).is_some()));
+    }
+
+    /// Others are told of tables, and of each once.
+    #[test]
+    fn others_hear_of_tables_where_rows_are_written() {
+        #[derive(Debug)]
+        struct Deaf;
+        impl Witness for Deaf {
+            fn ends(&self, _: u64, _: bool) {}
+        }
+        let versions = versions();
+        let mut marks = versions.begin();
+        let told = |marks: &Marks| marks.untold().map(|(_, slots, _)| slots.to_vec());
+        marks.add(Written::Row(1, Row::of(1, b"a")));
+        assert_eq!(told(&marks), Some(vec![slot(1)]));
+        marks.told(&Arc::new(Deaf), 7);
+        marks.add(Written::Row(1, Row::of(1, b"b")));
+        assert_eq!(told(&marks), None);
+        marks.add(Written::Tables(&[1, 2]));
+        assert_eq!(told(&marks), Some(vec![slot(2)]));
+        marks.end(false);
     }
 
     #[test]
@@ -554,6 +586,70 @@ mod tests {
                 }
             }
             under_way.into_iter().for_each(|(marks, _)| marks.end(false));
+        }
+
+        /// The same of a row: what is written to others of its table is no matter, and what is written to all of it is. What
+        /// is read of the table is outdated by either.
+        #[test]
+        fn rows_are_outdated_by_what_may_have_changed_them(
+            steps in prop::collection::vec((0u8..6, 1u32..4, 0u8..4), 0..40),
+        ) {
+            let versions = versions();
+            let row = |table: u32, n: u8| Row::of(table, &[n]);
+            let (table, own) = (1, row(1, 0));
+            let mut under_way: Vec<(Marks, bool, bool)> = Vec::new();
+            let (mut of_row, mut of_table) = (versions.stamp_of_row(table, own), versions.stamp(&[table]));
+            for (step, at, n) in steps {
+                let mut begin = |written: Written<'_>, own: bool, whole: bool| {
+                    under_way.push((write(&versions, written), own, whole));
+                    of_row = of_row.filter(|_| !own);
+                    of_table = of_table.filter(|_| !whole);
+                };
+                let same = slot(at) == slot(table);
+                match step {
+                    0 | 1 => begin(Written::Row(at, row(at, n)), row(at, n) == own, same),
+                    2 => begin(Written::Tables(&[at]), same, same),
+                    3 if n == 0 => begin(Written::Anything, true, true),
+                    4 if !under_way.is_empty() => {
+                        under_way.swap_remove(usize::from(n) % under_way.len()).0.end(false);
+                    }
+                    _ => {
+                        of_row = of_row.or_else(|| versions.stamp_of_row(table, own));
+                        of_table = of_table.or_else(|| versions.stamp(&[table]));
+                    }
+                }
+                prop_assert_eq!(versions.stamp_of_row(table, own).is_none(), under_way.iter().any(|w| w.1));
+                prop_assert_eq!(versions.stamp(&[table]).is_none(), under_way.iter().any(|w| w.2));
+                if let Some(stamp) = of_row {
+                    prop_assert!(versions.is_current(&[table], stamp));
+                }
+                if let Some(stamp) = of_table {
+                    prop_assert!(versions.is_current(&[table], stamp));
+                }
+            }
+            under_way.into_iter().for_each(|(marks, ..)| marks.end(false));
+        }
+
+        /// And never given when they may have been: whatever was taken before a write is of the past once that has begun.
+        #[test]
+        fn no_stamp_outlives_a_write(writes in prop::collection::vec((0u8..3, 0u8..4), 1..20)) {
+            let versions = versions();
+            let own = Row::of(1, &[0]);
+            for (step, n) in writes {
+                let (of_row, of_table) = (versions.stamp_of_row(1, own), versions.stamp(&[1]));
+                let row = Row::of(1, &[n]);
+                let (written, hits) = match step {
+                    0 => (Written::Row(1, row), row == own),
+                    1 => (Written::Tables(&[1]), true),
+                    _ => (Written::Anything, true),
+                };
+                let marks = write(&versions, written);
+                prop_assert_eq!(versions.is_current(&[1], of_row.unwrap_or(NONE)), !hits);
+                prop_assert!(!versions.is_current(&[1], of_table.unwrap_or(NONE)));
+                marks.end(false);
+                prop_assert_eq!(versions.is_current(&[1], of_row.unwrap_or(NONE)), !hits);
+                prop_assert!(!versions.is_current(&[1], of_table.unwrap_or(NONE)));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::class::{self, Knowledge};
 use super::rules::{About, Rules};
 use super::store::Scope;
-use super::{Names, Plan, Reading, Tie, explain, hint, kept, sameness};
+use super::{Names, Plan, Reading, Tie, explain, hint, kept, row, sameness};
 use crate::core::clock::Instant;
 use crate::sql::class::facts;
 use crate::sql::effect::Traces;
@@ -80,6 +80,17 @@ fn query(statements: &[Facts]) -> Option<&Facts> {
     statements.first().filter(|one| statements.len() == 1 && one.effect == Effect::Read)
 }
 
+/// What they do, and to which row, where that is all and somebody keeps results.
+fn judge(statements: &[Facts], shape: &Shape, under: &Under<'_>) -> class::Judgement {
+    let mut judgement = class::judge(statements, under.known);
+    let catalog = under.known.catalog.filter(|_| !under.rules.cache.is_empty());
+    if let (Some(catalog), [one]) = (catalog, statements) {
+        let touches = &mut judgement.touches;
+        touches.row = row::written(one, &shape.normal, touches, catalog).map(Box::new);
+    }
+    judgement
+}
+
 /// Builds the plan of `text`, which `shape` was read from.
 pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     let began = Instant::now();
@@ -87,7 +98,7 @@ pub fn build(text: &[u8], shape: &Shape, under: Under<'_>) -> Plan {
     // That is answered with another plan, and never sent as it is.
     let statements = if explains.is_some() { Vec::new() } else { meant(text, shape, under.reading) };
     let traces = statements.iter().fold(Traces::NONE, |all, s| all.and(s.traces));
-    let judgement = class::judge(&statements, under.known);
+    let judgement = judge(&statements, shape, &under);
     let class::Judgement { class, mut reasons, touches, tie, varies, fleeting, .. } = judgement;
     reasons.shrink_to_fit();
     let tie = if transaction::stays(shape) { Tie::Bound } else { tie };

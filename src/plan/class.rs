@@ -116,7 +116,7 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     let functions = anything && known.catalog.is_some_and(Catalog::defines);
     let defines = statements.iter().map(|one| written::defines(one, anything, functions));
     let defines = defines.max().unwrap_or_default();
-    let touches = Touches { reads, writes, defines, calls: case.calls };
+    let touches = Touches { reads, writes, defines, calls: case.calls, row: None };
     let Case { reasons, fleeting, asks_settings, beyond, varies, .. } = case;
     Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, beyond, foreign }
 }

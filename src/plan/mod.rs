@@ -31,7 +31,7 @@ pub mod explain;
 pub mod functions;
 pub mod hint;
 pub mod kept;
-mod row;
+pub mod row;
 pub mod rules;
 pub mod sameness;
 pub mod store;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cache::rows::RowKey;
 use crate::catalog::Oid;
 
 /// Some tables, or any.
@@ -60,6 +61,8 @@ pub struct Touches {
     pub defines: Defines,
     /// They call functions that are not the system's own: what those do may be another thing a moment later.
     pub calls: bool,
+    /// Where it has the key of the one row that it writes, where that is all, and somebody keeps results.
+    pub row: Option<Box<RowKey>>,
 }
 
 impl Touches {

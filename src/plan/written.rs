@@ -130,7 +130,8 @@ impl<'a> Case<'a> {
             .iter()
             .flat_map(|p| p.using.as_deref().into_iter().chain(p.with_check.as_deref()));
         // Constants and sequences are most of them.
-        let plain = |text: &&str| text.contains('(') && !text.starts_with("nextval(");
+        let calls = |text: &str| text.matches('(').count();
+        let plain = |text: &&str| calls(text) > usize::from(text.starts_with("nextval("));
         let texts: Vec<&str> = defaults.chain(checks).chain(policies).filter(plain).collect();
         self.silent = true;
         for text in texts {

@@ -136,6 +136,8 @@ impl Batch<'_> {
     pub(super) fn note_portal(&mut self, len: usize, portal: usize, explained: Option<Form>) {
         let plan = self.flow.hand.resolved.take();
         if portal == 0 {
+            let plain = plan.as_ref().filter(|_| explained.is_none());
+            self.flow.hand.bound_row = self.row_bound(len, plain);
             self.flow.hand.bound = plan.clone();
             if let Some(caching) = &mut self.client.caching {
                 caching.within.binds();

@@ -18,6 +18,7 @@ use super::run::{Client, End};
 use crate::cache::strict::Seen;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
+use crate::fence::versions::Row;
 use crate::plan::Held;
 use crate::pool::hub::Channel;
 use crate::pool::server::{Server, Unnamed};
@@ -52,6 +53,8 @@ pub struct Hand {
     pub running: Option<Box<Running>>,
     /// The plan of what was bound last, to the unnamed portal.
     pub bound: Option<Held>,
+    /// The row that it writes, where that is all that it does.
+    pub(super) bound_row: Option<Row>,
     /// The plan of the prepared statement that the request at hand is about.
     pub resolved: Option<Held>,
     /// The plan of what has been answered but for ReadyForQuery.

@@ -18,7 +18,7 @@ use crate::cache::policy::{RuleSet, Terms};
 use crate::cache::strict::{Board, Gate, Seen};
 use crate::config::{CacheAsk, CacheMode, Writers};
 use crate::core::clock::Instant;
-use crate::fence::versions::{Versions, Written};
+use crate::fence::versions::{Row, Versions, Written};
 use crate::plan::Held;
 use crate::plan::rules::Rules;
 use crate::plan::touch::{Defines, Reach, Touches};
@@ -138,8 +138,8 @@ impl Caching {
 }
 
 impl Client {
-    /// Marks what a statement that is about to be sent may write.
-    pub(super) fn mark_written(&mut self, plan: Option<&Held>) {
+    /// Marks what a statement that is about to be sent may write: this row, where its plan says that it writes one.
+    pub(super) fn mark_written(&mut self, plan: Option<&Held>, row: Option<Row>) {
         self.settle_caching();
         let (Some(caching), Some(server)) = (&mut self.caching, &mut self.lease) else { return };
         let schema = &self.pool.schema;
@@ -161,7 +161,10 @@ impl Client {
             Some(touches) if touches.defines == Defines::Objects => Written::Definitions,
             Some(touches) if current && touches.defines == Defines::Nothing => match &touches.writes {
                 Reach::Tables(tables) if schema.is_since(caching.versions.defined()) => {
-                    Written::Tables(tables)
+                    match (&touches.row, row) {
+                        (Some(key), Some(row)) => Written::Row(key.table, row),
+                        _ => Written::Tables(tables),
+                    }
                 }
                 _ => Written::Anything,
             },
@@ -169,7 +172,7 @@ impl Client {
         };
         marks.add(written);
         if let (Some(board), Some((id, slots, anything))) = (board, marks.untold()) {
-            let (id, gate) = board.begin(id, era, slots, anything);
+            let (id, gate) = board.begin(id, era, &slots, anything);
             marks.told(board, id);
             caching.gates.push(gate);
         }

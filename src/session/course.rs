@@ -13,6 +13,7 @@ use super::shared::Shared;
 use super::way::Ways;
 use crate::cluster::{Cluster, Member};
 use crate::config::Config;
+use crate::fence::versions::Row;
 use crate::fence::{Fences, Number, Own};
 use crate::plan::Held;
 use crate::plan::touch::Reach;
@@ -189,8 +190,14 @@ impl Client {
     /// Notes that a statement has been sent that may write. Without a plan it may write anything.
     #[inline]
     pub fn will_write(&mut self, plan: Option<&Held>) {
+        self.will_write_row(plan, None);
+    }
+
+    /// The same of one that writes this row alone, where its plan says that it writes one.
+    #[inline]
+    pub(super) fn will_write_row(&mut self, plan: Option<&Held>, row: Option<Row>) {
         if self.caching.is_some() {
-            self.mark_written(plan);
+            self.mark_written(plan, row);
         }
         let Some(course) = &mut self.course else { return };
         // A transaction that has begun on a replica writes nothing, whatever becomes of that.

@@ -28,6 +28,7 @@ pub mod gate;
 pub mod handshake;
 pub mod inquiry;
 mod kept;
+mod keyed;
 pub mod listen;
 pub mod listening;
 pub mod loan;

@@ -135,7 +135,7 @@ impl Batch<'_> {
             (b'D', [b'P', 0]) if client.names.portal(b"").is_none() => Expect::DescribePortal,
             (b'E', [0, most @ ..]) if client.names.portal(b"").is_none() => {
                 let most = most.first_chunk().map_or(0, |most| u32::from_be_bytes(*most));
-                self.client.will_write(self.flow.hand.bound.as_ref());
+                self.client.will_write_row(self.flow.hand.bound.as_ref(), self.flow.hand.bound_row);
                 Expect::Execute(self.flow.hand.bound.clone(), most)
             }
             (b'S', _) => Expect::Sync,
@@ -371,7 +371,8 @@ impl Batch<'_> {
             text.feed(self.body(len));
             self.flow.hand.long_text = Some(text);
         }
-        self.client.will_write(plan.as_ref());
+        let row = self.row_asked(len, plan.as_ref().filter(|_| sent.is_none()));
+        self.client.will_write_row(plan.as_ref(), row);
         // A simple Query drops the unnamed statement and portal (protocol, "Extended Query").
         self.client.names.unnamed = None;
         self.client.names.close_portal(b"");
@@ -401,10 +402,12 @@ impl Batch<'_> {
             self.execute_explained(len, most);
             return Ok(());
         }
-        let plan =
-            if name.is_empty() { self.flow.hand.bound.clone() } else { portal.and_then(|p| p.plan.clone()) };
+        let (plan, row) = match name {
+            [] => (self.flow.hand.bound.clone(), self.flow.hand.bound_row),
+            _ => (portal.and_then(|p| p.plan.clone()), None),
+        };
         let name = name.to_vec();
-        self.client.will_write(plan.as_ref());
+        self.client.will_write_row(plan.as_ref(), row);
         let expect = match &self.client.listening {
             None => Expect::Execute(plan, most),
             Some(_) => self.executed(&name, plan, most),

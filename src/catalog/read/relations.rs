@@ -190,7 +190,8 @@ fn key(f: &mut Fields<'_>) -> Result<(Oid, Key)> {
     let (name, primary, partial, immediate) = (f.name()?, f.take()?, f.take()?, f.take()?);
     let mut columns: Vec<i16> = f.take()?;
     columns.truncate(usize::from(f.count()?));
-    Ok((relation, Key { name, primary, partial, immediate, columns: columns.into() }))
+    let deterministic = f.take()?;
+    Ok((relation, Key { name, primary, partial, immediate, deterministic, columns: columns.into() }))
 }
 
 fn foreign_key(f: &mut Fields<'_>) -> Result<(Oid, Arc<ForeignKey>)> {

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::super::tables::slot;
+use super::super::tables::{SLOTS, slot};
 use super::{Cause, Era, Versions, Written, note};
+
+/// Words of one write above which rows are not told apart any more.
+const MOST_ROWS: usize = 64;
 
 /// Who is to hear when a write is over that he has been told of: others rely on him.
 pub trait Witness: std::fmt::Debug + Send + Sync {
@@ -50,13 +53,13 @@ impl Marks {
     pub fn add(&mut self, written: Written<'_>) {
         match written {
             Written::Tables(tables) => tables.iter().for_each(|table| {
-                self.versions.words_of(*table).for_each(|word| self.mark(word));
+                Versions::words_of(*table).into_iter().for_each(|word| self.mark(word));
             }),
             // Who reads more of the table than a row reads this one, too.
-            Written::Row(table, row) if self.versions.tells_rows_apart() => {
+            Written::Row(table, row) if self.words.len() < MOST_ROWS => {
                 [usize::from(slot(table)), row.word()].into_iter().for_each(|word| self.mark(word));
             }
-            Written::Row(table, _) => self.mark(usize::from(slot(table))),
+            Written::Row(table, _) => self.add(Written::Tables(&[table])),
             Written::Anything | Written::Perhaps | Written::Definitions => {
                 self.turns |= !matches!(written, Written::Anything);
                 if !std::mem::replace(&mut self.anything, true) {
@@ -78,13 +81,16 @@ impl Marks {
         }
     }
 
-    /// What no witness has been told of: the write's number there, words, and whether it is anything. `None` where that is
-    /// nothing.
-    pub fn untold(&self) -> Option<(Option<u64>, &[u16], bool)> {
+    /// What no witness has been told of: the write's number there, slots of tables, and whether it is anything. `None` where
+    /// that is nothing.
+    pub fn untold(&self) -> Option<(Option<u64>, SmallVec<[u16; 4]>, bool)> {
         let words = self.words.get(self.told.0..).unwrap_or_default();
+        // The first word of each table tells all that others are to know.
+        let slots: SmallVec<[u16; 4]> =
+            words.iter().copied().filter(|word| usize::from(*word) < SLOTS).collect();
         let anything = self.anything && !self.told.1;
         let id = self.witness.as_ref().map(|(_, id)| *id);
-        (anything || !words.is_empty()).then_some((id, words, anything))
+        (anything || !slots.is_empty()).then_some((id, slots, anything))
     }
 
     /// He has been told of all that there is: he knows the write by this number, and hears when it is over.
