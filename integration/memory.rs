@@ -138,7 +138,8 @@ impl Bed {
 /// Bytes on the heap since.
 fn held(region: &Region<'_, System>) -> f64 {
     let change = region.change();
-    change.bytes_allocated as f64 - change.bytes_deallocated as f64 + change.bytes_reallocated as f64
+    // What is reallocated is among both.
+    change.bytes_allocated as f64 - change.bytes_deallocated as f64
 }
 
 fn resident() -> f64 {

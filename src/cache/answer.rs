@@ -16,13 +16,16 @@ pub struct Outline {
     /// RowDescription of what was bound. The rest is DataRows and CommandComplete; of a simple Query also RowDescription
     /// before them and ReadyForQuery after them.
     portal: u32,
-    count: u64,
+    count: u32,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    frames: Box<[u8]>,
+    /// Frames, and what whoever keeps it has put behind them.
+    bytes: Box<[u8]>,
+    /// How much of it are frames.
+    frames: u32,
     outline: Outline,
 }
 
@@ -49,19 +52,40 @@ pub enum Unfit {
 impl Answer {
     /// Its frames, and where its parts are among them.
     pub fn taken_apart(&self) -> (&[u8], Outline) {
-        (&self.frames, self.outline)
+        (self.frames(), self.outline)
     }
 
     /// An answer of such parts. `None` where they are not among these frames.
     pub fn put_together(frames: &[u8], outline: Outline) -> Option<Answer> {
         let Outline { statement, portal, .. } = outline;
         let fits = statement <= portal && portal as usize <= frames.len();
-        fits.then(|| Answer { frames: frames.into(), outline })
+        let len = u32::try_from(frames.len()).ok()?;
+        fits.then(|| Answer { bytes: frames.into(), frames: len, outline })
+    }
+
+    fn frames(&self) -> &[u8] {
+        self.bytes.get(..self.len()).unwrap_or_default()
+    }
+
+    /// The same with these bytes behind it, in one piece with it, which are no part of the answer.
+    #[must_use]
+    pub fn with_tail(self, tail: &[u8]) -> Answer {
+        let (frames, outline) = (self.frames, self.outline);
+        let mut bytes = Vec::from(self.bytes);
+        bytes.truncate(frames as usize);
+        bytes.reserve_exact(tail.len());
+        bytes.extend_from_slice(tail);
+        Answer { bytes: bytes.into(), frames, outline }
+    }
+
+    /// What was put behind it.
+    pub fn tail(&self) -> &[u8] {
+        self.bytes.get(self.len()..).unwrap_or_default()
     }
 
     /// How many rows.
     pub fn count(&self) -> u64 {
-        self.outline.count
+        self.outline.count.into()
     }
 
     /// Reads what a client was sent for one statement: up to ReadyForQuery, or in the extended protocol as far as
@@ -109,7 +133,7 @@ impl Answer {
         (answer.rows, answer.portal) = (answer.portal.start..at, 0..0);
         let mut answer = answer.of(sent).filter(|_| described).ok_or(Unfit::Other)?;
         // Whatever transaction it was asked in: who gives it says in which one that is.
-        if let Some(status) = answer.frames.last_mut() {
+        if let Some(status) = answer.bytes.last_mut() {
             *status = b'I';
         }
         Ok(answer)
@@ -127,7 +151,7 @@ impl Answer {
 
     /// What an Execute is answered with, or all that a simple Query is.
     pub fn rows(&self) -> &[u8] {
-        self.part(self.outline.portal as usize..self.frames.len()).unwrap_or_default()
+        self.part(self.outline.portal as usize..self.len()).unwrap_or_default()
     }
 
     /// The first rows of those that an Execute is answered with, without what follows them. `None` where there are fewer.
@@ -141,17 +165,17 @@ impl Answer {
     }
 
     fn part(&self, part: Range<usize>) -> Option<&[u8]> {
-        self.frames.get(part).filter(|bytes| !bytes.is_empty())
+        self.frames().get(part).filter(|bytes| !bytes.is_empty())
     }
 
     /// Bytes that it takes.
     pub fn len(&self) -> usize {
-        self.frames.len()
+        self.frames as usize
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames == 0
     }
 
     /// What this one lacks, from another of the same statement.
@@ -179,7 +203,11 @@ impl Parts {
 fn join(parts: [&[u8]; 3], count: u64) -> Option<Answer> {
     let statement = u32::try_from(parts[0].len()).ok()?;
     let portal = u32::try_from(parts[0].len() + parts[1].len()).ok()?;
-    Some(Answer { frames: parts.concat().into(), outline: Outline { statement, portal, count } })
+    // Each row takes some bytes, of which there are no more than that either.
+    let count = u32::try_from(count).ok()?;
+    let bytes: Box<[u8]> = parts.concat().into();
+    let frames = u32::try_from(bytes.len()).ok()?;
+    Some(Answer { bytes, frames, outline: Outline { statement, portal, count } })
 }
 
 #[cfg(test)]

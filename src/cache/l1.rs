@@ -1,7 +1,7 @@
 //! The results that are kept in memory: found by a keyed hash, and only taken where the key is the same byte by byte.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 mod account;
+mod entry;
 mod packed;
 mod reading;
 
 pub use account::{Flush, Outdated, Stats, Why};
+pub use entry::Entry;
 pub use packed::Foreign;
 pub use reading::{Collected, Reading, Turn};
 
@@ -57,79 +59,16 @@ impl AsOf {
     }
 }
 
-/// One result.
-#[derive(Debug)]
-pub struct Entry {
-    key: Box<[u8]>,
-    /// Its frames.
-    pub answer: Answer,
-    as_of: AsOf,
-    /// When it was asked for.
-    born: Instant,
-    /// The shape that it is of.
-    pub fingerprint: u128,
-    /// How often it has been given.
-    asked: AtomicU32,
-    /// It was found outside of the process, and has not been given since.
-    fetched: AtomicBool,
-    /// It has been counted as outdated.
-    told: AtomicBool,
-    /// It has been found to be too old soon.
-    due: AtomicBool,
-}
-
-/// What keeping an entry takes beside its bytes: itself, what moka has for each (five allocations, and its place in the
-/// table), and what the allocator has for all of them. Measured (`integration/memory.rs`): 405 bytes of 7 allocations are
-/// asked for, each of which takes about twelve more.
-const OVERHEAD: usize = size_of::<Entry>() + 360;
-/// Times that a result has been given if it is one that is asked for often.
-const OFTEN: u32 = 8;
 /// Parts of the list of what is being read.
 const PARTS: usize = 16;
 /// Shapes that are flushed together: those whose fingerprints leave the same rest. Who flushes one loses a few others'
 /// results, and nothing has to be found and taken away, wherever it is kept.
 const SHAPES: usize = 1024;
 
-impl Entry {
-    fn new(key: &[u8], answer: Answer, as_of: AsOf, born: Instant, fingerprint: u128) -> Entry {
-        Entry {
-            key: key.into(),
-            answer,
-            as_of,
-            born,
-            fingerprint,
-            asked: AtomicU32::new(0),
-            fetched: AtomicBool::new(false),
-            told: AtomicBool::new(false),
-            due: AtomicBool::new(false),
-        }
-    }
-
-    /// How often it has been given, and those before it under the same key, which count less and less.
-    pub fn asked(&self) -> u32 {
-        self.asked.load(Relaxed)
-    }
-
-    /// Whether it is asked for often, and will be too old soon; true once.
-    #[inline]
-    pub fn is_due(&self, ttl: Duration, now: Instant) -> bool {
-        self.age(now) >= ttl / 5 * 4 && self.asked() >= OFTEN && !self.due.swap(true, Relaxed)
-    }
-
-    /// How old it is.
-    pub fn age(&self, now: Instant) -> Duration {
-        now.since(self.born)
-    }
-
-    fn weight(&self) -> u32 {
-        u32::try_from(self.key.len() + self.answer.len() + OVERHEAD).unwrap_or(u32::MAX)
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Cache {
-    entries: Moka<u128, Arc<Entry>>,
+    entries: Moka<u64, Arc<Entry>>,
     key: (u64, u64),
     /// Whose results there are.
     pub contexts: Contexts,
@@ -155,6 +94,11 @@ pub struct Cache {
     slack: u64,
     /// Where results are kept outside of the process, too.
     remote: OnceLock<Arc<Remote>>,
+}
+
+/// Where a result is: half of its hash tells that as well, and there is room for each in several places.
+fn at(hash: u128) -> u64 {
+    hash as u64
 }
 
 /// What is there.
@@ -198,7 +142,7 @@ impl Cache {
     /// The system gives no random key.
     pub fn new(max_memory: u64) -> Result<Arc<Cache>, String> {
         let number = || getrandom::u64().map_err(|e| format!("no random key: {e}"));
-        let weigher = |_: &u128, entry: &Arc<Entry>| entry.weight();
+        let weigher = |_: &u64, entry: &Arc<Entry>| entry.weight();
         let stats = Arc::<Stats>::default();
         let counts = stats.clone();
         let evicted = move |_, _, cause| {
@@ -308,9 +252,9 @@ impl Cache {
     /// Looks for a result.
     #[inline]
     pub fn find(&self, hash: u128, key: &[u8], moment: &Moment<'_>, terms: &Terms, now: Instant) -> Found {
-        let Some(entry) = self.entries.get(&hash) else { return Found::Nothing };
+        let Some(entry) = self.entries.get(&at(hash)) else { return Found::Nothing };
         let shown = moment.outside.is_none_or(|outside| outside.is_shown(now));
-        if *entry.key != *key || !shown {
+        if entry.key() != key || !shown {
             return Found::Nothing;
         }
         if !self.holds(&entry.as_of, moment) {
@@ -348,7 +292,7 @@ impl Cache {
         born: Instant,
         fingerprint: u128,
     ) -> Arc<Entry> {
-        let before = self.entries.get(&hash).filter(|known| *known.key == *key);
+        let before = self.entries.get(&at(hash)).filter(|known| known.key() == key);
         let asked = before.as_ref().map_or(0, |known| known.asked() / 2);
         let known = before.filter(|known| known.as_of.is_same(&as_of));
         // Who asks for less than others does not take away what they need.
@@ -367,7 +311,7 @@ impl Cache {
     /// Takes away what is too much once some bytes have come: moka does so after some results, which may be large.
     fn insert(&self, hash: u128, entry: Arc<Entry>) {
         let weight = u64::from(entry.weight());
-        self.entries.insert(hash, entry);
+        self.entries.insert(at(hash), entry);
         if self.unsettled.fetch_add(weight, Relaxed) + weight > self.slack {
             self.unsettled.store(0, Relaxed);
             self.entries.run_pending_tasks();
@@ -378,7 +322,7 @@ impl Cache {
     pub fn put_back(&self, hash: u128, mut entry: Entry) {
         *entry.fetched.get_mut() = true;
         // It is given at once: whether there is room for it is for later, or it might be gone again by then.
-        self.entries.insert(hash, Arc::new(entry));
+        self.entries.insert(at(hash), Arc::new(entry));
     }
 
     /// Keeps what another process may have read, if it lacks nothing that is known here: then it is as of now. `unix_us` is
@@ -452,13 +396,13 @@ impl Cache {
         self.count_flush();
         self.stats.flush(Flush::Shape);
         // They would be given no more, and the memory may be others'.
-        let found: Vec<u128> = self
+        let found: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.fingerprint == shape)
-            .map(|(hash, _)| *hash)
+            .filter(|(_, entry)| entry.fingerprint() == shape)
+            .map(|(at, _)| *at)
             .collect();
-        found.iter().for_each(|hash| self.entries.invalidate(hash));
+        found.iter().for_each(|at| self.entries.invalidate(at));
         found.len() as u64
     }
 
@@ -487,7 +431,7 @@ impl Cache {
     pub fn by_shape(&self) -> HashMap<u128, (u64, u64)> {
         let mut shapes: HashMap<u128, (u64, u64)> = HashMap::new();
         for (_, entry) in &self.entries {
-            let shape = shapes.entry(entry.fingerprint).or_default();
+            let shape = shapes.entry(entry.fingerprint()).or_default();
             *shape = (shape.0 + 1, shape.1 + u64::from(entry.weight()));
         }
         shapes

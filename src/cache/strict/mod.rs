@@ -33,6 +33,7 @@ mod roll;
 mod scripts;
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Boards {
 /// How tables stood in Redis when that was looked at, with nobody about to write to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    epoch: u64,
+    epoch: NonZeroU64,
     sum: u64,
 }
 
