@@ -1,8 +1,8 @@
 //! A proxy as a process: started with a log, ended when dropped, and weighed.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,14 +22,21 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// A program in a session of its own, as services are. An interrupt typed at the terminal is for us, who end it; and
+/// Linux, which shares processors out among sessions first (`sched_autogroup_enabled`, sched(7)), does not take it and the
+/// load for one.
+pub fn service(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command
+}
+
 impl Process {
-    /// Starts `command` with its output going to the file `log`.
+    /// Starts a [`service`] with its output going to the file `log`.
     pub fn start(mut command: Command, log: PathBuf) -> Result<Self, Failure> {
         let out = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        // An interrupt typed at the terminal is for us; we end the proxies.
-        command.process_group(0);
-        let program = command.get_program().to_string_lossy().into_owned();
+        let program = command.get_args().next().unwrap_or(command.get_program()).to_string_lossy().into_owned();
         let child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
         let pid = Pid::from_raw(child.id().cast_signed());
         Ok(Process { child, pid, log })
@@ -84,6 +91,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Its own children, too: they would live on, with whatever we have open.
         let _ = killpg(self.pid, Signal::SIGKILL);
+        // Should it not have become a group of its own yet.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

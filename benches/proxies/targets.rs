@@ -14,7 +14,7 @@ use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD};
 use crate::client::{Client, Door, query};
 use crate::pgpool;
-use crate::process::{Process, write_private};
+use crate::process::{service, Process, write_private};
 
 /// Server connections that a pooling target may open.
 pub const POOL: u32 = 20;
@@ -277,7 +277,7 @@ method = "scram-sha-256"
     }
     let path = own_file(bed, port, "turnpike.toml");
     write_private(&path, &config, None)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    let mut command = service(env!("CARGO_BIN_EXE_turnpike"));
     command.arg("run").arg("-c").arg(path);
     Process::start(command, own_file(bed, port, "turnpike.log"))
 }
@@ -289,7 +289,7 @@ pub fn own_file(bed: &Bed, port: u16, name: &str) -> PathBuf {
 
 /// A program that runs as the unprivileged account when we are root.
 pub fn as_account(program: &str, bed: &Bed) -> Command {
-    let mut command = Command::new(found(program));
+    let mut command = service(found(program));
     if let Some(user) = &bed.account {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }

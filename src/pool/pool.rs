@@ -267,6 +267,13 @@ impl Pool {
         alike && !(wish.fresh && server.used) && wish.trusts(server)
     }
 
+    /// Whether another connection may be opened, as far as it can be said.
+    fn has_room(&self, state: &State) -> bool {
+        state.total < self.bounds.size()
+            && state.retry_at.is_none()
+            && self.caps.iter().all(|cap| cap.has_room())
+    }
+
     /// An idle connection, if there is one that is fit.
     pub fn try_lease(&self, wish: &Wish, now: Instant) -> Option<Box<Server>> {
         let hold = match &wish.tenant {
@@ -279,16 +286,13 @@ impl Pool {
                 if state.paused || state.lent() >= self.bounds.lend() {
                     return None;
                 }
-                let room = state.total < self.bounds.size()
-                    && state.retry_at.is_none()
-                    && self.caps.iter().all(|cap| cap.has_room());
                 if state.replacements > 0 && wish.newcomer && state.waiters.ready() == 0 {
-                    let surplus = if room { None } else { state.take_worst(now) };
+                    let surplus = if self.has_room(&state) { None } else { state.take_worst(now) };
                     drop(state);
                     surplus.into_iter().for_each(retire);
                     return None;
                 }
-                match wish.choose(&state.idle, room, |s| self.suits(s, wish)) {
+                match wish.choose(&state.idle, || self.has_room(&state), |s| self.suits(s, wish)) {
                     // Who waits already is served first, unless by chance this one suits only us.
                     Choice::Take(i) if state.waiters.ready() == 0 || wish.is_same(&state.idle[i]) => {
                         (state.idle.remove(i), true)

@@ -73,7 +73,13 @@ impl Wish {
     /// Chooses among the idle ones, the last returned first; `room` where another may be opened, and `suits` tells
     /// whether one can be made to look alike.
     #[allow(clippy::vec_box, reason = "a server changes hands as one pointer")]
-    pub fn choose(&self, idle: &[Box<Server>], room: bool, suits: impl Fn(&Server) -> bool) -> Choice {
+    #[inline]
+    pub fn choose(
+        &self,
+        idle: &[Box<Server>],
+        room: impl FnOnce() -> bool,
+        suits: impl Fn(&Server) -> bool,
+    ) -> Choice {
         let last = |wanted: &dyn Fn(&Server) -> bool| idle.iter().rposition(|s| self.is_same(s) && wanted(s));
         let found = if self.fresh {
             None
@@ -84,7 +90,7 @@ impl Wish {
         };
         match found {
             Some(i) => Choice::Take(i),
-            None if room || idle.is_empty() => Choice::Open,
+            None if idle.is_empty() || room() => Choice::Open,
             None if self.fresh => Choice::Replace(0),
             // Those that others would like to have again, the longest idle one first.
             None => match idle.iter().position(|s| self.is_same(s)) {

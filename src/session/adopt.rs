@@ -64,8 +64,13 @@ impl Batch<'_> {
     /// Lends the server to the client and sends ahead what the session needs on it. Gives it back where it cannot
     /// be made to suit.
     pub fn adopt(&mut self, mut server: Box<Server>, now: Instant) -> Result<(), Box<Server>> {
-        let Some(needed) = self.client.needs(&server) else { return Err(server) };
         let client = &mut *self.client;
+        // Most have set nothing, and get a connection that began as they did.
+        let alike = client.wish.is_same(&server) && Settings::same(&server.settings, &client.settings);
+        let needed = if alike { None } else { client.needs(&server) };
+        if needed.is_none() && !alike {
+            return Err(server);
+        }
         server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
         server.link.client.store(client.entry.id, Relaxed);
         client.entry.set_link(Some(server.link.clone()));
@@ -73,7 +78,9 @@ impl Batch<'_> {
         server.used = true;
         client.wish.newcomer = false;
         client.lease = Some(server);
-        self.carry_settings(&needed);
+        if let Some(needed) = &needed {
+            self.carry_settings(needed);
+        }
         self.carry_statements();
         self.open();
         Ok(())

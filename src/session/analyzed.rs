@@ -138,10 +138,15 @@ impl Batch<'_> {
         if portal == 0 {
             let plain = plan.as_ref().filter(|_| explained.is_none());
             self.flow.hand.bound_row = self.row_bound(len, plain);
-            self.flow.hand.bound = plan.clone();
             if let Some(caching) = &mut self.client.caching {
                 caching.within.binds();
             }
+            if explained.is_none() {
+                self.client.names.close_portal(b"");
+                self.flow.hand.bound = plan;
+                return;
+            }
+            self.flow.hand.bound = plan.clone();
         }
         let Self { client, flow, .. } = self;
         let name = flow.up.window().get(FRAME_HEADER..len.min(FRAME_HEADER + portal)).unwrap_or_default();

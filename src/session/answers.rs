@@ -299,7 +299,7 @@ impl Batch<'_> {
 
     /// What a plan's statement has done, by its tag.
     #[inline]
-    fn count_plan(&mut self, rows: u64) {
+    pub(super) fn count_plan(&mut self, rows: u64) {
         self.client.tenant_ended(rows);
         let Some(plan) = self.flow.expected.plan() else { return };
         let uses = plan.uses();

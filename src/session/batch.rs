@@ -15,6 +15,7 @@ use super::inquiry::Asked;
 use super::loan::Lacking;
 use super::pump::Pump;
 use super::run::{Client, End};
+use super::short::Short;
 use crate::cache::strict::Seen;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
@@ -172,7 +173,7 @@ enum Step {
 }
 
 /// What has to be waited for.
-enum Needs {
+pub(super) enum Needs {
     Server(Lacking),
     Turn,
     Subscription(Channel),
@@ -235,20 +236,28 @@ impl<'a> Batch<'a> {
     }
 
     async fn turn(&mut self) -> Result<(), End> {
+        let mut looks = match poll_fn(|cx| self.poll_short(cx)).await? {
+            Short::Over => return Ok(()),
+            Short::Looks => true,
+            Short::Moves => false,
+            Short::Wants(needs) => Box::pin(self.obtain(needs)).await.map(|()| true)?,
+        };
         for turn in 1u32.. {
             // Bulk traffic leaves the others on this worker their time.
             if turn.is_multiple_of(TURNS) {
                 tokio::task::yield_now().await;
             }
-            poll_fn(|cx| match self.poll_io(cx) {
-                // Woken for nothing.
-                Poll::Pending if self.at_rest() => Poll::Ready(Ok(())),
-                moved => moved,
-            })
-            .await?;
-            // All is said, and what it was said over has been given back.
-            if self.client.lease.is_none() && self.client.listening.is_none() && self.at_rest() {
-                return Ok(());
+            if !std::mem::take(&mut looks) {
+                poll_fn(|cx| match self.poll_io(cx) {
+                    // Woken for nothing.
+                    Poll::Pending if self.at_rest() => Poll::Ready(Ok(())),
+                    moved => moved,
+                })
+                .await?;
+                // All is said, and what it was said over has been given back.
+                if self.client.lease.is_none() && self.client.listening.is_none() && self.at_rest() {
+                    return Ok(());
+                }
             }
             loop {
                 match self.step()? {
@@ -401,7 +410,7 @@ impl<'a> Batch<'a> {
         self.server_gone()
     }
 
-    fn server_gone(&mut self) -> Result<(), End> {
+    pub(super) fn server_gone(&mut self) -> Result<(), End> {
         if self.lost_server() { Ok(()) } else { Err(End::ServerLost(self.server_said_goodbye)) }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::collected::Collecting;
 use super::explained::Running;
-use super::names::{Form, Names, Undo, UnnamedText};
+use super::names::{Form, Names, Undo, Unnamed};
 use crate::core::error::{Error, SqlState};
 use crate::plan::Held;
 use crate::pool::statement::Prepared;
@@ -22,7 +22,7 @@ pub enum Expect {
     /// ParseComplete for a named statement that the server knows under the client's own name.
     ParseRaw(Box<Undo>),
     /// ParseComplete for the unnamed statement; holds the one before it.
-    ParseUnnamed(Option<Arc<UnnamedText>>),
+    ParseUnnamed(Option<Unnamed>),
     /// BindComplete.
     Bind,
     /// ParameterDescription, then as `DescribePortal`.
@@ -41,7 +41,7 @@ pub enum Expect {
     /// CloseComplete of a portal, or of a statement that the server knows under the client's own name.
     Close(Option<Box<Undo>>),
     /// CloseComplete for the unnamed statement; holds it.
-    CloseUnnamed(Option<Arc<UnnamedText>>),
+    CloseUnnamed(Option<Unnamed>),
     /// ReadyForQuery.
     Sync,
     /// The client ended its COPY data here: a Sync after it counts.
@@ -169,20 +169,29 @@ impl Expected {
     /// Notes that a message was sent.
     #[inline]
     pub fn push(&mut self, expect: Expect) {
-        if matches!(expect, Expect::Query(_) | Expect::Sync | Expect::OurQuery(_)) {
-            self.ready += 1;
-        }
-        match expect {
-            Expect::Sync => (self.skipping, self.open) = (false, false),
+        match &expect {
+            Expect::Sync => {
+                self.ready += 1;
+                (self.skipping, self.open) = (false, false);
+            }
             // A simple Query ends the transaction that messages before it have begun.
-            Expect::Query(_) | Expect::OurQuery(_) => self.open = false,
+            Expect::Query(_) | Expect::OurQuery(_) => {
+                self.ready += 1;
+                self.open = false;
+            }
             // No message was sent.
-            Expect::ReplyParse(_) | Expect::ReplyClose(_) | Expect::ReplyRows(_) | Expect::Collect(_) => {}
+            Expect::ReplyParse(_) | Expect::ReplyClose(_) => {
+                self.renamings += usize::from(expect.is_renaming());
+            }
+            Expect::ReplyRows(_) | Expect::Collect(_) => {}
             // Something of the client's always follows.
             Expect::OurBegin => {}
+            Expect::Parse(..) | Expect::ParseRaw(_) | Expect::Close(_) => {
+                self.renamings += usize::from(expect.is_renaming());
+                self.open = true;
+            }
             _ => self.open = true,
         }
-        self.renamings += usize::from(expect.is_renaming());
         self.queue.push_back(expect);
     }
 
@@ -215,7 +224,7 @@ impl Expected {
     }
 
     /// As [`Expected::undo`], for the unnamed statement.
-    pub fn undo_unnamed(&mut self, before: Option<Arc<UnnamedText>>, names: &mut Names) {
+    pub fn undo_unnamed(&mut self, before: Option<Unnamed>, names: &mut Names) {
         let later = self.queue.iter_mut().find_map(|e| match e {
             Expect::ParseUnnamed(before) | Expect::CloseUnnamed(before) => Some(before),
             _ => None,
@@ -468,6 +477,13 @@ impl Expected {
         self.ready -= 1;
         self.copy_in = false;
         Some(ready)
+    }
+
+    /// As [`Expected::ready`], where that is the last thing owed, and the client's.
+    #[inline]
+    pub fn last_ready(&mut self) -> Option<Ready> {
+        let last = self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Query(_) | Expect::Sync));
+        if last { self.ready() } else { None }
     }
 
     /// Takes ErrorResponse: in an extended batch the server skips to the next Sync, so what it owed up to there it

@@ -48,6 +48,7 @@ pub mod said;
 pub mod shadow;
 pub mod shared;
 mod sharing;
+mod short;
 mod single;
 pub mod tenancy;
 mod undo;

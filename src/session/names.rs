@@ -1,6 +1,7 @@
 //! One client's prepared statements by the names that it gave them.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -42,6 +43,14 @@ impl SqlText {
 }
 
 /// The client's unnamed statement, kept so that it can be prepared again elsewhere.
+#[derive(Clone, Debug)]
+pub struct Unnamed {
+    text: Arc<UnnamedText>,
+    /// Which of the client's unnamed statements it is.
+    pub generation: u32,
+}
+
+/// What an unnamed statement is. The next one is the same most often.
 #[derive(Debug)]
 pub struct UnnamedText {
     /// The body of Parse after the name; `None` where it was too long to be kept.
@@ -50,8 +59,22 @@ pub struct UnnamedText {
     pub pins: Traces,
     /// What was decided about it.
     pub plan: Option<Held>,
-    /// Which of the client's unnamed statements it is.
-    pub generation: u32,
+}
+
+impl Deref for Unnamed {
+    type Target = UnnamedText;
+
+    fn deref(&self) -> &UnnamedText {
+        &self.text
+    }
+}
+
+impl UnnamedText {
+    fn is_same(&self, body: Option<&[u8]>, pins: Traces, plan: Option<&Held>) -> bool {
+        self.plan.as_ref().map(Arc::as_ptr) == plan.map(Arc::as_ptr)
+            && self.pins == pins
+            && self.body.as_deref() == body
+    }
 }
 
 /// What a name meant before a message that the server may turn out to have skipped.
@@ -71,7 +94,7 @@ pub struct Names {
     /// How many of them were prepared by SQL.
     sql: u32,
     /// The unnamed statement, if there is one.
-    pub unnamed: Option<Arc<UnnamedText>>,
+    pub unnamed: Option<Unnamed>,
     portals: Option<Box<HashMap<Box<[u8]>, Portal>>>,
     generation: u32,
 }
@@ -215,10 +238,14 @@ impl Names {
         body: Option<&[u8]>,
         pins: Traces,
         plan: Option<Held>,
-    ) -> Option<Arc<UnnamedText>> {
+    ) -> Option<Unnamed> {
         self.generation = self.generation.wrapping_add(1);
-        let text = UnnamedText { body: body.map(Into::into), pins, plan, generation: self.generation };
-        self.unnamed.replace(Arc::new(text))
+        let known = self.unnamed.as_ref().filter(|known| known.is_same(body, pins, plan.as_ref()));
+        let text = match known {
+            Some(known) => known.text.clone(),
+            None => Arc::new(UnnamedText { body: body.map(Into::into), pins, plan }),
+        };
+        self.unnamed.replace(Unnamed { text, generation: self.generation })
     }
 
     /// Forgets what was decided about its statements: they are asked of another database now.
@@ -229,10 +256,8 @@ impl Names {
             }
         }
         if let Some(known) = self.unnamed.take() {
-            let UnnamedText { body, pins, generation, .. } = &*known;
-            let body = body.clone();
-            self.unnamed =
-                Some(Arc::new(UnnamedText { body, pins: *pins, plan: None, generation: *generation }));
+            let text = UnnamedText { body: known.body.clone(), pins: known.pins, plan: None };
+            self.unnamed = Some(Unnamed { text: Arc::new(text), generation: known.generation });
         }
     }
 

@@ -275,7 +275,24 @@ impl Pump {
     }
 
     /// Writes all that waits. `Ready` when it is written and flushed.
+    #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
+        if self.out.is_empty() && !stream.buffers_writes() {
+            // Most often everything lies where it was read.
+            while self.start < self.scan {
+                let n = ready!(stream.poll_write_from(cx, &self.rd[self.start..self.scan]))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.sent += n as u64;
+                self.start += n;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_write_both(cx, stream)
+    }
+
+    fn poll_write_both(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         if !self.out.is_empty() && self.scan - self.start <= FEW {
             self.settle();
         }

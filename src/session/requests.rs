@@ -10,6 +10,7 @@ use super::run::End;
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED};
+use crate::plan::Held;
 use crate::pool::server::Unnamed;
 use crate::sql::effect::Traces;
 use crate::sql::long;
@@ -111,7 +112,7 @@ impl Batch<'_> {
     /// Requests within a batch of which nothing but themselves says what becomes of them: most of the extended
     /// protocol's. False where it takes a closer look.
     #[inline]
-    fn take_plain(&mut self, header: Header, whole: bool) -> bool {
+    pub(super) fn take_plain(&mut self, header: Header, whole: bool) -> bool {
         let (client, flow) = (&*self.client, &*self.flow);
         let plain = whole
             && client.lease.is_some()
@@ -373,11 +374,7 @@ impl Batch<'_> {
         }
         let row = self.row_asked(len, plan.as_ref().filter(|_| sent.is_none()));
         self.client.will_write_row(plan.as_ref(), row);
-        // A simple Query drops the unnamed statement and portal (protocol, "Extended Query").
-        self.client.names.unnamed = None;
-        self.client.names.close_portal(b"");
-        self.server()?.unnamed = None;
-        self.flow.expected.push(Expect::Query(plan));
+        self.expect_query(plan)?;
         match sent {
             Some(text) => {
                 self.flow.up.omit_frame(len);
@@ -385,6 +382,17 @@ impl Batch<'_> {
             }
             None => self.flow.up.pass_frame(len),
         }
+        Ok(())
+    }
+
+    /// Notes that a simple Query is sent.
+    #[inline]
+    pub(super) fn expect_query(&mut self, plan: Option<Held>) -> Result<(), End> {
+        // It drops the unnamed statement and portal (protocol, "Extended Query").
+        self.client.names.unnamed = None;
+        self.client.names.close_portal(b"");
+        self.server()?.unnamed = None;
+        self.flow.expected.push(Expect::Query(plan));
         Ok(())
     }
 

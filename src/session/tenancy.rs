@@ -183,6 +183,12 @@ impl Client {
             && known.as_ref().is_some_and(|settings| Arc::ptr_eq(settings, &self.settings))
     }
 
+    /// Whether it is known to do no tenant's work.
+    #[inline]
+    pub(super) fn is_nobodys(&self) -> bool {
+        self.wish.tenant.is_none() && !self.tenancy.unsettled && self.knows_its_tenant()
+    }
+
     /// Whether its tenant's statements or rows are bounded per second.
     #[inline]
     pub(super) fn is_metered(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::core::clock::Instant;
 use crate::plan::Held;
 use crate::pool::settings::Settings;
 use crate::pool::statement::Prepared;
-use crate::session::names::UnnamedText;
+use crate::session::names::Unnamed;
 use crate::wire::summary::Outcome;
 
 /// See the module. Values of the client's are in it: it is never logged or shown.
@@ -72,7 +72,7 @@ pub struct Definition {
 #[derive(Clone)]
 enum Text {
     Named(Arc<Prepared>),
-    Unnamed(Arc<UnnamedText>),
+    Unnamed(Unnamed),
 }
 
 impl Definition {
@@ -82,7 +82,7 @@ impl Definition {
     }
 
     /// The one without.
-    pub fn unnamed(text: Arc<UnnamedText>) -> Definition {
+    pub fn unnamed(text: Unnamed) -> Definition {
         Definition { name: Box::default(), text: Text::Unnamed(text) }
     }
 

@@ -1,0 +1,258 @@
+//! The short way: what most batches are, taken in one go, and answered likewise.
+//!
+//! It does what [`super::requests`] and [`super::answers`] would do for a session that has nothing particular about it,
+//! without asking at each message what is known of all. Whatever turns out to be otherwise is left to them at a
+//! message's boundary, with everything as they would have left it themselves.
+
+use std::task::{Context, Poll};
+
+use super::ahead::LARGE;
+use super::batch::{Batch, Flow, Needs};
+use super::expect::{Expect, Ordinary, Ready};
+use super::run::{Client, End};
+use crate::core::clock::Instant;
+use crate::core::limits::FRAME_HEADER;
+use crate::plan::{Held, Plan};
+use crate::sql::effect::Traces;
+use crate::wire::frame::{self, Header};
+use crate::wire::message::{TxStatus, command_tag, cstr, tag_rows};
+
+/// Where the short way ends.
+pub(super) enum Short {
+    /// With the batch.
+    Over,
+    /// What has come is to be looked at.
+    Looks,
+    /// Nothing has come that has not been looked at.
+    Moves,
+    /// This is to be waited for.
+    Wants(Needs),
+}
+
+/// Which way the requests at hand go.
+enum Taken {
+    /// All have been taken.
+    All,
+    /// Those that have not been need a closer look.
+    Some,
+    /// They need this.
+    Wants(Needs),
+}
+
+impl Client {
+    /// Whether there is nothing about its session that each of its messages had to be looked at for.
+    fn is_ordinary(&self) -> bool {
+        let alone = self.shadow.is_none() && self.caching.is_none() && self.listening.is_none();
+        let placed = match (self.status, &self.lease) {
+            (TxStatus::Idle, None) => true,
+            (TxStatus::Open, Some(server)) => !server.link.is_past(),
+            _ => false,
+        };
+        alone && self.course.is_none() && self.is_nobodys() && placed && self.leaves_nothing()
+    }
+
+    /// Whether its statements so far have left nothing that has to be seen to.
+    fn leaves_nothing(&self) -> bool {
+        self.pins.is_empty() && self.doubts.is_none() && !(self.blurred || self.unsynced || self.serial)
+    }
+}
+
+impl Batch<'_> {
+    /// Goes the short way as far as it leads.
+    pub(super) fn poll_short(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
+        if self.client.entry.is_disturbed() {
+            return Poll::Ready(Ok(Short::Moves));
+        }
+        if self.flow.expected.is_empty() { self.poll_short_request(cx) } else { self.poll_short_answer(cx) }
+    }
+
+    /// The client's requests, from its socket to the server's.
+    fn poll_short_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
+        let read = self.flow.up.poll_read(cx, &mut self.client.stream);
+        // With no budget left, the task is woken anyway, and nothing has been asked of the reactor.
+        self.client.armed = read.is_pending() && tokio::task::coop::has_budget_remaining();
+        match read {
+            Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
+            Poll::Ready(_) => return Poll::Ready(Err(End::ClientLost)),
+            // Woken for nothing, or by its server.
+            Poll::Pending => {
+                let over = self.client.lease.is_none() && self.client.listening.is_none();
+                return Poll::Ready(Ok(if over { Short::Over } else { Short::Moves }));
+            }
+        }
+        match self.take_short()? {
+            Taken::All => {}
+            Taken::Some => return Poll::Ready(Ok(Short::Looks)),
+            Taken::Wants(needs) => return Poll::Ready(Ok(Short::Wants(needs))),
+        }
+        let Some(server) = &mut self.client.lease else { return Poll::Ready(Ok(Short::Looks)) };
+        let sent = matches!(self.flow.up.poll_write(cx, &mut server.stream), Poll::Ready(Ok(())));
+        // Who has just been asked has not answered yet: nothing is tried then that the reactor knows nothing of.
+        let waits = sent
+            && server.stream.poll_readable(cx).is_pending()
+            && self.client.stream.poll_readable(cx).is_pending();
+        self.client.armed = waits && tokio::task::coop::has_budget_remaining();
+        if waits { Poll::Pending } else { Poll::Ready(Ok(Short::Moves)) }
+    }
+
+    /// The server's answer, from its socket to the client's.
+    fn poll_short_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
+        let Some(server) = &mut self.client.lease else { return Poll::Ready(Ok(Short::Looks)) };
+        match self.flow.down.poll_read(cx, &mut server.stream) {
+            Poll::Ready(Ok(n)) if n > 0 => {}
+            Poll::Ready(_) => return Poll::Ready(self.server_gone().map(|()| Short::Looks)),
+            // It is the client that has something to say.
+            Poll::Pending => return Poll::Ready(Ok(Short::Moves)),
+        }
+        if !self.answer_short() {
+            return Poll::Ready(Ok(Short::Looks));
+        }
+        self.release();
+        let Self { client, flow, .. } = self;
+        Poll::Ready(match flow.down.poll_write(cx, &mut client.stream) {
+            Poll::Ready(Ok(())) => Ok(Short::Over),
+            Poll::Ready(Err(_)) => Err(End::ClientLost),
+            Poll::Pending => Ok(Short::Moves),
+        })
+    }
+
+    /// Takes the requests that have come.
+    fn take_short(&mut self) -> Result<Taken, End> {
+        let Some((header, plan)) = self.first_short() else { return Ok(Taken::Some) };
+        self.begin();
+        if self.client.lease.is_none() {
+            if let Err(lacking) = self.lease_at_hand() {
+                self.flow.hand.found = plan;
+                return Ok(Taken::Wants(Needs::Server(lacking)));
+            }
+            // Something of ours goes first, which what follows may have to wait for.
+            if !self.flow.expected.is_empty() {
+                (self.looked_at, self.flow.hand.found) = (true, plan);
+                return Ok(Taken::Some);
+            }
+        }
+        match header.kind {
+            b'Q' => {
+                if plan.as_ref().is_some_and(|plan| plan.traces.contains(Traces::COMMITS)) {
+                    self.client.hint(Traces::COMMITS);
+                }
+                self.expect_query(plan)?;
+                self.flow.up.pass(header.len);
+            }
+            b'P' => {
+                self.flow.hand.found = plan;
+                self.client.pool.traffic.work.own().client_parses.add(1);
+                self.parse_unnamed(header.len, true)?;
+            }
+            _ => {
+                if !self.bind(header.len)? || !self.client.leaves_nothing() {
+                    return Ok(Taken::Some);
+                }
+            }
+        }
+        while !self.flow.up.is_read() {
+            let Some(header) = frame::whole(self.flow.up.window()) else { return Ok(Taken::Some) };
+            if !self.take_plain(header, true) {
+                return Ok(Taken::Some);
+            }
+        }
+        Ok(Taken::All)
+    }
+
+    /// The first request, if it is one that can go the short way, and its plan.
+    #[inline]
+    fn first_short(&mut self) -> Option<(Header, Option<Held>)> {
+        if !self.client.is_ordinary() {
+            return None;
+        }
+        let Self { client, flow, .. } = self;
+        let window = flow.up.window();
+        let header = frame::whole(window).filter(|h| h.len <= LARGE.min(client.max_message))?;
+        let body = &window[FRAME_HEADER..header.len];
+        let text = match (header.kind, body) {
+            (b'Q', [text @ .., 0]) => text,
+            (b'P', [0, rest @ ..]) => cstr(rest)?.0,
+            // What is bound has been looked at when it was prepared.
+            (b'B', [0, ..]) => return Some((header, None)),
+            _ => return None,
+        };
+        let plan = client.plan(text);
+        if !plan.is_plain() {
+            flow.hand.found = Some(plan);
+            return None;
+        }
+        Some((header, Some(plan)))
+    }
+
+    /// Takes the answers that have come. True where they are all that were owed.
+    fn answer_short(&mut self) -> bool {
+        loop {
+            let Flow { down, expected, .. } = &mut *self.flow;
+            let Some(header) = frame::whole(down.window()) else { return false };
+            match expected.ordinary(header.kind) {
+                Ordinary::More => down.pass(header.len),
+                Ordinary::Last => {
+                    down.pass(header.len);
+                    expected.answered();
+                }
+                Ordinary::No => match header.kind {
+                    b'C' if self.complete_short(header) => {}
+                    b'Z' => return self.ready_short(header),
+                    _ => return false,
+                },
+            }
+        }
+    }
+
+    /// CommandComplete of a statement that takes nothing away from its session.
+    fn complete_short(&mut self, header: Header) -> bool {
+        let executed = match self.flow.expected.front() {
+            Some(Expect::Execute(..)) => true,
+            Some(Expect::Query(_)) => false,
+            _ => return false,
+        };
+        let tag = command_tag(self.frame(header.len));
+        if matches!(tag, [b'D' | b'R', ..]) {
+            return false;
+        }
+        self.count_plan(tag_rows(tag));
+        if executed {
+            self.flow.expected.answered();
+        }
+        self.flow.down.pass(header.len);
+        true
+    }
+
+    /// ReadyForQuery, the last that is owed.
+    fn ready_short(&mut self, header: Header) -> bool {
+        let Some(status) = TxStatus::of(self.frame(header.len)) else { return false };
+        let last = header.len == self.flow.down.window().len();
+        match self.flow.expected.last_ready().filter(|_| last) {
+            Some(Ready::Query(plan)) if std::mem::take(&mut self.flow.hand.completed) => {
+                self.flow.hand.done = plan;
+            }
+            Some(_) => {}
+            None => return false,
+        }
+        let client = &mut *self.client;
+        (client.status, client.commits) = (status, false);
+        if status == TxStatus::Idle {
+            client.names.close_portals();
+            if let Some(server) = &mut client.lease {
+                server.writes_end();
+            }
+        }
+        self.flow.down.pass(header.len);
+        if let (Some(took), Some(server)) = (self.account(Instant::now()), &self.client.lease) {
+            server.link.took(took);
+        }
+        true
+    }
+}
+
+impl Plan {
+    /// Whether running it leaves nothing behind in its session, and nobody but a server has to do with it.
+    fn is_plain(&self) -> bool {
+        self.traces.without(Traces::COMMITS).is_empty() && !self.speaks && self.explains.is_none()
+    }
+}
