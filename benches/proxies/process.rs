@@ -36,7 +36,8 @@ impl Process {
     pub fn start(mut command: Command, log: PathBuf) -> Result<Self, Failure> {
         let out = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let program = command.get_args().next().unwrap_or(command.get_program()).to_string_lossy().into_owned();
+        let program =
+            command.get_args().next().unwrap_or(command.get_program()).to_string_lossy().into_owned();
         let child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
         let pid = Pid::from_raw(child.id().cast_signed());
         Ok(Process { child, pid, log })

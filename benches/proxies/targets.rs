@@ -14,7 +14,7 @@ use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD};
 use crate::client::{Client, Door, query};
 use crate::pgpool;
-use crate::process::{service, Process, write_private};
+use crate::process::{Process, service, write_private};
 
 /// Server connections that a pooling target may open.
 pub const POOL: u32 = 20;

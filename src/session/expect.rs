@@ -482,7 +482,8 @@ impl Expected {
     /// As [`Expected::ready`], where that is the last thing owed, and the client's.
     #[inline]
     pub fn last_ready(&mut self) -> Option<Ready> {
-        let last = self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Query(_) | Expect::Sync));
+        let last =
+            self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Query(_) | Expect::Sync));
         if last { self.ready() } else { None }
     }
 

@@ -233,12 +233,7 @@ impl Names {
     }
 
     /// Replaces the unnamed statement; returns the one before it.
-    pub fn set_unnamed(
-        &mut self,
-        body: Option<&[u8]>,
-        pins: Traces,
-        plan: Option<Held>,
-    ) -> Option<Unnamed> {
+    pub fn set_unnamed(&mut self, body: Option<&[u8]>, pins: Traces, plan: Option<Held>) -> Option<Unnamed> {
         self.generation = self.generation.wrapping_add(1);
         let known = self.unnamed.as_ref().filter(|known| known.is_same(body, pins, plan.as_ref()));
         let text = match known {

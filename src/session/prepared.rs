@@ -6,7 +6,7 @@ use super::ahead::LARGE;
 use super::analyzed;
 use super::batch::{Batch, too_many};
 use super::expect::{Expect, Ours};
-use super::names::Named;
+use super::names::{Named, Unnamed};
 use super::requests::unterminated;
 use super::run::{Client, End};
 use super::said::{self, Said};
@@ -187,21 +187,25 @@ impl Batch<'_> {
             self.client.pins.add(Traces::LARGE);
             self.client.names.set_unnamed(None, Traces::LARGE, None)
         };
+        self.expect_parse(before)?;
+        self.flow.up.pass_frame(len);
+        Ok(())
+    }
+
+    /// Notes that the client's unnamed statement is sent, which has taken the place of the one before.
+    #[inline]
+    pub(super) fn expect_parse(&mut self, before: Option<Unnamed>) -> Result<(), End> {
         let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
         self.own_unnamed(generation)?;
         self.client.pool.traffic.work.own().server_parses.add(1);
         self.flow.expected.push(Expect::ParseUnnamed(before));
-        self.flow.up.pass_frame(len);
         Ok(())
     }
 
     /// Parse of the unnamed statement, of which servers are sent another text.
     fn parse_said(&mut self, len: usize, body: &[u8], traces: Traces, plan: Held) -> Result<(), End> {
         let before = self.client.names.set_unnamed(Some(body), traces, Some(plan));
-        let generation = self.client.names.unnamed.as_ref().map_or(0, |u| u.generation);
-        self.own_unnamed(generation)?;
-        self.client.pool.traffic.work.own().server_parses.add(1);
-        self.flow.expected.push(Expect::ParseUnnamed(before));
+        self.expect_parse(before)?;
         self.flow.up.omit_frame(len);
         reply::parse(self.flow.up.insert(), b"", body);
         Ok(())

@@ -112,7 +112,7 @@ impl Batch<'_> {
     /// Requests within a batch of which nothing but themselves says what becomes of them: most of the extended
     /// protocol's. False where it takes a closer look.
     #[inline]
-    pub(super) fn take_plain(&mut self, header: Header, whole: bool) -> bool {
+    fn take_plain(&mut self, header: Header, whole: bool) -> bool {
         let (client, flow) = (&*self.client, &*self.flow);
         let plain = whole
             && client.lease.is_some()
@@ -125,6 +125,13 @@ impl Batch<'_> {
         if !plain {
             return false;
         }
+        self.take_plain_now(header)
+    }
+
+    /// The same, where only what the request itself says is to be looked at. All of it is here.
+    #[inline]
+    pub(super) fn take_plain_now(&mut self, header: Header) -> bool {
+        let (client, flow) = (&*self.client, &*self.flow);
         let body = &flow.up.window()[FRAME_HEADER..header.len];
         let expect = match (header.kind, body) {
             (b'B', [0, 0, ..]) if self.unnamed_is_here() => {

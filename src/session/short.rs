@@ -131,32 +131,52 @@ impl Batch<'_> {
                 return Ok(Taken::Some);
             }
         }
-        match header.kind {
-            b'Q' => {
-                if plan.as_ref().is_some_and(|plan| plan.traces.contains(Traces::COMMITS)) {
-                    self.client.hint(Traces::COMMITS);
-                }
-                self.expect_query(plan)?;
-                self.flow.up.pass(header.len);
-            }
-            b'P' => {
-                self.flow.hand.found = plan;
-                self.client.pool.traffic.work.own().client_parses.add(1);
-                self.parse_unnamed(header.len, true)?;
-            }
-            _ => {
-                if !self.bind(header.len)? || !self.client.leaves_nothing() {
-                    return Ok(Taken::Some);
-                }
-            }
-        }
-        while !self.flow.up.is_read() {
-            let Some(header) = frame::whole(self.flow.up.window()) else { return Ok(Taken::Some) };
-            if !self.take_plain(header, true) {
+        let Some(plan) = plan else {
+            if !self.bind(header.len)? || !self.client.leaves_nothing() {
                 return Ok(Taken::Some);
             }
+            return Ok(self.take_rest());
+        };
+        self.take_first(header, plan)?;
+        Ok(self.take_rest())
+    }
+
+    /// Takes a Query, or a Parse of the unnamed statement.
+    #[inline]
+    fn take_first(&mut self, header: Header, plan: Held) -> Result<(), End> {
+        if header.kind == b'Q' {
+            if plan.traces.contains(Traces::COMMITS) {
+                self.client.hint(Traces::COMMITS);
+            }
+            self.expect_query(Some(plan))?;
+        } else {
+            self.client.pool.traffic.work.own().client_parses.add(1);
+            let body = &self.flow.up.window()[FRAME_HEADER + 1..header.len];
+            let before = self.client.names.set_unnamed(Some(body), plan.traces, Some(plan));
+            self.expect_parse(before)?;
         }
-        Ok(Taken::All)
+        self.flow.up.pass(header.len);
+        Ok(())
+    }
+
+    /// Takes what follows, as far as it goes the short way.
+    #[inline]
+    fn take_rest(&mut self) -> Taken {
+        while !self.flow.up.is_read() {
+            // One buffer's: fewer than may be owed answers.
+            match self.next_short() {
+                Some(header) if self.take_plain_now(header) => {}
+                _ => return Taken::Some,
+            }
+        }
+        Taken::All
+    }
+
+    /// The next request, if all of it is here and it is a small one.
+    #[inline]
+    fn next_short(&self) -> Option<Header> {
+        let most = LARGE.min(self.client.max_message);
+        frame::whole(self.flow.up.window()).filter(|header| header.len <= most)
     }
 
     /// The first request, if it is one that can go the short way, and its plan.
@@ -165,10 +185,9 @@ impl Batch<'_> {
         if !self.client.is_ordinary() {
             return None;
         }
+        let header = self.next_short()?;
         let Self { client, flow, .. } = self;
-        let window = flow.up.window();
-        let header = frame::whole(window).filter(|h| h.len <= LARGE.min(client.max_message))?;
-        let body = &window[FRAME_HEADER..header.len];
+        let body = &flow.up.window()[FRAME_HEADER..header.len];
         let text = match (header.kind, body) {
             (b'Q', [text @ .., 0]) => text,
             (b'P', [0, rest @ ..]) => cstr(rest)?.0,
