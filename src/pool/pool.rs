@@ -322,9 +322,9 @@ impl Pool {
                 state.replacements -= 1;
                 wish.fresh = true;
             }
-            let Wish { client, tenant, priority, .. } = wish.clone();
-            let waits = tenant.as_ref().map(|tenant| tenant.wait());
-            let comer = Comer { client, tenant, priority, since: now };
+            let waits = wish.tenant.as_ref().map(|tenant| tenant.wait());
+            let (client, priority) = (wish.client, wish.priority);
+            let comer = Comer { client, tenant: wish.tenant.clone(), priority, since: now };
             self.admit(&mut state, comer, Waiter { wish, reply, waits });
         }
         self.grow(now);

@@ -14,9 +14,11 @@
 //! made ten times a second.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::core::clock::Instant;
 use crate::tenant::{Hold, Priority, Tenant, WEIGHT};
@@ -29,6 +31,8 @@ const COST: u64 = 1000;
 const SCALE: u64 = WEIGHT as u64;
 /// Tenants with guarantees that are looked at for one connection.
 pub(super) const MOST_OWED: usize = 64;
+/// The flow of those who do no tenant's work.
+const NOBODYS: u32 = 0;
 /// Time without anybody waiting after which it is forgotten who has had how much.
 const MEMORY: Duration = Duration::from_secs(1);
 
@@ -205,7 +209,7 @@ impl<T> Queue<T> {
     pub fn push(&mut self, comer: Comer, what: T) {
         let Comer { client, tenant, priority, since } = comer;
         self.withdraw(client);
-        let id = tenant.as_ref().map_or(0, |t| t.id);
+        let id = tenant.as_ref().map_or(NOBODYS, |t| t.id);
         let reached = self.reached;
         let flow = self.flows.entry(id).or_insert_with(|| Flow::new(tenant, reached));
         let comes = flow.is_empty();
@@ -223,7 +227,9 @@ impl<T> Queue<T> {
         if comes {
             self.enter(id);
         }
-        self.stand_aside(id);
+        if id != NOBODYS {
+            self.stand_aside(id);
+        }
     }
 
     /// A client waits no longer.
@@ -241,6 +247,11 @@ impl<T> Queue<T> {
     ) -> Option<(T, Option<Hold>)> {
         if self.ready == 0 {
             return None;
+        }
+        if self.flows.len() == 1
+            && let Some(what) = self.take_nobodys(&mut fits)
+        {
+            return Some((what, None));
         }
         loop {
             let place = self.line(near).into_iter().find(|place| self.at(*place).is_some_and(&mut fits))?;
@@ -267,6 +278,24 @@ impl<T> Queue<T> {
             self.stand_aside(place.flow);
             return Some((what, hold));
         }
+    }
+
+    /// The first, where no tenant has anybody here and so nobody's share is to be kept account of, if it `fits`.
+    fn take_nobodys(&mut self, fits: &mut impl FnMut(&T) -> bool) -> Option<T> {
+        let flow = self.flows.get_mut(&NOBODYS)?;
+        let waiting = flow.waiting();
+        let level = level(flow.turn, waiting);
+        let first = flow.levels[level].first_entry().filter(|first| fits(&first.get().what))?;
+        let waiter = first.remove();
+        flow.turn = turn_after(flow.turn, level, waiting);
+        self.reached = self.reached.max(flow.tag);
+        let empty = flow.is_empty();
+        self.places.remove(&waiter.client);
+        self.ready -= 1;
+        if empty {
+            self.leave(NOBODYS);
+        }
+        Some(waiter.what)
     }
 
     /// What is kept for the one who would be served after `before` others.

@@ -236,11 +236,16 @@ impl<'a> Batch<'a> {
     }
 
     async fn turn(&mut self) -> Result<(), End> {
-        let mut looks = match poll_fn(|cx| self.poll_short(cx)).await? {
-            Short::Over => return Ok(()),
-            Short::Looks => true,
-            Short::Moves => false,
-            Short::Wants(needs) => Box::pin(self.obtain(needs)).await.map(|()| true)?,
+        let mut looks = loop {
+            match poll_fn(|cx| self.poll_short(cx)).await? {
+                Short::Over => return Ok(()),
+                Short::Ends { looks } => break looks,
+                Short::Wants(needs) => Box::pin(self.obtain(needs)).await?,
+            }
+            // It may have been refused, or something of ours goes first.
+            if !self.looked_at || !self.flow.expected.is_empty() {
+                break true;
+            }
         };
         for turn in 1u32.. {
             // Bulk traffic leaves the others on this worker their time.

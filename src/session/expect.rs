@@ -12,6 +12,10 @@ use crate::plan::Held;
 use crate::pool::statement::Prepared;
 use crate::sql::listen::Listen;
 
+mod ordinary;
+
+pub use ordinary::Ordinary;
+
 /// One thing that a server owes, or that the client is owed by us in that place.
 #[derive(Debug)]
 pub enum Expect {
@@ -102,17 +106,6 @@ pub enum Fate {
     Columns(Form),
     /// The server does not keep to the protocol.
     Violation,
-}
-
-/// Whether a frame answers what only its client has asked, with nothing to know about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordinary {
-    /// It does not, or it takes a closer look.
-    No,
-    /// It does, and more may follow.
-    More,
-    /// It does, and what comes next answers what is expected next ([`Expected::answered`]).
-    Last,
 }
 
 /// What a ReadyForQuery ends.
@@ -388,26 +381,6 @@ impl Expected {
         }
     }
 
-    /// What [`Expected::answer`] would say, for the most frequent.
-    #[inline]
-    pub fn ordinary(&self, kind: u8) -> Ordinary {
-        match (kind, self.queue.front()) {
-            (b'D', Some(Expect::Query(_) | Expect::Execute(..))) | (b'T', Some(Expect::Query(_))) => {
-                Ordinary::More
-            }
-            (b'1', Some(Expect::ParseUnnamed(_)))
-            | (b'2', Some(Expect::Bind))
-            | (b'T' | b'n', Some(Expect::DescribePortal)) => Ordinary::Last,
-            _ => Ordinary::No,
-        }
-    }
-
-    /// The last ordinary frame has come for what was expected first.
-    #[inline]
-    pub fn answered(&mut self) {
-        self.queue.pop_front();
-    }
-
     /// Takes a frame of this kind as an answer; everything but errors, ReadyForQuery, and what may come at any time.
     #[inline]
     pub fn answer(&mut self, kind: u8) -> Fate {
@@ -477,14 +450,6 @@ impl Expected {
         self.ready -= 1;
         self.copy_in = false;
         Some(ready)
-    }
-
-    /// As [`Expected::ready`], where that is the last thing owed, and the client's.
-    #[inline]
-    pub fn last_ready(&mut self) -> Option<Ready> {
-        let last =
-            self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Query(_) | Expect::Sync));
-        if last { self.ready() } else { None }
     }
 
     /// Takes ErrorResponse: in an extended batch the server skips to the next Sync, so what it owed up to there it

@@ -21,10 +21,11 @@ use crate::wire::message::{TxStatus, command_tag, cstr, tag_rows};
 pub(super) enum Short {
     /// With the batch.
     Over,
-    /// What has come is to be looked at.
-    Looks,
-    /// Nothing has come that has not been looked at.
-    Moves,
+    /// Before its end: `looks` where something has come that has not been looked at.
+    Ends {
+        /// See there.
+        looks: bool,
+    },
     /// This is to be waited for.
     Wants(Needs),
 }
@@ -40,11 +41,13 @@ enum Taken {
 }
 
 impl Client {
-    /// Whether there is nothing about its session that each of its messages had to be looked at for.
-    fn is_ordinary(&self) -> bool {
+    /// Whether there is nothing about its session that each of its messages had to be looked at for. It may have been lent
+    /// a server just now.
+    fn is_ordinary(&self, lent: bool) -> bool {
         let alone = self.shadow.is_none() && self.caching.is_none() && self.listening.is_none();
         let placed = match (self.status, &self.lease) {
             (TxStatus::Idle, None) => true,
+            (TxStatus::Idle, Some(server)) => lent && !server.link.is_past(),
             (TxStatus::Open, Some(server)) => !server.link.is_past(),
             _ => false,
         };
@@ -61,58 +64,65 @@ impl Batch<'_> {
     /// Goes the short way as far as it leads.
     pub(super) fn poll_short(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
         if self.client.entry.is_disturbed() {
-            return Poll::Ready(Ok(Short::Moves));
+            return Poll::Ready(Ok(Short::Ends { looks: !self.flow.up.is_read() }));
         }
         if self.flow.expected.is_empty() { self.poll_short_request(cx) } else { self.poll_short_answer(cx) }
     }
 
     /// The client's requests, from its socket to the server's.
     fn poll_short_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
-        let read = self.flow.up.poll_read(cx, &mut self.client.stream);
-        // With no budget left, the task is woken anyway, and nothing has been asked of the reactor.
-        self.client.armed = read.is_pending() && tokio::task::coop::has_budget_remaining();
-        match read {
-            Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
-            Poll::Ready(_) => return Poll::Ready(Err(End::ClientLost)),
-            // Woken for nothing, or by its server.
-            Poll::Pending => {
-                let over = self.client.lease.is_none() && self.client.listening.is_none();
-                return Poll::Ready(Ok(if over { Short::Over } else { Short::Moves }));
+        // Those that have waited for a server are here.
+        if !self.looked_at {
+            let read = self.flow.up.poll_read(cx, &mut self.client.stream);
+            // With no budget left, the task is woken anyway, and nothing has been asked of the reactor.
+            self.client.armed = read.is_pending() && tokio::task::coop::has_budget_remaining();
+            match read {
+                Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
+                Poll::Ready(_) => return Poll::Ready(Err(End::ClientLost)),
+                // Woken for nothing, or by its server.
+                Poll::Pending => {
+                    let over = self.client.lease.is_none() && self.client.listening.is_none();
+                    return Poll::Ready(Ok(if over { Short::Over } else { Short::Ends { looks: false } }));
+                }
             }
         }
         match self.take_short()? {
             Taken::All => {}
-            Taken::Some => return Poll::Ready(Ok(Short::Looks)),
+            Taken::Some => return Poll::Ready(Ok(Short::Ends { looks: true })),
             Taken::Wants(needs) => return Poll::Ready(Ok(Short::Wants(needs))),
         }
-        let Some(server) = &mut self.client.lease else { return Poll::Ready(Ok(Short::Looks)) };
+        let Some(server) = &mut self.client.lease else {
+            return Poll::Ready(Ok(Short::Ends { looks: true }));
+        };
         let sent = matches!(self.flow.up.poll_write(cx, &mut server.stream), Poll::Ready(Ok(())));
         // Who has just been asked has not answered yet: nothing is tried then that the reactor knows nothing of.
         let waits = sent
             && server.stream.poll_readable(cx).is_pending()
             && self.client.stream.poll_readable(cx).is_pending();
         self.client.armed = waits && tokio::task::coop::has_budget_remaining();
-        if waits { Poll::Pending } else { Poll::Ready(Ok(Short::Moves)) }
+        if waits { Poll::Pending } else { Poll::Ready(Ok(Short::Ends { looks: false })) }
     }
 
     /// The server's answer, from its socket to the client's.
     fn poll_short_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Short, End>> {
-        let Some(server) = &mut self.client.lease else { return Poll::Ready(Ok(Short::Looks)) };
+        let Some(server) = &mut self.client.lease else {
+            return Poll::Ready(Ok(Short::Ends { looks: true }));
+        };
         match self.flow.down.poll_read(cx, &mut server.stream) {
             Poll::Ready(Ok(n)) if n > 0 => {}
-            Poll::Ready(_) => return Poll::Ready(self.server_gone().map(|()| Short::Looks)),
+            Poll::Ready(_) => return Poll::Ready(self.server_gone().map(|()| Short::Ends { looks: true })),
             // It is the client that has something to say.
-            Poll::Pending => return Poll::Ready(Ok(Short::Moves)),
+            Poll::Pending => return Poll::Ready(Ok(Short::Ends { looks: false })),
         }
         if !self.answer_short() {
-            return Poll::Ready(Ok(Short::Looks));
+            return Poll::Ready(Ok(Short::Ends { looks: true }));
         }
         self.release();
         let Self { client, flow, .. } = self;
         Poll::Ready(match flow.down.poll_write(cx, &mut client.stream) {
             Poll::Ready(Ok(())) => Ok(Short::Over),
             Poll::Ready(Err(_)) => Err(End::ClientLost),
-            Poll::Pending => Ok(Short::Moves),
+            Poll::Pending => Ok(Short::Ends { looks: false }),
         })
     }
 
@@ -120,16 +130,17 @@ impl Batch<'_> {
     fn take_short(&mut self) -> Result<Taken, End> {
         let Some((header, plan)) = self.first_short() else { return Ok(Taken::Some) };
         self.begin();
-        if self.client.lease.is_none() {
-            if let Err(lacking) = self.lease_at_hand() {
-                self.flow.hand.found = plan;
-                return Ok(Taken::Wants(Needs::Server(lacking)));
-            }
-            // Something of ours goes first, which what follows may have to wait for.
-            if !self.flow.expected.is_empty() {
-                (self.looked_at, self.flow.hand.found) = (true, plan);
-                return Ok(Taken::Some);
-            }
+        self.looked_at = false;
+        if self.client.lease.is_none()
+            && let Err(lacking) = self.lease_at_hand()
+        {
+            self.flow.hand.found = plan;
+            return Ok(Taken::Wants(Needs::Server(lacking)));
+        }
+        // Something of ours goes first, which what follows may have to wait for.
+        if !self.flow.expected.is_empty() {
+            (self.looked_at, self.flow.hand.found) = (true, plan);
+            return Ok(Taken::Some);
         }
         let Some(plan) = plan else {
             if !self.bind(header.len)? || !self.client.leaves_nothing() {
@@ -182,7 +193,7 @@ impl Batch<'_> {
     /// The first request, if it is one that can go the short way, and its plan.
     #[inline]
     fn first_short(&mut self) -> Option<(Header, Option<Held>)> {
-        if !self.client.is_ordinary() {
+        if !self.client.is_ordinary(self.looked_at) {
             return None;
         }
         let header = self.next_short()?;
@@ -195,7 +206,7 @@ impl Batch<'_> {
             (b'B', [0, ..]) => return Some((header, None)),
             _ => return None,
         };
-        let plan = client.plan(text);
+        let plan = client.plan_or(&mut flow.hand.found, text);
         if !plan.is_plain() {
             flow.hand.found = Some(plan);
             return None;
