@@ -378,14 +378,26 @@ impl Stage {
         Raw::login(self.proxy.port, "u", "", "db")
     }
 
-    /// What a client hears for a statement after which it must be let go, and the proof that the next is served.
+    /// One that has been served: what is true of its session is known from then on.
+    fn served(&self) -> Raw {
+        let mut raw = self.login();
+        assert_eq!(raw.value("SELECT 'fine'"), "fine");
+        raw
+    }
+
+    /// What a client hears for a statement after which it must be let go, whether it is its first or not, and the proof
+    /// that the next is served.
     #[track_caller]
     fn ends(&self, sql: &str) -> Vec<Frame> {
-        let mut raw = self.login();
-        raw.send(query(sql));
-        let frames = raw.until_closed();
-        assert_eq!(self.login().value("SELECT 'fine'"), "fine", "after {sql}");
-        frames
+        let [first, later] = [self.login(), self.served()].map(|mut raw| {
+            raw.send(query(sql));
+            let frames = raw.until_closed();
+            assert_eq!(self.login().value("SELECT 'fine'"), "fine", "after {sql}");
+            frames
+        });
+        let kinds = |frames: &[Frame]| frames.iter().map(|f| f.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&first), kinds(&later), "{sql}");
+        later
     }
 }
 
@@ -434,15 +446,51 @@ fn what_a_server_says_after_the_end_reaches_nobody() {
         "twice" => ([raw::one_row("first"), raw::one_row("stray")].concat(), true),
         _ => (raw::one_row("second"), true),
     });
-    let mut raw = stage.login();
-    raw.send(query("twice"));
-    // What was right arrives, whatever came after it.
-    let frames = raw.until_ready(1);
-    assert_eq!(frames.iter().map(|f| f.kind).collect::<Vec<_>>(), b"TDCZ", "{frames:?}");
-    assert_eq!(frames[1].column(), "first");
-    thread::sleep(Duration::from_millis(50));
+    for mut raw in [stage.login(), stage.served()] {
+        raw.send(query("twice"));
+        // What was right arrives, whatever came after it.
+        let frames = raw.until_ready(1);
+        assert_eq!(frames.iter().map(|f| f.kind).collect::<Vec<_>>(), b"TDCZ", "{frames:?}");
+        assert_eq!(frames[1].column(), "first");
+        thread::sleep(Duration::from_millis(50));
+    }
     for _ in 0..3 {
         assert_eq!(stage.login().value("once"), "second");
+    }
+}
+
+/// A notice may come at any time, also together with what it has nothing to do with.
+#[test]
+fn what_comes_behind_ready_for_query_is_passed_on() {
+    let stage = Stage::new(|_| {
+        let notice = msg(b'N', b"SWARNING\0C01000\0Mby the way\0\0");
+        ([raw::one_row("x"), notice].concat(), true)
+    });
+    for mut raw in [stage.login(), stage.served()] {
+        raw.send(query("anything"));
+        let frames = raw.until(b'N');
+        assert_eq!(frames.iter().map(|f| f.kind).collect::<Vec<_>>(), b"TDCZN", "{frames:?}");
+        assert_eq!(raw.value("SELECT 'fine'"), "fine");
+    }
+}
+
+/// Answers of which a part comes later, cut anywhere.
+#[test]
+fn answers_in_pieces() {
+    let whole = raw::one_row("in pieces");
+    let fake = Fake::greeting(move |_, raw| {
+        raw.serve(|sql, raw| {
+            let Ok(cut) = sql.parse::<usize>() else { return raw.try_send(raw::one_row("fine")).is_ok() };
+            let sent = raw.try_send(&whole[..cut]).is_ok();
+            thread::sleep(Duration::from_millis(3));
+            sent && raw.try_send(&whole[cut..]).is_ok()
+        });
+    });
+    let proxy = Proxy::to_fake(&fake, "", "size = 1");
+    let mut raw = Raw::login(proxy.port, "u", "", "db");
+    for cut in 0..raw::one_row("in pieces").len() {
+        assert_eq!(raw.value(&cut.to_string()), "in pieces", "cut at {cut}");
+        assert_eq!(raw.value("SELECT 'fine'"), "fine");
     }
 }
 

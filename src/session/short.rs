@@ -30,12 +30,12 @@ pub(super) enum Short {
     Wants(Needs),
 }
 
-/// Which way the requests at hand go.
+/// What has become of the requests at hand.
 enum Taken {
     /// All have been taken.
     All,
     /// Those that have not been need a closer look.
-    Some,
+    Part,
     /// They need this.
     Wants(Needs),
 }
@@ -88,7 +88,7 @@ impl Batch<'_> {
         }
         match self.take_short()? {
             Taken::All => {}
-            Taken::Some => return Poll::Ready(Ok(Short::Ends { looks: true })),
+            Taken::Part => return Poll::Ready(Ok(Short::Ends { looks: true })),
             Taken::Wants(needs) => return Poll::Ready(Ok(Short::Wants(needs))),
         }
         let Some(server) = &mut self.client.lease else {
@@ -128,7 +128,7 @@ impl Batch<'_> {
 
     /// Takes the requests that have come.
     fn take_short(&mut self) -> Result<Taken, End> {
-        let Some((header, plan)) = self.first_short() else { return Ok(Taken::Some) };
+        let Some((header, plan)) = self.first_short() else { return Ok(Taken::Part) };
         self.begin();
         self.looked_at = false;
         if self.client.lease.is_none()
@@ -140,11 +140,11 @@ impl Batch<'_> {
         // Something of ours goes first, which what follows may have to wait for.
         if !self.flow.expected.is_empty() {
             (self.looked_at, self.flow.hand.found) = (true, plan);
-            return Ok(Taken::Some);
+            return Ok(Taken::Part);
         }
         let Some(plan) = plan else {
             if !self.bind(header.len)? || !self.client.leaves_nothing() {
-                return Ok(Taken::Some);
+                return Ok(Taken::Part);
             }
             return Ok(self.take_rest());
         };
@@ -177,7 +177,7 @@ impl Batch<'_> {
             // One buffer's: fewer than may be owed answers.
             match self.next_short() {
                 Some(header) if self.take_plain_now(header) => {}
-                _ => return Taken::Some,
+                _ => return Taken::Part,
             }
         }
         Taken::All
@@ -256,8 +256,11 @@ impl Batch<'_> {
     /// ReadyForQuery, the last that is owed.
     fn ready_short(&mut self, header: Header) -> bool {
         let Some(status) = TxStatus::of(self.frame(header.len)) else { return false };
-        let last = header.len == self.flow.down.window().len();
-        match self.flow.expected.last_ready().filter(|_| last) {
+        // What comes after it nobody has asked for.
+        if header.len < self.flow.down.window().len() {
+            return false;
+        }
+        match self.flow.expected.last_ready() {
             Some(Ready::Query(plan)) if std::mem::take(&mut self.flow.hand.completed) => {
                 self.flow.hand.done = plan;
             }
