@@ -147,15 +147,16 @@ impl<'a> Look<'a> {
         match kind {
             b'Q' if batched.requests == 0 => {
                 let text = body.strip_suffix(b"\0").unwrap_or(body);
-                let plan = client.plan(text);
+                let plan = client.plan_or(found, text);
                 *found = Some(plan.clone());
                 batched.run(plan);
             }
             b'P' => {
                 let (name, rest) = cstr(body)?;
                 let (text, _) = cstr(rest)?;
-                let plan = client.plan(text);
-                if batched.requests == 0 {
+                let first = batched.requests == 0;
+                let plan = if first { client.plan_or(found, text) } else { client.plan(text) };
+                if first {
                     *found = Some(plan.clone());
                 }
                 batched.prepare(name, &plan);

@@ -117,6 +117,13 @@ impl Course {
         }))
     }
 
+    /// Whether nothing of what came before has a say in where the next request goes, or what becomes of it.
+    #[inline]
+    pub(super) fn is_clear(&self) -> bool {
+        let begun = self.unopened.is_some() || self.opening.is_some() || !self.written.is_empty();
+        !(begun || self.stays_home) && self.reading.is_none()
+    }
+
     /// What was kept is not needed any more.
     pub(super) fn spare(&mut self, kept: Kept) {
         self.spare = kept.room();

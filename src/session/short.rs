@@ -46,12 +46,12 @@ impl Client {
     fn is_ordinary(&self, lent: bool) -> bool {
         let alone = self.shadow.is_none() && self.caching.is_none() && self.listening.is_none();
         let placed = match (self.status, &self.lease) {
-            (TxStatus::Idle, None) => true,
+            (TxStatus::Idle, None) => self.course.as_ref().is_none_or(|course| course.is_clear()),
             (TxStatus::Idle, Some(server)) => lent && !server.link.is_past(),
-            (TxStatus::Open, Some(server)) => !server.link.is_past(),
+            (TxStatus::Open, Some(server)) => self.course.is_none() && !server.link.is_past(),
             _ => false,
         };
-        alone && self.course.is_none() && self.is_nobodys() && placed && self.leaves_nothing()
+        alone && placed && self.is_nobodys() && self.leaves_nothing()
     }
 
     /// Whether its statements so far have left nothing that has to be seen to.
@@ -128,27 +128,25 @@ impl Batch<'_> {
 
     /// Takes the requests that have come.
     fn take_short(&mut self) -> Result<Taken, End> {
-        let Some((header, plan)) = self.first_short() else { return Ok(Taken::Part) };
+        let Some(header) = self.first_short() else { return Ok(Taken::Part) };
         self.begin();
         self.looked_at = false;
         if self.client.lease.is_none()
             && let Err(lacking) = self.lease_at_hand()
         {
-            self.flow.hand.found = plan;
             return Ok(Taken::Wants(Needs::Server(lacking)));
         }
         // Something of ours goes first, which what follows may have to wait for.
         if !self.flow.expected.is_empty() {
-            (self.looked_at, self.flow.hand.found) = (true, plan);
+            self.looked_at = true;
             return Ok(Taken::Part);
         }
-        let Some(plan) = plan else {
-            if !self.bind(header.len)? || !self.client.leaves_nothing() {
-                return Ok(Taken::Part);
-            }
-            return Ok(self.take_rest());
-        };
-        self.take_first(header, plan)?;
+        match self.flow.hand.found.take() {
+            Some(plan) if header.kind != b'B' => self.take_first(header, plan)?,
+            None if self.bind(header.len)? && self.client.leaves_nothing() => {}
+            _ => return Ok(Taken::Part),
+        }
+        self.client.took_request(header.len);
         Ok(self.take_rest())
     }
 
@@ -159,6 +157,7 @@ impl Batch<'_> {
             if plan.traces.contains(Traces::COMMITS) {
                 self.client.hint(Traces::COMMITS);
             }
+            self.client.will_write(Some(&plan));
             self.expect_query(Some(plan))?;
         } else {
             self.client.pool.traffic.work.own().client_parses.add(1);
@@ -175,8 +174,8 @@ impl Batch<'_> {
     fn take_rest(&mut self) -> Taken {
         while !self.flow.up.is_read() {
             // One buffer's: fewer than may be owed answers.
-            match self.next_short() {
-                Some(header) if self.take_plain_now(header) => {}
+            match self.next_short().filter(|_| !self.client.is_beyond_reading()) {
+                Some(header) if self.take_plain_now(header) => self.client.took_request(header.len),
                 _ => return Taken::Part,
             }
         }
@@ -190,9 +189,9 @@ impl Batch<'_> {
         frame::whole(self.flow.up.window()).filter(|header| header.len <= most)
     }
 
-    /// The first request, if it is one that can go the short way, and its plan.
+    /// The first request, if it is one that can go the short way. The plan of a text is at hand then.
     #[inline]
-    fn first_short(&mut self) -> Option<(Header, Option<Held>)> {
+    fn first_short(&mut self) -> Option<Header> {
         if !self.client.is_ordinary(self.looked_at) {
             return None;
         }
@@ -203,15 +202,14 @@ impl Batch<'_> {
             (b'Q', [text @ .., 0]) => text,
             (b'P', [0, rest @ ..]) => cstr(rest)?.0,
             // What is bound has been looked at when it was prepared.
-            (b'B', [0, ..]) => return Some((header, None)),
+            (b'B', [0, ..]) => return Some(header),
             _ => return None,
         };
         let plan = client.plan_or(&mut flow.hand.found, text);
-        if !plan.is_plain() {
-            flow.hand.found = Some(plan);
-            return None;
-        }
-        Some((header, Some(plan)))
+        // Who has a cluster may not need a server to begin a transaction.
+        let plain = plan.is_plain() && (client.course.is_none() || plan.control.is_none());
+        flow.hand.found = Some(plan);
+        plain.then_some(header)
     }
 
     /// Takes the answers that have come. True where they are all that were owed.
@@ -246,6 +244,7 @@ impl Batch<'_> {
             return false;
         }
         self.count_plan(tag_rows(tag));
+        self.client.fence_written(false);
         if executed {
             self.flow.expected.answered();
         }
@@ -267,16 +266,19 @@ impl Batch<'_> {
             Some(_) => {}
             None => return false,
         }
-        let client = &mut *self.client;
+        let (client, now) = (&mut *self.client, Instant::now());
         (client.status, client.commits) = (status, false);
-        if status == TxStatus::Idle {
+        client.fence_written(status == TxStatus::Idle);
+        if status != TxStatus::Idle {
+            client.rest_reading(now);
+        } else {
             client.names.close_portals();
             if let Some(server) = &mut client.lease {
                 server.writes_end();
             }
         }
         self.flow.down.pass(header.len);
-        if let (Some(took), Some(server)) = (self.account(Instant::now()), &self.client.lease) {
+        if let (Some(took), Some(server)) = (self.account(now), &self.client.lease) {
             server.link.took(took);
         }
         true
