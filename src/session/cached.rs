@@ -483,7 +483,7 @@ impl Wanted {
 impl Client {
     /// What holds for a statement of the session whose results are to be kept.
     #[inline]
-    fn asks_for(&self, plan: &Held) -> Option<Asked> {
+    pub(super) fn asks_for(&self, plan: &Held) -> Option<Asked> {
         self.caching.as_ref()?.asked(plan)
     }
 }

@@ -44,14 +44,29 @@ impl Client {
     /// Whether there is nothing about its session that each of its messages had to be looked at for. It may have been lent
     /// a server just now.
     fn is_ordinary(&self, lent: bool) -> bool {
-        let alone = self.shadow.is_none() && self.caching.is_none() && self.listening.is_none();
         let placed = match (self.status, &self.lease) {
             (TxStatus::Idle, None) => self.course.as_ref().is_none_or(|course| course.is_clear()),
             (TxStatus::Idle, Some(server)) => lent && !server.link.is_past(),
-            (TxStatus::Open, Some(server)) => self.course.is_none() && !server.link.is_past(),
+            // What may be read where, and given, depends on what else is in the transaction.
+            (TxStatus::Open, Some(server)) => {
+                self.course.is_none() && self.caching.is_none() && !server.link.is_past()
+            }
             _ => false,
         };
-        alone && placed && self.is_nobodys() && self.leaves_nothing()
+        let alone = self.shadow.is_none() && self.listening.is_none();
+        alone && placed && self.is_unmetered() && self.leaves_nothing()
+    }
+
+    /// Whether a rule has results kept of this statement; without one, of any.
+    fn is_kept(&mut self, plan: Option<&Held>) -> bool {
+        if self.caching.is_none() {
+            return false;
+        }
+        self.settle_caching();
+        match plan {
+            Some(plan) => self.asks_for(plan).is_some(),
+            None => self.caching.as_ref().is_some_and(|caching| caching.is_wanted()),
+        }
     }
 
     /// Whether its statements so far have left nothing that has to be seen to.
@@ -91,8 +106,9 @@ impl Batch<'_> {
             Taken::Part => return Poll::Ready(Ok(Short::Ends { looks: true })),
             Taken::Wants(needs) => return Poll::Ready(Ok(Short::Wants(needs))),
         }
-        let Some(server) = &mut self.client.lease else {
-            return Poll::Ready(Ok(Short::Ends { looks: true }));
+        let told = self.client.caching.as_mut().is_none_or(|caching| caching.poll_gates(cx));
+        let Some(server) = self.client.lease.as_mut().filter(|_| told) else {
+            return Poll::Ready(Ok(Short::Ends { looks: false }));
         };
         let sent = matches!(self.flow.up.poll_write(cx, &mut server.stream), Poll::Ready(Ok(())));
         // Who has just been asked has not answered yet: nothing is tried then that the reactor knows nothing of.
@@ -157,7 +173,8 @@ impl Batch<'_> {
             if plan.traces.contains(Traces::COMMITS) {
                 self.client.hint(Traces::COMMITS);
             }
-            self.client.will_write(Some(&plan));
+            let row = self.row_asked(header.len, Some(&plan));
+            self.client.will_write_row(Some(&plan), row);
             self.expect_query(Some(plan))?;
         } else {
             self.client.pool.traffic.work.own().client_parses.add(1);
@@ -202,12 +219,13 @@ impl Batch<'_> {
             (b'Q', [text @ .., 0]) => text,
             (b'P', [0, rest @ ..]) => cstr(rest)?.0,
             // What is bound has been looked at when it was prepared.
-            (b'B', [0, ..]) => return Some(header),
+            (b'B', [0, ..]) => return (!client.is_kept(None)).then_some(header),
             _ => return None,
         };
         let plan = client.plan_or(&mut flow.hand.found, text);
         // Who has a cluster may not need a server to begin a transaction.
-        let plain = plan.is_plain() && (client.course.is_none() || plan.control.is_none());
+        let begins = client.course.is_some() && plan.control.is_some();
+        let plain = plan.is_plain() && !begins && !client.is_kept(Some(&plan));
         flow.hand.found = Some(plan);
         plain.then_some(header)
     }
@@ -281,6 +299,7 @@ impl Batch<'_> {
         if let (Some(took), Some(server)) = (self.account(now), &self.client.lease) {
             server.link.took(took);
         }
+        self.client.rests(status == TxStatus::Idle, now);
         true
     }
 }

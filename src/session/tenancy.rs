@@ -183,10 +183,10 @@ impl Client {
             && known.as_ref().is_some_and(|settings| Arc::ptr_eq(settings, &self.settings))
     }
 
-    /// Whether it is known to do no tenant's work.
+    /// Whether it is known whose work it does, and nothing bounds that per second.
     #[inline]
-    pub(super) fn is_nobodys(&self) -> bool {
-        self.wish.tenant.is_none() && !self.tenancy.unsettled && self.knows_its_tenant()
+    pub(super) fn is_unmetered(&self) -> bool {
+        !self.tenancy.unsettled && self.knows_its_tenant() && !self.is_metered()
     }
 
     /// Whether its tenant's statements or rows are bounded per second.
