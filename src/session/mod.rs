@@ -1,8 +1,8 @@
 //! One task per client: from its first byte to its last.
 //!
 //! Reading order: [`listen`], [`handshake`] (with [`login`] and [`gate`]), [`run`], then one batch: [`requests`] (client to server)
-//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; on a cluster, [`aim`] chooses the server,
-//! by what [`course`] knows. What need not be asked of any, [`cached`] answers, and
+//! and [`answers`] (server to client) over two [`pump`]s, checked by [`expect`]; most batches take a [`short`] way past both.
+//! On a cluster, [`aim`] chooses the server, by what [`course`] knows. What need not be asked of any, [`cached`] answers, and
 //! [`collected`] keeps what is.
 
 pub mod adopt;
@@ -25,6 +25,7 @@ pub mod entry;
 pub mod expect;
 pub mod explained;
 pub mod gate;
+pub mod hand;
 pub mod handshake;
 pub mod inquiry;
 mod kept;

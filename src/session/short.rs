@@ -310,3 +310,69 @@ impl Plan {
         self.traces.without(Traces::COMMITS).is_empty() && !self.speaks && self.explains.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::plan::store::Scope;
+    use crate::plan::{Home, Planner, Reading};
+
+    fn is_plain(text: &str) -> bool {
+        let planner = Planner::new(&crate::config::Plan::default(), &[], &[], &[]).unwrap();
+        let reading = Reading { conforming: true, is_ambiguous: false };
+        let scope = Scope { place: 0, generation: 0 };
+        planner.plan(text.as_bytes(), reading, scope, Home::default).is_plain()
+    }
+
+    #[test]
+    fn what_leaves_nothing_behind() {
+        for text in [
+            "SELECT 1",
+            "SELECT a FROM t WHERE b = $1",
+            "UPDATE t SET a = 1 WHERE b = 2",
+            "DELETE FROM t",
+            "BEGIN",
+            "COMMIT",
+            "",
+        ] {
+            assert!(is_plain(text), "{text}");
+        }
+    }
+
+    /// Whatever the long way does something about.
+    #[test]
+    fn what_is_looked_at() {
+        for text in [
+            // A sequence may be advanced.
+            "INSERT INTO t VALUES (1)",
+            "LISTEN a",
+            "/* of the hub's */ listen a",
+            "UNLISTEN *",
+            "NOTIFY a",
+            "SELECT pg_notify('a', 'b')",
+            "SELECT f(1)",
+            "SELECT nextval('s')",
+            "SET a.b = 'c'",
+            "SET search_path = a",
+            "RESET ALL",
+            "SET turnpike.route = 'primary'",
+            "SHOW turnpike.route",
+            "PREPARE p AS SELECT 1",
+            "EXECUTE p",
+            "DEALLOCATE p",
+            "DISCARD ALL",
+            "EXPLAIN (ROUTE) SELECT 1",
+            "EXPLAIN (ROUTE, ANALYZE) SELECT 1",
+            "CREATE TABLE t (a int)",
+            "CREATE TEMP TABLE t (a int)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "SELECT pg_advisory_lock(1)",
+            "DO $$ BEGIN END $$",
+            "CALL p()",
+            "LOAD 'x'",
+            "SELECT 1; SET a.b = 'c'",
+        ] {
+            assert!(!is_plain(text), "{text}");
+        }
+    }
+}
