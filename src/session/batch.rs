@@ -16,7 +16,6 @@ use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::hub::Channel;
 use crate::pool::server::{Server, Unnamed};
-use crate::sql::long;
 
 /// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing, and apart
 /// from it, so that it can be moved about.
