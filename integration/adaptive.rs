@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio_postgres::SimpleQueryMessage;
@@ -194,4 +194,25 @@ async fn what_is_usual_at_an_hour_is_known_after_a_restart() {
     assert!(level(&again, &db).await >= 6.0);
     let reasons = show(&again, &db, "LIMITS", &["reason"]).await;
     assert!(reasons.iter().any(|row| row[0] == "usual at this hour"), "{reasons:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guarantee_holds_and_so_does_the_bound() {
+    let db = Db::new();
+    let extra =
+        "[tenants]\nby = \"startup\"\nclaimed_by = \"*\"\n[[tenant]]\nname = \"vip\"\nguaranteed = 2\n";
+    let proxy = Proxy::start(&db, ProxyOptions { extra: extra.into(), ..adaptive("max_size = 4") });
+    let of = |tenant: &str| format!("{}?options=-c%20turnpike.tenant%3D{tenant}", proxy.url(&db));
+    let greedy = Load::start(&of("greedy"), 20, "SELECT pg_sleep(0.5) /* turnpike: route=primary */").await;
+    let vip = pg(&of("vip")).await;
+    let (began, mut waited, mut most) = (Instant::now(), Duration::ZERO, 0);
+    for _ in 0..30 {
+        let asked = Instant::now();
+        assert_eq!(value(&vip, "SELECT 1 /* turnpike: route=primary */").await, "1");
+        waited += asked.elapsed();
+        most = most.max(connections(&db, &db.user));
+    }
+    assert!(most <= 6, "four, and the two that are guaranteed, but there were {most}");
+    assert!(waited < Duration::from_secs(3), "it waited for {waited:?} of {:?}", began.elapsed());
+    greedy.end().await;
 }

@@ -316,7 +316,7 @@ impl Pool {
     /// Joins the queue; what comes back gets a connection, or the reason why not.
     pub fn queue(self: &Arc<Self>, mut wish: Wish, now: Instant) -> oneshot::Receiver<Result<Box<Server>>> {
         let (reply, receiver) = oneshot::channel();
-        {
+        let owed = {
             let mut state = self.state.lock();
             if wish.newcomer && state.replacements > 0 {
                 state.replacements -= 1;
@@ -326,6 +326,11 @@ impl Pool {
             let (client, priority) = (wish.client, wish.priority);
             let comer = Comer { client, tenant: wish.tenant.clone(), priority, since: now };
             self.admit(&mut state, comer, Waiter { wish, reply, waits });
+            state.lent() >= self.bounds.lend() && state.waiters.is_owed()
+        };
+        // Who has less than is guaranteed does not wait for what the pool may lend to others.
+        if owed {
+            self.serve_granted(now);
         }
         self.grow(now);
         receiver
@@ -352,8 +357,9 @@ impl Pool {
             state.spare(&hold, now);
             state.waiters.charge(hold, now);
         }
-        // Of those on loan it is still one.
-        if state.paused || self.is_beyond(&state, now) && !self.others_starve() {
+        // Of those on loan it is still one. Beyond what may be on loan it is for who has less than is guaranteed.
+        let beyond = self.is_beyond(&state, now);
+        if state.paused || beyond && !state.waiters.is_owed() && !self.others_starve() {
             server.link.set_activity(Activity::Idle);
             state.idle.push(server);
             return;
@@ -364,7 +370,7 @@ impl Pool {
         }
         loop {
             // Those for whom connections are being opened may be passed by who waits behind them.
-            let near = state.connecting as usize + 1;
+            let near = if beyond { 1 } else { state.connecting as usize + 1 };
             let Some((waiter, hold)) = state.waiters.take(near, now, |w| self.suits(&server, &w.wish)) else {
                 break;
             };
@@ -410,9 +416,10 @@ impl Pool {
         if !wanted {
             return None;
         }
-        let (reserve, owed) = self.reserve(&state, now);
+        let owed = state.waiters.is_owed();
         let pausing = state.retry_at.is_some_and(|at| now < at);
-        if pausing || state.paused || state.total >= self.bounds.size() + reserve {
+        let full = state.total >= self.bounds.size() + self.reserve(&state, now);
+        if pausing || state.paused || full && !(owed && self.owes_more(&state, now)) {
             return None;
         }
         for (i, cap) in self.caps.iter().enumerate() {
@@ -510,8 +517,8 @@ impl Pool {
             let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
         }
         surplus.into_iter().for_each(retire);
-        self.serve_granted();
-        self.serve_with_others();
+        self.serve_granted(now);
+        self.serve_with_others(now);
         self.ask_around();
         if self.is_used() {
             self.grow(now);
@@ -520,16 +527,16 @@ impl Pool {
 
     /// Who waits for a connection that began like its session, where none can be opened, gets another; and who stood
     /// aside gets one that nobody else wanted.
-    fn serve_with_others(&self) {
+    fn serve_with_others(&self, now: Instant) {
         let idle = self.state.lock().idle.len();
         for _ in 0..idle {
             let spare = {
                 let mut state = self.state.lock();
-                let stuck = !state.paused && state.waiters.ready() > 0 && state.connecting == 0;
-                (stuck && !state.idle.is_empty()).then(|| state.idle.remove(0))
+                let stuck = state.connecting == 0 && self.may_serve(&state, now);
+                stuck.then(|| state.idle.remove(0))
             };
             let Some(server) = spare else { break };
-            self.give_back(server, Instant::now());
+            self.give_back(server, now);
         }
     }
 

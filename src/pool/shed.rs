@@ -208,19 +208,20 @@ impl Pool {
         }
     }
 
-    /// How many connections more than its size it may have now, for who waits long or is owed one; and whether anybody is
-    /// owed one.
-    pub(super) fn reserve(&self, state: &State, now: Instant) -> (u32, bool) {
+    /// How many connections more than its size it may have now, for who waits long or is owed one.
+    pub(super) fn reserve(&self, state: &State, now: Instant) -> u32 {
         let (waiters, settings) = (&state.waiters, self.settings());
-        if waiters.is_empty() {
-            return (0, false);
-        }
-        let owed = waiters.is_owed();
         let long = || waiters.oldest().is_some_and(|since| now.since(since) >= settings.reserve_after);
-        let reserve = if settings.reserve > 0 && (owed || long()) { settings.reserve } else { 0 };
-        // Those for whom it has grown already, and who have what they have, are not in the way of the next.
-        let more = owed && waiters.owed_since(now, OWED_AFTER) > state.connecting;
-        (if more { reserve.max(state.total) } else { reserve }, owed)
+        let wanted = settings.reserve > 0 && !waiters.is_empty() && (waiters.is_owed() || long());
+        if wanted { settings.reserve } else { 0 }
+    }
+
+    /// Whether it may grow beyond its size, for who has less than is guaranteed and has waited for others long enough:
+    /// by as many as are owed. Those that are there or on their way come first; what it has grown by before, for who has
+    /// what is guaranteed now, is not in the way of the next.
+    pub(super) fn owes_more(&self, state: &State, now: Instant) -> bool {
+        let coming = state.connecting.saturating_add(u32::try_from(state.idle.len()).unwrap_or(u32::MAX));
+        state.waiters.owed_since(now, OWED_AFTER) > coming
     }
 
     /// Whether another pool under one of our caps wants a connection that only we can free.

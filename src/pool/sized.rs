@@ -78,8 +78,20 @@ impl Pool {
     /// Whether more are on loan than may be, the reserve included.
     #[inline]
     pub(super) fn is_beyond(&self, state: &State, now: Instant) -> bool {
-        let (lent, most) = (state.lent(), self.bounds.lend());
-        lent > most && (self.settings().reserve == 0 || lent > most + self.reserve(state, now).0)
+        self.is_too_many(state, state.lent(), now)
+    }
+
+    /// Whether so many on loan were more than may be, the reserve included.
+    #[inline]
+    fn is_too_many(&self, state: &State, lent: u32, now: Instant) -> bool {
+        let most = self.bounds.lend();
+        lent > most && (self.settings().reserve == 0 || lent > most + self.reserve(state, now))
+    }
+
+    /// Whether one that is idle may go to who waits: also beyond what may be on loan, to who has less than is guaranteed.
+    pub(super) fn may_serve(&self, state: &State, now: Instant) -> bool {
+        let may = || !self.is_too_many(state, state.lent() + 1, now) || state.waiters.is_owed();
+        !state.paused && !state.idle.is_empty() && state.waiters.ready() > 0 && may()
     }
 
     /// What it may lend from now on, and how many connections it should keep open.
@@ -88,7 +100,7 @@ impl Pool {
     }
 
     /// Lends idle connections to those who wait, as far as it may: what it may have grown, or another has been lost.
-    pub(super) fn serve_granted(&self) {
+    pub(super) fn serve_granted(&self, now: Instant) {
         if !self.bounds.is_adaptive() {
             return;
         }
@@ -96,11 +108,10 @@ impl Pool {
         for _ in 0..most {
             let spare = {
                 let mut state = self.state.lock();
-                let may = state.waiters.ready() > 0 && state.lent() < self.bounds.lend() && !state.paused;
-                if may { state.idle.pop() } else { None }
+                if self.may_serve(&state, now) { state.idle.pop() } else { None }
             };
             let Some(server) = spare else { break };
-            self.give_back(server, Instant::now());
+            self.give_back(server, now);
         }
     }
 }
