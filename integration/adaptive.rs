@@ -194,6 +194,10 @@ async fn what_is_usual_at_an_hour_is_known_after_a_restart() {
     assert!(level(&again, &db).await >= 6.0);
     let reasons = show(&again, &db, "LIMITS", &["reason"]).await;
     assert!(reasons.iter().any(|row| row[0] == "usual at this hour"), "{reasons:?}");
+    // Also where none is left and nobody asks for any, as after a night.
+    drop(client);
+    pg(&again.admin_url(&db)).await.simple_query("RECONNECT").await.expect("all are closed");
+    eventually("it is ready before anybody comes", || connections(&db, &db.user) >= 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -520,7 +520,7 @@ impl Pool {
         self.serve_granted(now);
         self.serve_with_others(now);
         self.ask_around();
-        if self.is_used() {
+        if self.is_used() || self.has_its_hour() {
             self.grow(now);
         }
     }

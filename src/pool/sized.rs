@@ -114,6 +114,11 @@ impl Pool {
             self.give_back(server, now);
         }
     }
+
+    /// Whether more connections are usually in use about now than are kept in any case.
+    pub(super) fn has_its_hour(&self) -> bool {
+        self.bounds.is_adaptive() && self.bounds.keep() > self.settings().min
+    }
 }
 
 impl Pools {
