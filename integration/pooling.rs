@@ -1,6 +1,10 @@
 //! What a pool promises: bounds, order, cleanliness, and that what one client sets no other sees.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use crate::harness::raw::{bind, execute, flush, parse, sync};
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, try_pg, value};
@@ -48,6 +52,73 @@ async fn caps_hold_over_pools_and_idle_connections_give_way() {
     let two = pg(&proxy.url_as(&other, &db.password, &db.name)).await;
     assert_eq!(value(&two, "SELECT current_user").await, other);
     assert_eq!(value(&one, "SELECT current_user").await, db.user);
+}
+
+/// Clients that ask again and again until they are told to stop, or fail.
+fn crowd(url: &str, clients: usize, sql: &'static str, over: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
+    let one = |_| {
+        let (url, over) = (url.to_string(), over.clone());
+        tokio::spawn(async move {
+            let client = pg(&url).await;
+            while !over.load(SeqCst) {
+                client.simple_query(sql).await.expect("in its turn");
+            }
+        })
+    };
+    (0..clients).map(one).collect()
+}
+
+/// A proxy whose database has that many connections for all users; the roles, and what each may open at most.
+fn capped(roles: &[&str], most: u32, settings: &str) -> (Db, Proxy, Vec<String>) {
+    let db = Db::new();
+    let roles: Vec<String> = roles.iter().map(|role| db.role(role)).collect();
+    let user = |role: &String| format!("[[user]]\nname = \"{role}\"\npassword = \"{}\"\n", db.password);
+    let extra: String = roles.iter().map(user).collect();
+    let database = format!("max_connections = {most}");
+    let proxy = Proxy::start(&db, ProxyOptions { extra, database, ..pool(settings) });
+    (db, proxy, roles)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pools_under_one_cap_share_it() {
+    let (db, proxy, roles) = capped(&["other"], 4, "size = 10\nwait_timeout = \"3s\"");
+    let (one, two) = (proxy.url(&db), proxy.url_as(&roles[0], &db.password, &db.name));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = crowd(&one, 40, "SELECT pg_sleep(0.02) /* turnpike: route=primary */", &over);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (small, began) = (pg(&two).await, Instant::now());
+    for n in 0..50 {
+        let sql = format!("SELECT {n} /* turnpike: route=primary */");
+        assert_eq!(value(&small, &sql).await, n.to_string());
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "one client of another pool is not kept waiting, but {took:?}");
+    // Those who want the same get the same.
+    tasks.extend(crowd(&two, 20, "SELECT pg_sleep(0.02) /* turnpike: route=primary */", &over));
+    let of = |user: &str| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name <> 'turnpike catalog' AND usename =";
+        db.psql(&format!("{sql} '{user}'"))
+    };
+    eventually("each has half of it", || (of(&db.user), of(&roles[0])) == ("2".into(), "2".into()));
+    over.store(true, SeqCst);
+    for task in tasks {
+        task.await.expect("nobody is told that there is none");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_cap_has_no_room_for_all_pools_they_take_turns() {
+    let (db, proxy, roles) = capped(&["b", "c"], 1, "size = 5\nwait_timeout = \"5s\"");
+    let over = Arc::new(AtomicBool::new(false));
+    let url = |role: &String| proxy.url_as(role, &db.password, &db.name);
+    let sql = "SELECT pg_sleep(0.01) /* turnpike: route=primary */";
+    let tasks: Vec<_> =
+        roles.iter().chain([&db.user]).flat_map(|role| crowd(&url(role), 4, sql, &over)).collect();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    over.store(true, SeqCst);
+    for task in tasks {
+        task.await.expect("nobody is told that there is none");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub struct Bounds {
     size: AtomicU32,
     lend: AtomicU32,
     keep: AtomicU32,
+    fair: AtomicU32,
     lifetime_us: AtomicU64,
     probe_after_us: AtomicU64,
 }
@@ -28,6 +29,7 @@ impl Bounds {
             size: 0.into(),
             lend: u32::MAX.into(),
             keep: 0.into(),
+            fair: u32::MAX.into(),
             lifetime_us: u64::MAX.into(),
             probe_after_us: u64::MAX.into(),
         };
@@ -85,6 +87,17 @@ impl Bounds {
     /// Fewest that are kept open, once there are any.
     pub fn keep(&self) -> u32 {
         self.keep.load(Relaxed)
+    }
+
+    /// Most connections while others under the same bound have less than their share.
+    #[inline]
+    pub fn fair(&self) -> u32 {
+        self.fair.load(Relaxed)
+    }
+
+    /// Changes that; [`u32::MAX`] where all have what is theirs.
+    pub fn set_fair(&self, fair: u32) {
+        self.fair.store(fair, Relaxed);
     }
 
     /// Whether a connection that was opened at this time is too old.

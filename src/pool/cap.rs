@@ -37,6 +37,16 @@ impl Cap {
         Some(self.limit()).filter(|limit| *limit > 0)
     }
 
+    /// How many more connections there may be, as far as it can be said.
+    pub fn free(&self) -> u32 {
+        self.bound().map_or(u32::MAX, |limit| limit.saturating_sub(self.used.load(Relaxed)))
+    }
+
+    /// Whether there are more than that: it has been lowered.
+    pub fn is_over(&self) -> bool {
+        self.bound().is_some_and(|limit| self.used.load(Relaxed) > limit)
+    }
+
     /// Changes the bound; connections beyond it end as they come back.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Relaxed);

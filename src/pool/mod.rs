@@ -25,6 +25,7 @@ pub mod connect;
 mod curiosity;
 pub mod defaults;
 pub mod driver;
+mod fair;
 pub mod fate;
 mod home;
 pub mod hub;
@@ -317,6 +318,7 @@ impl Pools {
 
     /// Looks after all pools for as long as it is polled.
     pub async fn sweep(&self) {
+        let mut turn = 0usize;
         loop {
             // A kick only means that some pool may be able to grow sooner than the next round.
             let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
@@ -327,9 +329,14 @@ impl Pools {
             self.schemas.lock().retain(|_, schema| Arc::strong_count(schema) > 1);
             let pools = self.all();
             self.size_pools(&pools, now);
+            self.share_caps(&pools, now);
             pools.iter().for_each(|pool| pool.forget_starving());
-            // Those in which somebody has less than is guaranteed take what there is first.
-            let (owed, others): (Vec<_>, Vec<_>) = pools.iter().partition(|pool| pool.is_owed());
+            // Those in which somebody has less than is guaranteed take what there is first; of the others it is another
+            // one's turn each time.
+            let (owed, mut others): (Vec<_>, Vec<_>) = pools.iter().partition(|pool| pool.is_owed());
+            turn = turn.wrapping_add(1);
+            let first = turn % others.len().max(1);
+            others.rotate_left(first);
             owed.into_iter().chain(others).for_each(|pool| pool.sweep(now));
             self.look_after_schemas(now);
             pools.iter().for_each(|pool| pool.make_way());

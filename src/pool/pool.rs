@@ -64,7 +64,7 @@ pub struct Pool {
     known_settings: Arc<Mutex<HashSet<Arc<Settings>>>>,
     /// For who holds a connection that no loan ends.
     pub(super) renewed: Notify,
-    kick: Arc<Notify>,
+    pub(super) kick: Arc<Notify>,
     pub(super) memo: Mutex<Option<Box<Memo>>>,
     pub(super) state: Mutex<State>,
 }
@@ -89,6 +89,8 @@ pub(super) struct State {
     next_link: u64,
     /// When a connection of somebody who has a guarantee came back, and how many that is.
     pub(super) spared: Option<(Instant, u32)>,
+    /// Since when it has connections, or has none.
+    pub(super) turned: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,9 @@ impl Drop for Slot {
         let waiting = {
             let mut state = self.pool.state.lock();
             state.total -= 1;
+            if state.total == 0 {
+                state.turned = Some(Instant::now());
+            }
             if let Some(link) = self.link {
                 state.links.remove(&link);
                 self.pool.traffic.server_closes.add(1);
@@ -269,7 +274,7 @@ impl Pool {
 
     /// Whether another connection may be opened, as far as it can be said.
     fn has_room(&self, state: &State) -> bool {
-        state.total < self.bounds.size()
+        state.total < self.bounds.size().min(self.bounds.fair())
             && state.retry_at.is_none()
             && self.caps.iter().all(|cap| cap.has_room())
     }
@@ -333,6 +338,7 @@ impl Pool {
             self.serve_granted(now);
         }
         self.grow(now);
+        self.call_for_a_share();
         receiver
     }
 
@@ -357,9 +363,13 @@ impl Pool {
             state.spare(&hold, now);
             state.waiters.charge(hold, now);
         }
+        if state.total > self.bounds.fair() && !state.waiters.is_owed() {
+            drop(state);
+            return retire(server);
+        }
         // Of those on loan it is still one. Beyond what may be on loan it is for who has less than is guaranteed.
         let beyond = self.is_beyond(&state, now);
-        if state.paused || beyond && !state.waiters.is_owed() && !self.others_starve() {
+        if state.paused || beyond && !state.waiters.is_owed() {
             server.link.set_activity(Activity::Idle);
             state.idle.push(server);
             return;
@@ -386,7 +396,7 @@ impl Pool {
             }
         }
         // One that suits nobody makes room for one that does.
-        if state.waiters.ready() > state.connecting as usize || self.others_starve() {
+        if state.waiters.ready() > state.connecting as usize || self.others_are_owed() {
             drop(state);
             return retire(server);
         }
@@ -418,7 +428,8 @@ impl Pool {
         }
         let owed = state.waiters.is_owed();
         let pausing = state.retry_at.is_some_and(|at| now < at);
-        let full = state.total >= self.bounds.size() + self.reserve(&state, now);
+        let full = state.total >= self.bounds.size() + self.reserve(&state, now)
+            || state.total >= self.bounds.fair() && !owed;
         if pausing || state.paused || full && !(owed && self.owes_more(&state, now)) {
             return None;
         }
@@ -431,6 +442,9 @@ impl Pool {
         // Each connection being opened is for one of those who wait.
         let waiter = state.waiters.nth(state.connecting as usize);
         let (class, term) = waiter.map(|w| (w.wish.class.clone(), w.wish.term)).unzip();
+        if state.total == 0 {
+            state.turned = Some(now);
+        }
         state.total += 1;
         state.connecting += 1;
         drop(state);

@@ -224,9 +224,9 @@ impl Pool {
         state.waiters.owed_since(now, OWED_AFTER) > coming
     }
 
-    /// Whether another pool under one of our caps wants a connection that only we can free.
-    pub(super) fn others_starve(&self) -> bool {
-        self.caps.iter().any(|cap| cap.is_contended())
+    /// Whether somebody waits under one of our caps who has less than is guaranteed.
+    pub(super) fn others_are_owed(&self) -> bool {
+        self.caps.iter().any(|cap| cap.is_promised())
     }
 
     /// Whether somebody waits in another pool who has less than is guaranteed, and nobody here; or the connection was
@@ -249,7 +249,7 @@ impl Pool {
         if state.waiters.is_owed() {
             return false;
         }
-        self.has_outgrown(state) || self.caps.iter().any(|cap| cap.is_promised())
+        self.has_outgrown(state) || self.others_are_owed()
     }
 
     /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
@@ -262,17 +262,21 @@ impl Pool {
         self.state.lock().waiters.is_owed()
     }
 
-    /// Closes the worst idle connection if another pool waits for what it takes up.
+    /// Closes the worst idle connections if another pool waits for what they take up: one for who has less than is
+    /// guaranteed, and those beyond its share for who has less than that.
     pub(super) fn make_way(&self) {
-        if !self.others_starve() {
+        let (fair, owed) = (self.bounds.fair(), self.others_are_owed());
+        if fair == u32::MAX && !owed {
             return;
         }
         let now = Instant::now();
-        let idle = {
+        let idle: Vec<_> = {
             let mut state = self.state.lock();
             let spared = state.spared.filter(|(at, _)| now.since(*at) < SPARED).map_or(0, |(_, n)| n);
-            let free = state.waiters.ready() == 0 && state.idle.len() > spared as usize;
-            if free { state.take_worst(now) } else { None }
+            let free = state.idle.len().saturating_sub(spared as usize);
+            let owed = usize::from(owed && state.waiters.ready() == 0);
+            let beyond = (state.total.saturating_sub(fair) as usize).max(owed);
+            (0..beyond.min(free)).filter_map(|_| state.take_worst(now)).collect()
         };
         idle.into_iter().for_each(super::pool::retire);
     }

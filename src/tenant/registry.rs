@@ -96,6 +96,12 @@ impl Tenants {
         tenant
     }
 
+    /// The weight of the tenant of that name.
+    pub fn weight(&self, name: &str) -> u32 {
+        let naming = self.naming.load();
+        naming.listed(name).map_or(naming.config().share.weight, |listed| listed.share.weight)
+    }
+
     /// All that are known, by name.
     pub fn all(&self) -> Vec<Arc<Tenant>> {
         let mut all: Vec<_> = self.known.lock().values().cloned().collect();
