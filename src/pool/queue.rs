@@ -337,6 +337,7 @@ impl<T> Queue<T> {
             }
             return Vec::new();
         }
+        self.look_for_promises();
         let late = |w: &Waiter<T>| now.since(w.since) >= timeout;
         let levels = self.flows.values().flat_map(|flow| &flow.levels);
         let late: Vec<u64> =
@@ -426,6 +427,12 @@ impl<T> Queue<T> {
         if flow.has_promise() {
             self.promised.insert((flow.tag, id));
         }
+    }
+
+    /// Guarantees change with the configuration, also of those who always have somebody waiting.
+    fn look_for_promises(&mut self) {
+        let has_promise = |(_, id): &&(u64, u32)| self.flows.get(id).is_some_and(Flow::has_promise);
+        self.promised = self.order.iter().filter(has_promise).copied().collect();
     }
 
     fn leave(&mut self, id: u32) {

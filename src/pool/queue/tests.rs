@@ -277,3 +277,23 @@ proptest! {
         prop_assert_eq!(served, left);
     }
 }
+
+#[test]
+fn a_guarantee_that_is_given_later_counts_for_who_waits_already() {
+    let (many, vip) = (tenant(1, 100, 0, 0), tenant(2, 1, 0, 0));
+    let mut queue = Queue::default();
+    (1..=4).for_each(|client| interactive(&mut queue, client, &many));
+    (11..=14).for_each(|client| interactive(&mut queue, client, &vip));
+    vip.set_share(1, 2, 0);
+    assert!(queue.sweep(start(), Duration::MAX).is_empty());
+    assert!(queue.is_owed());
+    let served = |queue: &mut Queue<u64>| queue.take(1, start(), |_| true).unwrap();
+    let (first, second) = (served(&mut queue), served(&mut queue));
+    assert_eq!((first.0, second.0), (11, 12));
+    // And what is taken back is not owed any more.
+    vip.set_share(1, 0, 0);
+    drop((first, second));
+    assert!(queue.sweep(start(), Duration::MAX).is_empty());
+    assert!(!queue.is_owed());
+    assert_eq!(served(&mut queue).0, 1);
+}
