@@ -1,6 +1,6 @@
 //! Requests as they are taken: copied once for whoever wants them, with what they need that came before.
 
-use super::exchange::Definition;
+use super::exchange::{Answered, Definition};
 use super::{Pending, Shadow};
 use crate::core::limits::{FRAME_HEADER, MAX_MIRRORED};
 use crate::plan::explain;
@@ -9,6 +9,11 @@ use crate::session::names::Named;
 use crate::session::run::Client;
 use crate::wire::frame::Header;
 use crate::wire::message::cstr;
+
+/// What a name of a statement or a portal counts for: all of them are gone through for each request that uses one.
+const NAME: usize = 1024;
+/// Answers that are kept of an exchange of which not all is here: enough to tell whether somebody misses it.
+const FEW: usize = 16;
 
 impl Batch<'_> {
     /// Collects the request at hand, which is about to be taken, or to wait.
@@ -67,7 +72,7 @@ impl Batch<'_> {
     fn collect_refused_now(&mut self, is_query: bool) {
         let Some(shadow) = &mut self.client.shadow else { return };
         if let Some(now) = &mut shadow.now {
-            now.broken = true;
+            now.give_up();
         }
         if is_query {
             (shadow.now, shadow.at_hand, shadow.ends) = (None, false, false);
@@ -81,7 +86,7 @@ impl Batch<'_> {
         if let Some(shadow) = &mut self.client.shadow {
             (shadow.at_hand, shadow.ends) = (false, false);
             match &mut shadow.now {
-                Some(now) if !over => now.broken = true,
+                Some(now) if !over => now.give_up(),
                 now => *now = None,
             }
             shadow.number += u64::from(over);
@@ -140,7 +145,8 @@ impl Shadow {
         now.copies |= copy;
         now.mark = now.requests.len();
         now.add(here);
-        if now.wanted != 0 && now.note(client, kind, here.get(FRAME_HEADER..).unwrap_or_default()).is_none() {
+        let notes = now.wanted != 0 && !now.broken;
+        if notes && now.note(client, kind, here.get(FRAME_HEADER..).unwrap_or_default()).is_none() {
             now.dependent = true;
         }
     }
@@ -149,7 +155,7 @@ impl Shadow {
         self.settle(client);
         let wanted = self.wanted();
         let fresh = client.is_idle() && client.pins.is_empty() && client.names.sql().next().is_none();
-        let room = if wanted == 0 { None } else { self.taps.collecting.take(0) };
+        let room = if wanted == 0 { None } else { self.taps.collecting.take(size_of::<Pending>()) };
         Box::new(Pending { wanted, fresh: fresh && !client.blurred, room, ..Pending::default() })
     }
 }
@@ -163,8 +169,48 @@ impl Pending {
         if fits && self.room.as_mut().is_some_and(|room| room.grow(bytes.len())) {
             self.requests.extend_from_slice(bytes);
         } else {
-            self.broken = true;
-            (self.requests, self.room) = (Vec::new(), None);
+            self.give_up();
+        }
+    }
+
+    /// It is too large, or not all of it comes: what others would need of it is not kept.
+    fn give_up(&mut self) {
+        self.broken = true;
+        (self.requests, self.statements, self.room) = (Vec::new(), Vec::new(), None);
+        (self.parsed, self.bound) = Default::default();
+        self.results.truncate(FEW);
+        self.results.shrink_to_fit();
+    }
+
+    /// Whether so much more may be kept beside the requests: where no Sync comes, that grows as they do.
+    fn has_room_for(&mut self, bytes: usize) -> bool {
+        self.beside += bytes;
+        let fits = self.beside <= MAX_MIRRORED && self.room.as_mut().is_some_and(|room| room.grow(bytes));
+        if !fits {
+            self.give_up();
+        }
+        fits
+    }
+
+    /// A statement of it has been answered.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let keeps = if self.broken { self.results.len() < FEW } else { self.has_room_for(size_of::<Answered>()) };
+        if keeps {
+            self.results.push(answered);
+        }
+    }
+
+    /// It makes a statement of that name.
+    fn parses(&mut self, name: &[u8]) {
+        if !self.parsed.iter().any(|known| **known == *name) && self.has_room_for(NAME + name.len()) {
+            self.parsed.push(name.into());
+        }
+    }
+
+    /// It makes a portal of that name.
+    fn binds(&mut self, name: &[u8]) {
+        if self.has_portal(name).is_none() && self.has_room_for(NAME + name.len()) {
+            self.bound.push(name.into());
         }
     }
 
@@ -175,11 +221,11 @@ impl Pending {
             b'P' => {
                 let (name, rest) = cstr(body)?;
                 self.mute |= is_explained(rest);
-                self.parsed.push(name.into());
+                self.parses(name);
             }
             b'B' => {
                 let (portal, rest) = cstr(body)?;
-                self.bound.push(portal.into());
+                self.binds(portal);
                 self.uses(client, cstr(rest)?.0)?;
             }
             b'D' if body.first() == Some(&b'S') => self.uses(client, cstr(&body[1..])?.0)?,
@@ -205,7 +251,9 @@ impl Pending {
             let Some(Named::Shared(statement, _)) = client.names.get(name) else { return None };
             Definition::named(name, statement.clone())
         };
-        self.statements.push(definition);
+        if self.has_room_for(NAME + name.len()) {
+            self.statements.push(definition);
+        }
         Some(())
     }
 }
@@ -217,4 +265,56 @@ fn is_explained(text: &[u8]) -> bool {
         .find(|b| !b.is_ascii_whitespace())
         .is_some_and(|b| matches!(b, b'e' | b'E' | b'/' | b'-'));
     lead && explain::read(cstr(text).map_or(text, |(text, _)| text)).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::budget::Budget;
+    use crate::wire::summary::Outcome;
+
+    fn pending(budget: &std::sync::Arc<Budget>) -> Pending {
+        Pending { wanted: 1, room: budget.take(0), ..Pending::default() }
+    }
+
+    #[test]
+    fn what_never_ends_takes_little() {
+        let budget = Budget::new(10, 64 << 20);
+        let answered = || Answered { plan: None, outcome: Outcome::default() };
+        let mut many_names = pending(&budget);
+        for n in 0..100_000 {
+            many_names.parses(format!("s{n}").as_bytes());
+            many_names.binds(format!("p{n}").as_bytes());
+            many_names.answered(answered());
+            let kept = many_names.parsed.len() + many_names.bound.len();
+            assert!(kept * NAME <= MAX_MIRRORED && budget.used().1 <= MAX_MIRRORED);
+        }
+        assert!(many_names.broken && many_names.parsed.is_empty() && many_names.bound.is_empty());
+        assert!(many_names.results.len() <= FEW && budget.used() == (0, 0));
+
+        let mut many_answers = pending(&budget);
+        (0..100_000).for_each(|_| many_answers.answered(answered()));
+        assert!(many_answers.broken && many_answers.results.len() <= FEW);
+
+        // The same name again and again is one.
+        let mut usual = pending(&budget);
+        (0..5000).for_each(|_| {
+            usual.parses(b"");
+            usual.binds(b"");
+        });
+        assert!(!usual.broken && usual.parsed.len() == 1 && usual.bound.len() == 1);
+        usual.answered(answered());
+        assert_eq!(budget.used(), (1, 2 * NAME + size_of::<Answered>()));
+    }
+
+    #[test]
+    fn others_have_room_again_when_one_is_too_large() {
+        let budget = Budget::new(10, 2 * NAME);
+        let (mut one, mut two) = (pending(&budget), pending(&budget));
+        one.binds(b"");
+        two.binds(b"a");
+        assert!(two.broken && !one.broken);
+        one.parses(b"");
+        assert!(!one.broken);
+    }
 }

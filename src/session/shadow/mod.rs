@@ -81,6 +81,8 @@ struct Pending {
     bound: SmallVec<[Box<[u8]>; 1]>,
     results: SmallVec<[Answered; 1]>,
     room: Option<Room>,
+    /// What is kept of it beside the requests, in bytes.
+    beside: usize,
 }
 
 impl std::fmt::Debug for Pending {

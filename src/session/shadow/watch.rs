@@ -138,7 +138,7 @@ impl Shadow {
         self.wrote |= !plan.as_ref().is_some_and(|plan| plan.touches.writes.is_nothing());
         let outcome = sum(&mut self.summary);
         if let Some(pending) = self.under_way.front_mut().filter(|p| p.wanted != 0) {
-            pending.results.push(Answered { plan, outcome });
+            pending.answered(Answered { plan, outcome });
         }
     }
 
