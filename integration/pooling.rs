@@ -121,6 +121,31 @@ async fn where_a_cap_has_no_room_for_all_pools_they_take_turns() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_vain_is_told_for_what() {
+    let told = |e: &tokio_postgres::Error| {
+        let e = e.as_db_error().expect("an answer");
+        assert_eq!(e.code().code(), "53300");
+        e.detail().unwrap_or_default().to_string()
+    };
+    let (db, proxy, roles) = capped(&["other"], 1, "size = 5\nwait_timeout = \"300ms\"");
+    let other = pg(&proxy.url_as(&roles[0], &db.password, &db.name)).await;
+    let holder = pg(&proxy.url(&db)).await;
+    holder.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    let detail = told(&other.simple_query("SELECT 1").await.expect_err("there is nothing to be had"));
+    assert!(detail.contains(&format!("max_connections of database \"{}\"", db.name)), "{detail}");
+
+    let db = Db::new();
+    let extra = format!("[tenants]\nby = \"user\"\n[[tenant]]\nname = \"{}\"\nmax = 1\n", db.user);
+    let options = ProxyOptions { extra, ..pool("size = 5\nwait_timeout = \"300ms\"") };
+    let proxy = Proxy::start(&db, options);
+    let holder = pg(&proxy.url(&db)).await;
+    holder.batch_execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    let other = pg(&proxy.url(&db)).await;
+    let detail = told(&other.simple_query("SELECT 1").await.expect_err("there is nothing to be had"));
+    assert!(detail.contains("(tenant.max)"), "{detail}");
+}
+
 #[tokio::test]
 async fn waiting_ends_with_53300() {
     let db = Db::new();
@@ -132,6 +157,8 @@ async fn waiting_ends_with_53300() {
     let error = waiter.simple_query("SELECT 1").await.expect_err("there is nothing to be had");
     assert_eq!(error.code().map(|c| c.code()), Some("53300"), "{error}");
     assert!(began.elapsed() >= Duration::from_millis(300));
+    let detail = error.as_db_error().and_then(|e| e.detail()).unwrap_or_default();
+    assert!(detail.contains("(pool.size)"), "{detail}");
     holder.batch_execute("COMMIT").await.expect("the holder is undisturbed");
     assert_eq!(value(&waiter, "SELECT 5").await, "5", "who waited in vain may go on");
     let prepared = waiter.query_one("SELECT 6::int4", &[]).await.expect("in the extended protocol too");

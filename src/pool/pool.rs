@@ -528,7 +528,7 @@ impl Pool {
             (expired, surplus, state.last_error.clone())
         };
         for waiter in expired {
-            let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref())));
+            let _ = waiter.reply.send(Err(self.wait_error(waited.as_ref(), &waiter.wish)));
         }
         surplus.into_iter().for_each(retire);
         self.serve_granted(now);

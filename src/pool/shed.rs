@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::pool::{Pool, State, Waiter};
 use super::queue::{Comer, Flow, Queue};
+use super::wish::Wish;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Side, SqlState};
 use crate::tenant::{Priority, WEIGHT};
@@ -12,7 +13,7 @@ use crate::tenant::{Priority, WEIGHT};
 /// What a waiter is told that has to go.
 struct Notice<'a> {
     limit: String,
-    wish: &'a super::wish::Wish,
+    wish: &'a Wish,
 }
 
 impl<T> Queue<T> {
@@ -183,7 +184,49 @@ impl Pool {
             .retryable()
     }
 
-    pub(super) fn wait_error(&self, cause: Option<&Error>) -> Error {
+    /// What has kept a client waiting: the limit, by its name, and what can be done about it.
+    fn binding(&self, wish: &Wish) -> (String, &'static str) {
+        let whose = format!("pool of database \"{}\", user \"{}\"", self.purpose.database, self.purpose.user);
+        if let Some(tenant) = wish.tenant.as_ref().filter(|tenant| tenant.room() == 0) {
+            let limit = format!(
+                "Tenant \"{}\" has all of its {} connections in use (tenant.max)",
+                tenant.name,
+                tenant.max()
+            );
+            return (limit, "Raise the tenant's max or pool.wait_timeout, or end transactions sooner.");
+        }
+        let (total, lent) = {
+            let state = self.state.lock();
+            (state.total, state.lent())
+        };
+        let (size, most) = (self.bounds.size(), self.settings().most());
+        if lent >= self.bounds.lend() && size < most {
+            let limit = format!(
+                "{lent} connections are on loan, and more would not get more done now, as far as is known: see SHOW LIMITS \
+                 (pool.size = \"adaptive\"); {whose}"
+            );
+            return (limit, "Wait longer (pool.wait_timeout), raise pool.min, or end transactions sooner.");
+        }
+        // One that has a place at this moment has none for this pool, or it would have grown.
+        let bounded = self.caps.iter().filter_map(|cap| Some((cap, cap.bound()?)));
+        if total < size
+            && let Some((cap, limit)) = bounded.min_by_key(|(cap, _)| cap.free())
+        {
+            let limit = format!(
+                "All of the {limit} connections are in use that max_connections of {} allows; {total} of them are of the \
+                 {whose}",
+                cap.what
+            );
+            return (limit, "Raise max_connections or pool.wait_timeout, or end transactions sooner.");
+        }
+        let key = if self.bounds.is_adaptive() { "pool.max_size" } else { "pool.size" };
+        (
+            format!("All of the {size} connections are in use that the {whose} may have ({key})"),
+            "Raise pool.size or pool.wait_timeout, or end transactions sooner.",
+        )
+    }
+
+    pub(super) fn wait_error(&self, cause: Option<&Error>, wish: &Wish) -> Error {
         let timeout = self.settings().wait_timeout;
         match cause {
             Some(cause) => Error {
@@ -195,16 +238,16 @@ impl Pool {
                 .detail(cause.message.clone())
                 .retryable()
             },
-            None => Error::statement(
-                SqlState::TOO_MANY_CONNECTIONS,
-                format!("no server connection became free within {timeout:?}"),
-            )
-            .detail(format!(
-                "Pool of database \"{}\", user \"{}\" has all of its {} connections in use (pool.wait_timeout).",
-                self.purpose.database, self.purpose.user, self.bounds.size()
-            ))
-            .hint("Raise pool.size or pool.wait_timeout, or end transactions sooner.")
-            .retryable(),
+            None => {
+                let (limit, hint) = self.binding(wish);
+                Error::statement(
+                    SqlState::TOO_MANY_CONNECTIONS,
+                    format!("no server connection became free within {timeout:?}"),
+                )
+                .detail(format!("{limit}. That was waited for as long as pool.wait_timeout allows."))
+                .hint(hint)
+                .retryable()
+            }
         }
     }
 
