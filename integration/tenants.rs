@@ -290,6 +290,13 @@ async fn nobody_has_more_than_its_most() {
     until_waiting(&db, &proxy, 1).await;
     drop(goes);
     until_waiting(&db, &proxy, 0).await;
+    // Also one who has sent more than is read ahead.
+    let mut goes = proxy.raw(&db);
+    goes.send([query("SELECT 1"), query(&format!("SELECT '{}'", "x".repeat(90_000)))].concat());
+    until_waiting(&db, &proxy, 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(goes);
+    until_waiting(&db, &proxy, 0).await;
     assert_eq!(shown(&db, &proxy, &db.user, "waiting").await, 0);
     let mut next = proxy.raw(&db);
     next.send(query("SELECT 3"));

@@ -105,12 +105,16 @@ impl Batch<'_> {
         let mut what = pin!(what);
         self.client.entry.set_doing(Doing::Waiting);
         self.client.entry.set_awaiting(true);
-        let got = poll_fn(|cx| match what.as_mut().poll(cx) {
-            Poll::Ready(got) => Poll::Ready(Ok(got)),
-            Poll::Pending if self.client.entry.poll_called_off(cx) => Poll::Ready(Err(End::from(canceled()))),
-            Poll::Pending => self.poll_waiting(cx).map(Err),
-        })
-        .await;
+        let entry = self.client.entry.clone();
+        let got = {
+            let mut left = pin!(self.left());
+            poll_fn(|cx| match what.as_mut().poll(cx) {
+                Poll::Ready(got) => Poll::Ready(Ok(got)),
+                Poll::Pending if entry.poll_called_off(cx) => Poll::Ready(Err(End::from(canceled()))),
+                Poll::Pending => left.as_mut().poll(cx).map(Err),
+            })
+            .await
+        };
         self.client.entry.set_doing(Doing::Idle);
         if self.client.entry.set_awaiting(false) { Err(End::from(canceled())) } else { got }
     }
@@ -126,16 +130,19 @@ impl Batch<'_> {
         client.entry.set_doing(Doing::Waiting);
         let mut reply = client.pool.queue(wish, now);
         let mut lost = client.chosen_is_lost();
-        let got = poll_fn(|cx| {
-            if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
-                return Poll::Ready(Ok(Some(got)));
-            }
-            if lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Ok(None));
-            }
-            self.poll_waiting(cx).map(Err)
-        })
-        .await;
+        let got = {
+            let mut left = pin!(self.left());
+            poll_fn(|cx| {
+                if let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) {
+                    return Poll::Ready(Ok(Some(got)));
+                }
+                if lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Ok(None));
+                }
+                left.as_mut().poll(cx).map(Err)
+            })
+            .await
+        };
         let client = &self.client;
         if !matches!(got, Ok(Some(_))) {
             client.pool.withdraw(client.entry.id);
@@ -189,21 +196,38 @@ impl Batch<'_> {
             .detail("The bound is the configuration's query_timeout.")
     }
 
-    /// While waiting: goes on reading as far as there is room, to notice when the client leaves, or is to.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// While waiting: returns when the client leaves, or is to. What it sends is read as far as there is room.
+    async fn left(&mut self) -> End {
+        if let Some(end) = poll_fn(|cx| self.poll_waiting(cx)).await {
+            return end;
+        }
+        let entry = self.client.entry.clone();
+        let mut hung_up = pin!(self.client.stream.hung_up());
+        poll_fn(|cx| {
+            let verdict = entry.poll_ending(cx);
+            if !verdict.is_patient() {
+                return Poll::Ready(End::from(verdict));
+            }
+            hung_up.as_mut().poll(cx).map(|()| End::ClientLost)
+        })
+        .await
+    }
+
+    /// Reads while there is room; `None` where there is none any more.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
         let verdict = self.client.entry.poll_ending(cx);
         if !verdict.is_patient() {
-            return Poll::Ready(End::from(verdict));
+            return Poll::Ready(Some(End::from(verdict)));
         }
         while self.flow.up.has_room() {
             self.client.armed = false;
             match self.flow.up.poll_read(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
-                Poll::Ready(_) => return Poll::Ready(End::ClientLost),
+                Poll::Ready(_) => return Poll::Ready(Some(End::ClientLost)),
                 Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Pending
+        Poll::Ready(None)
     }
 
     /// Ends the loan if the transaction is over, nothing is under way, and nothing pins it (invariant 3).

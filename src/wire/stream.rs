@@ -134,6 +134,26 @@ impl Stream {
         }
     }
 
+    /// Returns when the peer has closed its end, also where nobody has read what it has sent before that.
+    pub async fn hung_up(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // Of what this is ready for only the end ever comes: nobody has asked the system for urgent bytes.
+            const END: Interest = Interest::PRIORITY;
+            let ready = match self {
+                Stream::Unix(unix) => unix.ready(END).await,
+                _ => match self.tcp() {
+                    Some(tcp) => tcp.ready(END).await,
+                    None => return,
+                },
+            };
+            if ready.map_or(true, |ready| ready.is_read_closed()) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Reads once. `Ready(Ok(0))` is the end of the stream.
     #[inline]
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
