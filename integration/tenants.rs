@@ -309,6 +309,39 @@ async fn nobody_has_more_than_its_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn own_pools_of_names_that_clients_make_up_go_when_nobody_uses_them() {
+    let sections = format!(
+        "{BY_STARTUP}[[tenant]]\nname = \"t*\"\npool = \"own\"\n[[tenant]]\nname = \"tt\"\npool = \"own\"\n"
+    );
+    let (db, proxy, _) = bed(&[], "min = 1\nidle_timeout = \"300ms\"", &sections);
+    for name in ["t1", "t2", "t3", "tt"] {
+        let client = pg(&of_tenant(&proxy, &db, name)).await;
+        assert_eq!(value(&client, "SELECT 1 /* turnpike: route=primary */").await, "1");
+    }
+    let total = || {
+        let metrics = crate::metrics::get(&proxy, "/metrics").1;
+        let of = format!("turnpike_transactions_total{{database=\"{}\"", db.name);
+        let lines = metrics.lines().filter(|line| line.starts_with(&of));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    let before = total();
+    assert!(before >= 4.0, "{before}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let pools = rows(&pg(&proxy.admin_url(&db)).await, "SHOW POOLS").await;
+        let mut own: Vec<_> =
+            pools.iter().filter_map(|row| row.last()).filter(|t| t.starts_with('t')).collect();
+        own.dedup();
+        if own == ["tt"] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "there still are those of {own:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(total() >= before, "{} is less than {before}", total());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statements_over_the_rate_wait_then_fail() {
     let sections = format!(
         "{BY_STARTUP}rate_wait = \"0s\"\n[[tenant]]\nname = \"slow\"\nstatements_per_second = 1\nstatements_burst = 5\n"

@@ -322,7 +322,7 @@ const COUNTERS: &[(&str, Read)] = &[
 
 fn sums(shared: &Shared) -> BTreeMap<String, Vec<u64>> {
     let mut sums: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for (row, traffic) in shared.pools.pool_rows() {
+    for (row, traffic) in shared.pools.traffic_rows() {
         let sum = sums.entry(row.database).or_insert_with(|| vec![0; COUNTERS.len()]);
         for (total, (_, read)) in sum.iter_mut().zip(COUNTERS) {
             *total += read(&traffic);

@@ -25,6 +25,8 @@ const GROUPS: usize = (CEILING_US.ilog2() - LOG_STEPS + 2) as usize;
 pub trait Count: Default {
     /// Adds one.
     fn one(&self);
+    /// Adds so many.
+    fn more(&self, n: u64);
     /// The value now.
     fn now(&self) -> u64;
 }
@@ -33,6 +35,9 @@ impl Count for Counter {
     #[inline]
     fn one(&self) {
         self.add(1);
+    }
+    fn more(&self, n: u64) {
+        self.add(n);
     }
     fn now(&self) -> u64 {
         self.get()
@@ -43,6 +48,9 @@ impl Count for Lone {
     #[inline]
     fn one(&self) {
         self.add(1);
+    }
+    fn more(&self, n: u64) {
+        self.add(n);
     }
     fn now(&self) -> u64 {
         self.get()
@@ -105,6 +113,15 @@ impl<C: Count> Latency<C> {
     #[cold]
     fn group() -> Box<[C; STEPS]> {
         Box::new(std::array::from_fn(|_| C::default()))
+    }
+
+    /// Adds what another has recorded.
+    pub fn absorb(&self, other: &Latency<C>) {
+        for (group, steps) in other.0.get().into_iter().flat_map(|groups| groups.iter().enumerate()) {
+            let Some(steps) = steps.get() else { continue };
+            let own = self.0.get_or_init(Self::groups)[group].get_or_init(Self::group);
+            own.iter().zip(steps.iter()).for_each(|(own, count)| own.more(count.now()));
+        }
     }
 
     /// A copy to compute quantiles from.

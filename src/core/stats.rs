@@ -207,10 +207,35 @@ pub struct Work {
     pub query_latency: LoneLatency,
 }
 
+impl Work {
+    /// Adds what another worker has done.
+    fn absorb(&self, other: &Work) {
+        fn all(work: &Work) -> [&Lone; 9] {
+            let Work { xacts, queries, received, sent, xact_time_us, query_time_us, .. } = work;
+            let Work { client_parses, server_parses, binds, .. } = work;
+            [xacts, queries, received, sent, xact_time_us, query_time_us, client_parses, server_parses, binds]
+        }
+        all(self).iter().zip(all(other)).for_each(|(own, other)| own.add(other.get()));
+        self.query_latency.absorb(&other.query_latency);
+    }
+}
+
 impl Traffic {
     /// What all workers have of something.
     pub fn sum(&self, of: impl Fn(&Work) -> &Lone) -> u64 {
         self.work.all().map(|work| of(work).get()).sum()
+    }
+    /// Adds what another has, which counts no more from now on.
+    pub fn absorb(&self, other: &Traffic) {
+        let own = self.work.own();
+        other.work.all().for_each(|work| own.absorb(work));
+        self.wait_latency.absorb(&other.wait_latency);
+        fn all(traffic: &Traffic) -> [&Counter; 7] {
+            let Traffic { wait_time_us, waits, shed, errors, .. } = traffic;
+            let Traffic { server_connects, server_connect_failures, server_closes, .. } = traffic;
+            [wait_time_us, waits, shed, errors, server_connects, server_connect_failures, server_closes]
+        }
+        all(self).iter().zip(all(other)).for_each(|(own, other)| own.add(other.get()));
     }
     /// A copy of what all have recorded of statements, to compute quantiles from.
     pub fn query_latency(&self) -> Histogram<u64> {
@@ -353,5 +378,22 @@ mod tests {
         });
         assert_eq!(each.all().map(Lone::get).sum::<u64>(), threads as u64 * times);
         assert!(each.all().count() <= APART + 1);
+    }
+
+    #[test]
+    fn nothing_is_lost_by_putting_together() {
+        let (all, one) = (Traffic::default(), Traffic::default());
+        let work = |traffic: &Traffic| {
+            traffic.work.own().xacts.add(2);
+            traffic.work.own().binds.add(3);
+            traffic.work.own().query_latency.record_us(70);
+            traffic.wait_latency.record_us(9_000_000);
+            traffic.server_closes.add(5);
+        };
+        [&all, &one].into_iter().for_each(work);
+        all.absorb(&one);
+        assert_eq!((all.sum(|w| &w.xacts), all.sum(|w| &w.binds), all.server_closes.get()), (4, 6, 10));
+        assert_eq!((all.query_latency().len(), all.wait_latency.snapshot().len()), (2, 2));
+        assert!(all.wait_latency.snapshot().max() >= 8_900_000);
     }
 }

@@ -104,7 +104,7 @@ pub fn collect(shared: &Shared, told: &Told) -> Vec<Family> {
     families.extend(told.shapes.families(&shared.planner.store.all()));
     let tenants = &shared.pools.tenants;
     families.extend(told.tenants.families(&tenants.all(), tenants.naming().is_on()));
-    families.extend(pools(shared.pools.pool_rows()));
+    families.extend(pools(shared.pools.traffic_rows()));
     families.extend(adaptive::families(shared));
     families.extend(clusters::families(shared));
     families.extend(process::families(shared.started));

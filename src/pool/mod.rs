@@ -32,6 +32,7 @@ pub mod hub;
 mod identity;
 pub mod names;
 mod operate;
+mod past;
 #[allow(clippy::module_inception)]
 pub mod pool;
 pub mod purpose;
@@ -78,6 +79,7 @@ pub struct Pools {
     pools: Mutex<BTreeMap<Key, Arc<Pool>>>,
     /// Those that the configuration does not ask for any more, for as long as a session uses them.
     former: Mutex<Vec<Weak<Pool>>>,
+    past: past::Past,
     caps: Mutex<HashMap<String, Arc<Cap>>>,
     hubs: Mutex<HashMap<Place, Arc<hub::Hub>>>,
     schemas: Mutex<HashMap<Place, Arc<Schema>>>,
@@ -108,6 +110,7 @@ impl Pools {
             disabled: Mutex::default(),
             pools: Mutex::default(),
             former: Mutex::default(),
+            past: past::Past::default(),
             caps: Mutex::default(),
             hubs: Mutex::default(),
             schemas: Mutex::default(),
@@ -311,7 +314,11 @@ impl Pools {
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {
-        let mut all: Vec<_> = self.pools.lock().values().cloned().collect();
+        self.all_of(&self.pools.lock())
+    }
+
+    fn all_of(&self, pools: &BTreeMap<Key, Arc<Pool>>) -> Vec<Arc<Pool>> {
+        let mut all: Vec<_> = pools.values().cloned().collect();
         all.extend(self.former.lock().iter().filter_map(Weak::upgrade));
         all
     }
@@ -323,8 +330,7 @@ impl Pools {
             // A kick only means that some pool may be able to grow sooner than the next round.
             let _ = tokio::time::timeout(SWEEP, self.kick.notified()).await;
             let now = Instant::now();
-            // Pools that were asked for and never worked: names of databases that do not exist, say.
-            self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || pool.has_served());
+            self.pools.lock().retain(|_, pool| self.keeps(pool, now));
             self.former.lock().retain(|pool| pool.upgrade().is_some_and(|pool| pool.is_in_use()));
             self.schemas.lock().retain(|_, schema| Arc::strong_count(schema) > 1);
             let pools = self.all();

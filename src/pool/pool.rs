@@ -89,6 +89,8 @@ pub(super) struct State {
     next_link: u64,
     /// When a connection of somebody who has a guarantee came back, and how many that is.
     pub(super) spared: Option<(Instant, u32)>,
+    /// Since when nobody has been seen to use it.
+    pub(super) left: Option<Instant>,
     /// Since when it has connections, or has none.
     pub(super) turned: Option<Instant>,
 }

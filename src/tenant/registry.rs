@@ -96,6 +96,11 @@ impl Tenants {
         tenant
     }
 
+    /// Whether the configuration has that name, and not only the beginning of it.
+    pub fn is_spelt_out(&self, name: &str) -> bool {
+        self.naming.load().listed(name).is_some_and(|listed| !listed.name.open)
+    }
+
     /// The weight of the tenant of that name.
     pub fn weight(&self, name: &str) -> u32 {
         let naming = self.naming.load();

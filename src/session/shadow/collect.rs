@@ -194,7 +194,8 @@ impl Pending {
 
     /// A statement of it has been answered.
     pub(super) fn answered(&mut self, answered: Answered) {
-        let keeps = if self.broken { self.results.len() < FEW } else { self.has_room_for(size_of::<Answered>()) };
+        let keeps =
+            if self.broken { self.results.len() < FEW } else { self.has_room_for(size_of::<Answered>()) };
         if keeps {
             self.results.push(answered);
         }
