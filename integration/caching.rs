@@ -238,6 +238,9 @@ async fn nobody_gets_what_is_anothers() {
          CREATE TABLE tenants (tenant text, n int); INSERT INTO tenants VALUES ('a', 1), ('b', 2);
          ALTER TABLE tenants ENABLE ROW LEVEL SECURITY; ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
          CREATE POLICY own ON tenants USING (tenant = current_setting('app.tenant', true));
+         CREATE TABLE ours (tenant text, n int); INSERT INTO ours VALUES ('a', 1), ('b', 2);
+         ALTER TABLE ours ENABLE ROW LEVEL SECURITY; ALTER TABLE ours FORCE ROW LEVEL SECURITY;
+         CREATE POLICY own ON ours USING (tenant = current_setting('turnpike.tenant', true));
          CREATE SCHEMA one; CREATE TABLE one.t (n int); INSERT INTO one.t VALUES (1);
          CREATE SCHEMA two; CREATE TABLE two.t (n int); INSERT INTO two.t VALUES (2);
          CREATE TABLE times (t timestamptz); INSERT INTO times VALUES ('2024-01-01 00:00+00');",
@@ -255,6 +258,14 @@ async fn nobody_gets_what_is_anothers() {
     // By settings of one's own, of the search path, of what bytes look like.
     for (set, sql, values) in [
         ("app.tenant", "SELECT n FROM tenants", [("a", "1"), ("b", "2")]),
+        ("turnpike.tenant", "SELECT n FROM ours", [("a", "1"), ("b", "2")]),
+        ("turnpike.other", "SELECT current_setting('turnpike.other') FROM other", [("a", "a"), ("b", "b")]),
+        // What only says where to go is asked for by name, or makes no difference.
+        (
+            "turnpike.route",
+            "SELECT current_setting('turnpike.route') FROM other",
+            [("primary", "primary"), ("auto", "auto")],
+        ),
         ("search_path", "SELECT n FROM t", [("one", "1"), ("two", "2")]),
         (
             "TimeZone",
@@ -275,6 +286,11 @@ async fn nobody_gets_what_is_anothers() {
             }
         }
         client.batch_execute(&format!("RESET {set}")).await.expect("reset");
+    }
+    // What a tenant has said when it came in counts as well.
+    for (tenant, want) in [("a", "1"), ("b", "2")] {
+        let url = format!("{}?options=-c%20turnpike.tenant%3D{tenant}", bed.proxy.url(&bed.db));
+        assert_eq!(keep(&pg(&url).await, "SELECT n FROM ours").await, want, "{tenant}");
     }
     // What one may read, another may not.
     client.batch_execute("CREATE TABLE secret (n int); INSERT INTO secret VALUES (7)").await.expect("made");

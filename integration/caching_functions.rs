@@ -11,6 +11,8 @@ const FUNCTIONS: &str = "
         'BEGIN RETURN (SELECT v FROM kv WHERE id = $1); END';
     CREATE FUNCTION amiss(int) RETURNS text LANGUAGE plpgsql STABLE AS
         'BEGIN RETURN (SELECT v FROM kv WHERE id = $1); END';
+    CREATE FUNCTION whose(int) RETURNS text LANGUAGE plpgsql AS
+        'BEGIN RETURN current_setting(''application_name'') || current_setting(''turnpike.route'', true); END';
     CREATE FUNCTION log(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO events VALUES ($1); END';
     CREATE PROCEDURE work(text) LANGUAGE plpgsql AS 'BEGIN INSERT INTO events VALUES ($1); COMMIT; END';
     CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS
@@ -27,6 +29,9 @@ reads = \"kv\"
 [[function]]
 name = \"amiss\"
 reads = [\"kv\", \"nowhere\"]
+[[function]]
+name = \"whose\"
+reads = []
 [[function]]
 name = \"log\"
 writes = \"events\"
@@ -74,6 +79,18 @@ async fn what_a_function_reads_is_taken_for_said() {
             value(&client, read).await;
         }
         assert_eq!(bed.hits(), before, "{read}");
+    }
+}
+
+/// Settings are no tables, so that nothing is said of them: whoever has others has other results.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_asks_of_its_session_counts() {
+    let (_bed, client) = bed().await;
+    let read = "SELECT whose(1) FROM other";
+    for (application, route) in [("one", "auto"), ("two", "auto"), ("two", "primary"), ("one", "auto")] {
+        let set = format!("SET application_name = '{application}'; SET turnpike.route = '{route}'");
+        client.batch_execute(&set).await.expect("set");
+        assert_eq!(keep(&client, read).await, format!("{application}{route}"));
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use super::declared::Marks;
 use super::functions::{self, Known};
+use super::kept::AsksSettings;
 use super::touch::{Growing, Reach, Touches};
 use super::written;
 use super::{Class, Reason, Tie};
@@ -55,8 +56,8 @@ pub(super) struct Case<'a> {
     pub(super) fleeting: Option<String>,
     /// It calls functions that are not the system's own.
     calls: bool,
-    /// It asks for settings by their names.
-    pub(super) asks_settings: bool,
+    /// Whether it asks for settings by their names.
+    pub(super) asks_settings: AsksSettings,
     /// It may read other rows than those that the statement itself says that it reads.
     pub(super) beyond: bool,
     /// Relations and functions that have been looked into.
@@ -79,8 +80,8 @@ pub struct Judgement {
     pub varies: bool,
     /// Why results must not be kept, where the rest does not say so.
     pub fleeting: Option<String>,
-    /// They ask for settings by their names.
-    pub asks_settings: bool,
+    /// Whether they ask for settings by their names.
+    pub asks_settings: AsksSettings,
     /// They may read other rows than those that they say that they read: what they call does.
     pub beyond: bool,
     /// Only that rows are on a foreign server speaks against other servers.
@@ -146,7 +147,7 @@ impl<'a> Case<'a> {
             varies: false,
             fleeting: None,
             calls: false,
-            asks_settings: false,
+            asks_settings: AsksSettings::No,
             beyond: false,
             seen: HashSet::new(),
             depth: 0,

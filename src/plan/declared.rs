@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use super::class::Case;
+use super::functions;
+use super::kept::AsksSettings;
 use crate::catalog::function::Function;
 use crate::catalog::path::is_temporary;
 use crate::catalog::relation::{Relation, RelationKind};
@@ -118,6 +120,10 @@ impl<'a> Case<'a> {
                 self.against(format!("the configuration says that {name} writes to {}", names.join(", ")));
             }
         }
+        // What it asks of its session is not said, either.
+        let by_name = function.body.as_deref().is_some_and(functions::asks_settings);
+        let asks = if by_name { AsksSettings::Yes } else { AsksSettings::Perhaps };
+        self.asks_settings = self.asks_settings.max(asks);
         // Which of their rows is not said.
         self.beyond |= !said.reads.is_empty();
         for relation in said.reads {

@@ -78,8 +78,17 @@ pub fn varies(name: &str) -> bool {
 
 /// Whether code mentions one of those.
 pub fn mentions_what_varies(code: &str) -> bool {
+    mentions(code, varies)
+}
+
+/// Whether code asks for settings by their names.
+pub fn asks_settings(code: &str) -> bool {
+    mentions(code, |word| word == "current_setting")
+}
+
+fn mentions(code: &str, what: impl Fn(&str) -> bool) -> bool {
     let mut words = Lexer::new(code.as_bytes(), true).filter(|token| token.kind == Kind::Word);
-    words.any(|token| code.get(token.start..token.end).is_some_and(|word| varies(&word.to_ascii_lowercase())))
+    words.any(|token| code.get(token.start..token.end).is_some_and(|word| what(&word.to_ascii_lowercase())))
 }
 
 /// Stable functions whose results depend on nothing but their arguments and on settings, who the session is, and what

@@ -22,6 +22,18 @@ use crate::fence::versions::Row;
 use crate::sql::facts::{Facts, Name};
 use crate::sql::normal::{Tok, tokens};
 
+/// Whether a shape asks for settings by their names: the application's, or those that only say where a statement goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AsksSettings {
+    /// It does not.
+    #[default]
+    No,
+    /// It calls what is taken at the configuration's word, which speaks of tables and not of settings.
+    Perhaps,
+    /// It does, so that it may ask for what depends on its transaction, too.
+    Yes,
+}
+
 /// What was decided about keeping a shape's results.
 #[derive(Debug, Default)]
 pub struct CacheRule {
@@ -31,8 +43,8 @@ pub struct CacheRule {
     pub rules: RuleSet,
     /// What a comment asks for (`/* turnpike: cache=30s */`).
     pub asks: Option<CacheAsk>,
-    /// They depend on settings that other results do not depend on: the application's name.
-    pub asks_settings: bool,
+    /// Whether they depend on settings that other results do not depend on.
+    pub asks_settings: AsksSettings,
     /// They are read from a foreign server: nobody tells of writes there, so that only their age can be bounded.
     pub foreign: bool,
     /// What a shape needs besides that some rule matches. There may be very many that none does.
@@ -98,7 +110,7 @@ pub(super) struct About<'a> {
     pub(super) reasons: &'a [Reason],
     pub(super) touches: &'a Touches,
     pub(super) fleeting: Option<String>,
-    pub(super) asks_settings: bool,
+    pub(super) asks_settings: AsksSettings,
     pub(super) beyond: bool,
     pub(super) foreign: bool,
     pub(super) asks: Option<CacheAsk>,
@@ -256,7 +268,9 @@ impl<'a> Case<'a> {
 
     /// The same of a function that is called and is not volatile.
     pub(super) fn calls_kept(&mut self, name: &Name, function: &Function, built_in: bool) {
-        self.asks_settings |= &*function.name == "current_setting";
+        if &*function.name == "current_setting" {
+            self.asks_settings = AsksSettings::Yes;
+        }
         let stable = function.volatility != Volatility::Immutable;
         if built_in {
             if stable && !functions::is_steady(&function.name) {

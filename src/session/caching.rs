@@ -16,16 +16,28 @@ use crate::cache::l1::{Found, Moment, Why};
 use crate::cache::outside::Outside;
 use crate::cache::policy::{RuleSet, Terms};
 use crate::cache::strict::{Board, Gate, Seen};
-use crate::config::{CacheAsk, CacheMode, Writers};
+use crate::config::{CacheAsk, CacheMode, SAYABLE, Writers};
 use crate::core::clock::Instant;
 use crate::fence::versions::{Row, Versions, Written};
 use crate::plan::Held;
+use crate::plan::kept::AsksSettings;
 use crate::plan::rules::Rules;
 use crate::plan::touch::{Defines, Reach, Touches};
 use crate::pool::pool::Pool;
 use crate::pool::purpose::Purpose;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
 use crate::pool::term;
+
+/// Whether a setting makes no difference but to who asks for it by its name: the application's, and those of ours that
+/// are words to us alone. All others count, also ours: servers have them, and a policy may read `turnpike.tenant`.
+fn is_by_name(name: &str) -> bool {
+    const ONLY_OURS: &[&str] = &[CACHE, "priority"];
+    let ours = |key: &str| SAYABLE.contains(&key) || ONLY_OURS.contains(&key);
+    name == APPLICATION_NAME || name.strip_prefix(PREFIX).is_some_and(ours)
+}
+
+/// The setting that asks something of the cache.
+pub(super) const CACHE: &str = "cache";
 
 /// See the module. Every session has one, whether a rule matches it or not: all must tell what they write.
 #[derive(Debug)]
@@ -55,7 +67,7 @@ struct Known {
     /// Where other processes are told of writes, where they rely on that.
     board: Option<Arc<Board>>,
     context: Context,
-    /// The same for results that depend on the application's name.
+    /// The same for results that depend on settings which are asked for by their names.
     named: Context,
 }
 
@@ -94,7 +106,10 @@ impl Caching {
         if plan.cache.foreign && terms.mode != CacheMode::Bounded || unchosen() {
             return None;
         }
-        let context = if plan.cache.asks_settings { known.named } else { known.context };
+        let context = match plan.cache.asks_settings {
+            AsksSettings::No => known.context,
+            AsksSettings::Perhaps | AsksSettings::Yes => known.named,
+        };
         Some(Asked { terms, context })
     }
 
@@ -212,7 +227,7 @@ impl Client {
             // Transactions that do not say what they are will be begun.
             self.pool.want_defaults();
         }
-        let asks = self.own(&format!("{PREFIX}cache")).and_then(|value| CacheAsk::read(&value));
+        let asks = self.own(&format!("{PREFIX}{CACHE}")).and_then(|value| CacheAsk::read(&value));
         let config = self.shared.config.load();
         let database = config.database(&purpose.database);
         let declared = database.is_some_and(|d| d.writers == Writers::Proxy);
@@ -228,13 +243,12 @@ impl Client {
             false => cache.boards.get(place, &purpose.dbname),
         };
         let board = board.filter(|_| !standby);
-        let application = self.application();
         let (context, named) = match matched {
             0 => (0, 0),
             _ => {
                 let mut parts = self.whose();
                 let context = cache.contexts.of(parts.iter().copied());
-                parts.push(application.unwrap_or_default());
+                parts.extend(self.by_name());
                 (context, cache.contexts.of(parts))
             }
         };
@@ -258,19 +272,25 @@ impl Client {
         self.course.as_ref().map_or(self.pool.target.name(), |course| course.cluster.name())
     }
 
-    /// What the application calls itself.
-    pub(super) fn application(&self) -> Option<&str> {
-        self.settings.get(APPLICATION_NAME).or_else(|| self.wish.class.get(APPLICATION_NAME))
-    }
-
-    /// Whose results it is given: all but the application's name that they can depend on beside the statement.
+    /// Whose results it is given: all that they can depend on beside the statement, but for what takes asking for it by its
+    /// name.
     pub(super) fn whose(&self) -> Vec<&str> {
         let purpose = &self.pool.purpose;
         let who = [&purpose.database, &purpose.user, &purpose.dbname, &purpose.server_user];
         let mut parts: Vec<&str> = who.map(String::as_str).into();
         parts.push(self.stands_at());
+        parts.extend(self.settings_that(|name| !is_by_name(name)));
+        parts
+    }
+
+    /// What else results depend on that ask for settings by their names.
+    pub(super) fn by_name(&self) -> Vec<&str> {
+        self.settings_that(is_by_name)
+    }
+
+    fn settings_that(&self, counts: impl Fn(&str) -> bool) -> Vec<&str> {
+        let mut parts = Vec::new();
         for all in [self.wish.class.iter(), self.settings.iter()] {
-            let counts = |name: &str| name != APPLICATION_NAME && !name.starts_with(PREFIX);
             parts.extend(all.filter(|(name, _)| counts(name)).flat_map(|(name, value)| [name, value]));
             // No name is empty.
             parts.push("");
@@ -380,8 +400,10 @@ impl Client {
             if self.is_idle() {
                 return None;
             }
-            let by_name =
-                || plan.cache.asks_settings.then_some("what it asks for depends on its transaction");
+            let by_name = || {
+                (plan.cache.asks_settings == AsksSettings::Yes)
+                    .then_some("what it asks for depends on its transaction")
+            };
             self.why_not_within().or_else(by_name)
         })
     }

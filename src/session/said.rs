@@ -2,6 +2,7 @@
 //! makes no sense is refused in a server's place, as PostgreSQL refuses what no setting of its own can be.
 
 use super::batch::Batch;
+use super::caching::CACHE;
 use super::expect::Expect;
 use super::run::Client;
 use super::tenancy;
@@ -15,9 +16,6 @@ use crate::pool::settings::quote;
 use crate::sql::custom::{self, Given};
 use crate::wire::message::cstr;
 use crate::wire::reply;
-
-/// The setting that asks something of the cache.
-const CACHE: &str = "cache";
 
 /// What becomes of a text that speaks of settings of ours.
 pub(super) enum Said {

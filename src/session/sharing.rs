@@ -17,6 +17,7 @@ use crate::cache::outside::Outside;
 use crate::cache::remote::{Found, Name, Remote, Ripening};
 use crate::core::clock::Instant;
 use crate::core::error::Severity;
+use crate::plan::kept::AsksSettings;
 use crate::pool::settings::APPLICATION_NAME;
 
 /// Pause before it is looked again whether another process has read what is asked for.
@@ -142,7 +143,7 @@ impl Client {
         };
         // From now on it is noted when writes end.
         caching.versions.ended(&[]);
-        let text = self.means_the_same(own, wanted.plan.cache.asks_settings)?;
+        let text = self.means_the_same(own, wanted.plan.cache.asks_settings > AsksSettings::No)?;
         remote.common(flushes, epoch, text, wanted.plan.touches.reads.tables())
     }
 
@@ -160,7 +161,7 @@ impl Client {
         }
         key::add(&mut text, b"");
         if named {
-            key::add(&mut text, self.application().unwrap_or_default().as_bytes());
+            self.by_name().into_iter().for_each(|part| key::add(&mut text, part.as_bytes()));
         }
         key::add(&mut text, rest);
         Some(text)

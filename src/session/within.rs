@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::opening::DEFAULT_ISOLATION;
 use super::run::Client;
 use crate::core::clock::Instant;
+use crate::plan::kept::AsksSettings;
 use crate::plan::{Class, Held};
 use crate::sql::transaction::{Control, Isolation, Modes};
 use crate::wire::message::TxStatus;
@@ -117,7 +118,7 @@ impl Client {
     /// Whether a result of this plan may be given, or kept, within what is under way.
     pub(super) fn may_within(&self, plan: &Held) -> bool {
         // What it may ask for by name depends on the transaction as well.
-        !plan.cache.asks_settings && self.why_not_within().is_none()
+        plan.cache.asks_settings < AsksSettings::Yes && self.why_not_within().is_none()
     }
 
     /// Whether the server of the transaction that is open has waited for so long that it is better asked something.
