@@ -203,6 +203,10 @@ async fn a_read_is_one_only_when_certain() {
     db.psql(
         "CREATE SEQUENCE s; CREATE VIEW plain AS SELECT region, count(*) FROM orders GROUP BY region;
          CREATE FUNCTION writes() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO orders VALUES (9); RETURN 1; END';
+         CREATE FUNCTION writes(orders) RETURNS int LANGUAGE sql AS 'SELECT writes()';
+         CREATE FUNCTION region(orders) RETURNS int LANGUAGE sql AS 'SELECT writes()';
+         CREATE FUNCTION all_orders() RETURNS SETOF orders LANGUAGE sql STABLE AS 'SELECT * FROM orders';
+         CREATE FUNCTION within(o orders) RETURNS int LANGUAGE sql STABLE AS 'SELECT o.writes';
          CREATE FUNCTION reads(r text) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM orders WHERE region = r';
          CREATE FUNCTION sneaks() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT nextval(''s'')';
          CREATE VIEW hides AS SELECT writes() AS x; CREATE VIEW deeper AS SELECT * FROM hides;
@@ -221,6 +225,8 @@ async fn a_read_is_one_only_when_certain() {
         "SELECT extract(epoch FROM now()), trim(' x '), position('a' IN 'b'), 1 BETWEEN 0 AND 2",
         "SELECT o.* FROM orders o JOIN LATERAL generate_series(1, 3) g ON true ORDER BY 1",
         "EXPLAIN SELECT * FROM orders",
+        "SELECT o.region FROM orders o JOIN plain p ON true WHERE o.region > 'a' ORDER BY lower(o.region), o.region",
+        "SELECT x.count, x.reads FROM (SELECT count(*), 1 AS reads FROM orders) x ORDER BY x.count + 1",
     ] {
         let (class, said) = class(&client, sql).await;
         assert_eq!(class, "read", "{sql}: {said}");
@@ -241,6 +247,12 @@ async fn a_read_is_one_only_when_certain() {
         ("INSERT INTO orders VALUES (5)", "INSERT writes"),
         ("SELECT pg_advisory_lock(1)", "advisory lock"),
         ("SELECT o.writes FROM orders o", "it may be a function"),
+        ("SELECT (o).writes FROM orders o JOIN plain p ON true", "writes after a dot may be a function"),
+        ("SELECT (array_agg(o))[1].writes FROM orders o JOIN plain p ON true", "writes after a dot may be"),
+        ("SELECT x.writes FROM all_orders() x", "writes after a dot may be a function"),
+        ("SELECT (x.o).region FROM (SELECT o FROM orders o) x", "region after a dot may be a function"),
+        ("SELECT 1 FROM orders o, all_orders() x ORDER BY x.writes + 1", "writes after a dot may be"),
+        ("SELECT within(o) FROM orders o", "function within: writes after a dot may be a function"),
         ("BEGIN", "BEGIN is no query"),
     ] {
         let (class, said) = class(&client, sql).await;

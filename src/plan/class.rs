@@ -210,6 +210,7 @@ impl<'a> Case<'a> {
         facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
         self.operators(catalog, facts);
         self.operators_kept(catalog, facts);
+        facts.fields.iter().for_each(|name| self.field(catalog, name));
     }
 
     fn path(&self) -> Option<&'a SearchPath> {
@@ -291,6 +292,19 @@ impl<'a> Case<'a> {
         if self.declared(catalog, name, function) {
             return;
         }
+    /// A name after a dot: a column, or a function that is called with the row. Of the system's own functions, none that can be
+    /// called so does more than look at its argument.
+    fn field(&mut self, catalog: &Catalog, name: &str) {
+        let system = catalog.schema("pg_catalog").map(|schema| schema.oid);
+        // Pseudo-types are of all categories what a row may be taken for.
+        let row = |oid: &Oid| catalog.type_by_oid(*oid).is_none_or(|t| matches!(t.category, b'C' | b'P'));
+        let others =
+            |f: &Function| Some(f.schema) != system && f.accepts(1) && f.arguments.first().is_none_or(row);
+        if catalog.functions_named(name).iter().any(others) {
+            self.unknown(format!("{name} after a dot may be a function"));
+        }
+    }
+
         match functions::known(&function.name) {
             Some(Known::Primary) if built_in => {
                 return self.against(format!("{name} belongs to the primary"));

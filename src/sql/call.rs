@@ -1,9 +1,8 @@
 //! What stands before parentheses: a function that is called, or a part of the language that looks like one.
 
-use sqlparser::ast::{Function, FunctionArguments, ObjectName, ObjectNamePart};
+use sqlparser::ast::{Function, FunctionArguments, Ident, ObjectName, ObjectNamePart};
 
-use super::facts::Call;
-use super::walk::name_of;
+use super::facts::{Call, Name};
 
 /// Key words that are no function's name unless they are quoted or qualified (`col_name_keyword` and reserved ones in the
 /// grammar), and call nothing that the catalog knows of.
@@ -40,6 +39,29 @@ fn is_construct(name: &ObjectName) -> bool {
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return false };
     let is = |word: &&str| ident.value.eq_ignore_ascii_case(word);
     ident.quote_style.is_none() && CONSTRUCTS.iter().any(is)
+}
+
+/// A name as PostgreSQL cuts it off.
+pub(super) fn folded(ident: &Ident) -> String {
+    // Names are folded in the normal form.
+    let mut name = ident.value.clone();
+    if name.len() > 63 {
+        let cut = (0..=63).rev().find(|i| name.is_char_boundary(*i)).unwrap_or_default();
+        name.truncate(cut);
+    }
+    name
+}
+
+/// The parts of a qualified name.
+pub(super) fn parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(ObjectNamePart::as_ident).map(folded).collect()
+}
+
+/// The last two parts of a name: a database's name before them says nothing.
+pub(super) fn name_of(name: &ObjectName) -> Option<Name> {
+    let mut parts = parts(name);
+    let last = parts.pop()?;
+    Some(Name { schema: parts.pop().map(Into::into), name: last.into() })
 }
 
 #[cfg(test)]

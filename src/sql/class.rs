@@ -36,6 +36,7 @@ fn of(text: &[u8], shape: &Shape, statement: &Statement) -> Facts {
         cursor: false,
         relations: Vec::new(),
         calls: Vec::new(),
+        fields: Vec::new(),
         operators: Vec::new(),
         predicates: Vec::new(),
         gap: None,

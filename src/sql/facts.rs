@@ -185,6 +185,9 @@ pub struct Facts {
     pub relations: Vec<Relation>,
     /// Functions that it calls, and perhaps names that only look like it.
     pub calls: Vec<Call>,
+    /// Names after a dot of which it is not known here that they are columns: `(x).f` and `x.f` call `f` where a row has no
+    /// such column.
+    pub fields: Vec<Box<str>>,
     /// Operators that are neither comparison nor arithmetic.
     pub operators: Vec<Box<str>>,
     /// Equalities at the top of its conditions.
@@ -207,6 +210,7 @@ impl Facts {
         }
         self.relations.shrink_to_fit();
         self.calls.shrink_to_fit();
+        self.fields.shrink_to_fit();
         self.operators.shrink_to_fit();
         self.predicates.shrink_to_fit();
     }
@@ -242,6 +246,13 @@ impl Facts {
         match columns.iter_mut().find(|(name, _)| **name == *column) {
             Some((_, known)) => known.add(roles),
             None => columns.push((column.into(), roles)),
+        }
+    }
+
+    /// Notes a name after a dot.
+    pub(super) fn field(&mut self, name: String) {
+        if !self.fields.iter().any(|known| **known == *name) {
+            self.fields.push(name.into());
         }
     }
 

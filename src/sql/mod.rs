@@ -11,6 +11,7 @@ pub mod lex;
 pub mod listen;
 pub mod long;
 pub mod normal;
+mod operand;
 pub mod parse;
 mod phrases;
 pub mod plain;

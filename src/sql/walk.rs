@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, BinaryOperator, Expr, FromTable, GroupByExpr, Ident, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Value, Visit, Visitor,
+    AccessExpr, Assignment, AssignmentTarget, BinaryOperator, Expr, FromTable, GroupByExpr, JoinConstraint,
+    JoinOperator, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Statement,
+    TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Visit, Visitor,
 };
 
-use super::call::called;
-use super::facts::{Call, Facts, Name, Operand, Operands, Predicate, Roles};
-use super::normal::{INTEGER, MARK};
+use super::call::{called, folded, name_of, parts};
+use super::facts::{Call, Facts, Operands, Predicate, Roles};
+use super::operand::{conjuncts, operand};
+use super::parse::Gap;
 
 /// What a tree says beyond what its facts take: names that look like calls in the tokens and are none.
 #[derive(Debug, Default)]
@@ -35,6 +36,8 @@ pub fn walk(statement: &Statement, facts: &mut Facts) -> Named {
         functions: HashSet::new(),
         targets: HashSet::new(),
         sorts: HashMap::new(),
+        bodies: HashSet::new(),
+        sorting: Vec::new(),
     };
     // Nothing breaks it off.
     let _ = statement.visit(&mut walker);
@@ -67,64 +70,15 @@ struct Walker<'a> {
     targets: HashSet<usize>,
     /// ORDER BY of the select that comes next, by where that is.
     sorts: HashMap<usize, Vec<Expr>>,
+    /// Selects that are all of a query but for its ORDER BY, which names the same tables, by where they are.
+    bodies: HashSet<usize>,
+    /// How many of `tables` there are in each ORDER BY that is being read.
+    sorting: Vec<usize>,
 }
 
 /// Where a part of a tree is, as its identity while it is walked.
 fn place<T>(part: &T) -> usize {
     std::ptr::from_ref(part) as usize
-}
-
-fn folded(ident: &Ident) -> String {
-    // Names are folded in the normal form.
-    let mut name = ident.value.clone();
-    if name.len() > 63 {
-        let cut = (0..=63).rev().find(|i| name.is_char_boundary(*i)).unwrap_or_default();
-        name.truncate(cut);
-    }
-    name
-}
-
-fn parts(name: &ObjectName) -> Vec<String> {
-    name.0.iter().filter_map(ObjectNamePart::as_ident).map(folded).collect()
-}
-
-/// The last two parts of a name: a database's name before them says nothing.
-pub(super) fn name_of(name: &ObjectName) -> Option<Name> {
-    let mut parts = parts(name);
-    let last = parts.pop()?;
-    Some(Name { schema: parts.pop().map(Into::into), name: last.into() })
-}
-
-fn operand(expr: &Expr) -> Option<Operand> {
-    match expr {
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => operand(inner),
-        Expr::TypedString(typed) => of_value(&typed.value.value),
-        Expr::Value(value) => of_value(&value.value),
-        _ => None,
-    }
-}
-
-fn of_value(value: &Value) -> Option<Operand> {
-    match value {
-        Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok().map(Operand::Param),
-        Value::SingleQuotedString(text) => text.strip_prefix(MARK)?.parse().ok().map(Operand::Mark),
-        Value::Number(text, _) => match text.strip_suffix(".5") {
-            Some(mark) => mark.parse().ok().map(Operand::Mark),
-            None => text.parse::<u64>().ok()?.checked_sub(INTEGER)?.try_into().ok().map(Operand::Mark),
-        },
-        _ => None,
-    }
-}
-
-fn conjuncts<'e>(expr: &'e Expr, out: &mut Vec<&'e Expr>) {
-    match expr {
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            conjuncts(left, out);
-            conjuncts(right, out);
-        }
-        Expr::Nested(inner) => conjuncts(inner, out),
-        other => out.push(other),
-    }
 }
 
 impl Walker<'_> {
@@ -200,6 +154,17 @@ impl Walker<'_> {
     fn uses(&mut self, expr: &Expr, roles: Roles) {
         if let Some((relation, column)) = self.column(expr) {
             self.facts.column(relation, &column, roles);
+        }
+    }
+
+    /// A column that is named somewhere. What ORDER BY names has been noted with its select; of what is in an expression there
+    /// only what may be a function counts.
+    fn read(&mut self, expr: &Expr) {
+        let sorts = self.sorting.last() == Some(&self.tables.len());
+        match (sorts, expr) {
+            (false, _) => self.uses(expr, Roles::READ),
+            (true, Expr::CompoundIdentifier(_)) => self.uses(expr, Roles::SORT),
+            (true, _) => {}
         }
     }
 
@@ -393,6 +358,9 @@ impl Visitor for Walker<'_> {
             }
         }
         self.ctes.push(names);
+        if let SetExpr::Select(select) = &*query.body {
+            self.bodies.insert(place(&**select));
+        }
         if let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(by), .. })) =
             (&*query.body, &query.order_by)
         {
@@ -401,8 +369,12 @@ impl Visitor for Walker<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.ctes.pop();
+        if let SetExpr::Select(_) = &*query.body {
+            self.sorting.pop();
+            self.tables.pop();
+        }
         ControlFlow::Continue(())
     }
 
@@ -430,8 +402,11 @@ impl Visitor for Walker<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, _: &Select) -> ControlFlow<()> {
-        self.tables.pop();
+    fn post_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        match self.bodies.remove(&place(select)) {
+            true => self.sorting.push(self.tables.len()),
+            false => drop(self.tables.pop()),
+        }
         ControlFlow::Continue(())
     }
 
@@ -466,7 +441,21 @@ impl Visitor for Walker<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.uses(expr, Roles::READ),
+            Expr::Identifier(_) => self.read(expr),
+            Expr::CompoundIdentifier(idents) => match (self.column(expr), idents.last()) {
+                (None, Some(name)) => self.facts.field(folded(name)),
+                _ => self.read(expr),
+            },
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    match access {
+                        AccessExpr::Dot(Expr::Identifier(name)) => self.facts.field(folded(name)),
+                        // What that is, is not known.
+                        AccessExpr::Dot(_) => self.facts.gap = Some(Gap::Syntax),
+                        AccessExpr::Subscript(_) => {}
+                    }
+                }
+            }
             Expr::Function(function) => self.calls.extend(called(function)),
             _ => {}
         }
