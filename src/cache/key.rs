@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use moka::sync::Cache;
 use smallvec::SmallVec;
 
+use crate::sql::lex::{Kind, Lexer};
 use crate::wire::message::cstr;
 
 /// Whose a result is, as a number: see [`Contexts`].
@@ -114,7 +115,8 @@ impl<'a> Parts<'a> {
     /// Whether something in it may be read as a time that is not the same tomorrow: see [`may_tell_time`].
     pub fn may_tell_time(&self) -> bool {
         // What has a zero in it is no text, so that no word is in it.
-        let tells = |bound: &Bound<'_>| bound.value.is_some_and(|v| !v.contains(&0) && may_tell_time(v));
+        let tells =
+            |bound: &Bound<'_>| bound.value.is_some_and(|v| !v.contains(&0) && value_may_tell_time(v));
         may_tell_time(self.text()) || self.values().is_none_or(|values| values.iter().any(tells))
     }
 }
@@ -164,22 +166,37 @@ impl Contexts {
     }
 }
 
-/// Whether a text, or a value, may be read as a time that is not the same tomorrow: `'now'`, `'today'` and their like are
-/// constants to look at and clocks to the server. Words that only contain one of them are not meant. What is written with
-/// escapes, or goes on in another line, may be any word.
-pub fn may_tell_time(bytes: &[u8]) -> bool {
+/// Whether a text may say something that is read as a time which is not the same tomorrow: `'now'`, `'today'` and their like
+/// are constants to look at and clocks to the server. Names that only contain one of them are not meant. What is written
+/// with escapes, or goes on in another line, may be any word.
+pub fn may_tell_time(text: &[u8]) -> bool {
     let goes_on = |rest: &[u8]| {
         let space = rest.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(rest.len());
         rest[..space].contains(&b'\n') && rest.get(space) == Some(&b'\'')
     };
-    let mut quotes = bytes.iter().enumerate().filter(|(_, b)| **b == b'\'');
-    let escapes = |at: usize| at > 1 && bytes[at - 1] == b'&' || goes_on(&bytes[at + 1..]);
-    if bytes.contains(&b'\\') || quotes.any(|(at, _)| escapes(at)) {
+    let mut quotes = text.iter().enumerate().filter(|(_, b)| **b == b'\'');
+    let escapes = |at: usize| at > 1 && text[at - 1] == b'&' || goes_on(&text[at + 1..]);
+    if text.contains(&b'\\') || quotes.any(|(at, _)| escapes(at)) {
         return true;
     }
+    Lexer::new(text, true).any(|token| {
+        let own = text.get(token.start..token.end).unwrap_or(text);
+        match token.kind {
+            Kind::Word => is_time(own),
+            _ => value_may_tell_time(own),
+        }
+    })
+}
+
+/// The same of a value. All but letters may stand between the words of a time, or may be left out there: `today10:00`, `now_`
+/// (datetime.c, `ParseDateTime`).
+fn value_may_tell_time(value: &[u8]) -> bool {
+    value.contains(&b'\\') || value.split(|b| !b.is_ascii_alphabetic()).any(is_time)
+}
+
+fn is_time(word: &[u8]) -> bool {
     const WORDS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
-    let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | 0x80..);
-    bytes.split(|b| !word(b)).any(|w| WORDS.iter().any(|known| w.eq_ignore_ascii_case(known)))
+    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -208,10 +225,23 @@ mod tests {
             "now()",
             "$1\0tomorrow",
             "'YESTERDAY'",
+            "'today10:00'",
+            "'10:00today'",
+            "'now_'",
+            "'_today'",
+            "x > $$now_$$",
+            "SELECT a AS \"b'today\"",
         ] {
             assert!(may_tell_time(text.as_bytes()), "{text}");
         }
-        for text in ["SELECT known FROM t", "nowhere", "now_playing", "todays", "'2024-01-01'", ""] {
+        for text in [
+            "SELECT known FROM t",
+            "nowhere",
+            "now_playing, sales_today FROM t2today",
+            "todays",
+            "'2024-01-01'",
+            "",
+        ] {
             assert!(!may_tell_time(text.as_bytes()), "{text}");
         }
     }
@@ -235,6 +265,7 @@ mod tests {
         assert_eq!(bound(1, &92i32.to_be_bytes()), Some(false));
         assert_eq!(bound(0, &[b'x'; 92]), Some(false));
         assert_eq!((bound(0, b"now"), bound(1, b" tomorrow")), (Some(true), Some(true)));
+        assert_eq!((bound(0, b"_now10"), bound(0, b"snow")), (Some(true), Some(false)));
         // What is not understood may say anything.
         assert_eq!(bound(2, b"x"), Some(true));
     }

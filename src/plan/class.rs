@@ -31,6 +31,8 @@ pub struct Knowledge<'a> {
 
 /// Reasons above which more say nothing new.
 const MOST: usize = 16;
+/// `time with time zone`
+const TIMETZ: Oid = 1266;
 /// Views in views, functions in functions.
 const DEEPEST: usize = 16;
 /// Columns that every table has without the catalog's saying so.
@@ -396,6 +398,10 @@ impl<'a> Case<'a> {
         match relation.kind {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
             RelationKind::View if system => {}
+        if relation.columns.iter().any(|column| column.type_oid == TIMETZ) {
+            // Whatever it is compared with is read as one.
+            self.fleeting(|| format!("{name} has a time of day with a zone, which depends on the day"));
+        }
             RelationKind::View => return self.view(name, relation),
             RelationKind::ForeignTable => return self.foreign(format!("{name} is on a foreign server")),
             RelationKind::Sequence => return self.against(format!("{name} is a sequence")),

@@ -216,6 +216,11 @@ fn said(normal: &[u8]) -> Option<String> {
         } else if is_cast(&tokens, i) {
             Some((i.checked_sub(1), i + 2))
         } else {
+        // Summer time is over by the day on which it is read, also in a constant.
+        let zoned = || token.is("with") && tokens.get(i + 1).is_some_and(|t| t.is("time"));
+        if token.is("timetz") || zoned() && begins_with_time(&tokens[..i]) {
+            return Some("a time of day with a zone, which depends on the day, is in it".into());
+        }
             None
         };
         if let Some((operand, at)) = cast {
@@ -233,6 +238,15 @@ fn is_cast(tokens: &[Tok<'_>], at: usize) -> bool {
 }
 
 /// What has no value but the one that is in the key.
+/// Whether `time`, perhaps with a precision, is what comes last.
+fn begins_with_time(before: &[Tok<'_>]) -> bool {
+    let name = match before {
+        [rest @ .., open, _, close] if open.is_punct(b'(') && close.is_punct(b')') => rest.last(),
+        rest => rest.last(),
+    };
+    name.is_some_and(|t| t.is("time"))
+}
+
 fn is_constant(token: &Tok<'_>) -> bool {
     use crate::sql::lex::Kind;
     token.mark.is_some() || matches!(token.kind, Kind::String | Kind::Number | Kind::Param)
@@ -336,6 +350,7 @@ mod tests {
         }
         for sql in [
             "SELECT a::date FROM t",
+            "SELECT time '10:00', '10:00'::time without time zone, timestamp with time zone '2024-01-01' FROM t",
             "SELECT (a || b)::timestamptz FROM t",
             "SELECT CAST(a AS date) FROM t",
             "SELECT CAST(coalesce(a, CAST(b AS text)) AS timestamp with time zone) FROM t",
@@ -345,6 +360,9 @@ mod tests {
             "SELECT * FROM t TABLESAMPLE SYSTEM (1)",
         ] {
             assert!(!is_kept(sql), "{sql}");
+            "SELECT '10:00 Europe/Berlin'::timetz FROM t",
+            "SELECT time with time zone '10:00' FROM t",
+            "SELECT $1::time (3) with time zone FROM t",
         }
     }
 }
