@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::declared::Marks;
 use super::functions::{self, Known};
-use super::kept::AsksSettings;
+use super::kept::{AsksSettings, is_steady_type};
 use super::touch::{Growing, Reach, Touches};
 use super::written;
 use super::{Class, Reason, Tie};
@@ -210,9 +210,9 @@ impl<'a> Case<'a> {
         let Some(catalog) = self.known.catalog else { return self.unknown("the catalog is not known") };
         facts.calls.iter().for_each(|call| self.call(catalog, call));
         facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
+        facts.fields.iter().for_each(|name| self.field(catalog, name));
         self.operators(catalog, facts);
         self.operators_kept(catalog, facts);
-        facts.fields.iter().for_each(|name| self.field(catalog, name));
     }
 
     fn path(&self) -> Option<&'a SearchPath> {
@@ -252,13 +252,14 @@ impl<'a> Case<'a> {
             }
         }
         if found.is_empty() {
-            return self.bare(catalog, name);
+            return self.bare(catalog, call);
         }
         found.into_iter().for_each(|function| self.function(catalog, name, function));
     }
 
     /// A name that no function has: key words that are called without parentheses, or something unknown.
-    fn bare(&mut self, catalog: &Catalog, name: &Name) {
+    fn bare(&mut self, catalog: &Catalog, call: &Call) {
+        let name = &call.name;
         const WORDS: &[&str] = &[
             "current_catalog",
             "current_date",
@@ -282,18 +283,15 @@ impl<'a> Case<'a> {
             "xml",
         ];
         let type_name = !catalog.types_named(&name.name).is_empty();
+        // `t(x)` casts where there is no function for that.
+        if type_name && call.arguments.is_none_or(|n| n == 1) && !is_steady_type(&name.name) {
+            self.fleeting(|| format!("{name} may be a cast that tells the time"));
+        }
         if name.schema.is_some() || !WORDS.contains(&&*name.name) && !type_name {
             self.unknown(format!("what {name} is is not known"));
         }
     }
 
-    fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
-        let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
-        let in_c = matches!(&*function.language, "c" | "internal");
-        self.calls |= !built_in;
-        if self.declared(catalog, name, function) {
-            return;
-        }
     /// A name after a dot: a column, or a function that is called with the row. Of the system's own functions, none that can be
     /// called so does more than look at its argument.
     fn field(&mut self, catalog: &Catalog, name: &str) {
@@ -307,6 +305,13 @@ impl<'a> Case<'a> {
         }
     }
 
+    fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
+        let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
+        let in_c = matches!(&*function.language, "c" | "internal");
+        self.calls |= !built_in;
+        if self.declared(catalog, name, function) {
+            return;
+        }
         match functions::known(&function.name) {
             Some(Known::Primary) if built_in => {
                 return self.against(format!("{name} belongs to the primary"));
@@ -393,15 +398,15 @@ impl<'a> Case<'a> {
         if relation.persistence != Persistence::Permanent {
             return self.against(format!("{name} is temporary or unlogged"));
         }
+        if relation.columns.iter().any(|column| column.type_oid == TIMETZ) {
+            // Whatever it is compared with is read as one.
+            self.fleeting(|| format!("{name} has a time of day with a zone, which depends on the day"));
+        }
         self.reads.add(relation.oid);
         self.beyond |= self.depth > 0;
         match relation.kind {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
             RelationKind::View if system => {}
-        if relation.columns.iter().any(|column| column.type_oid == TIMETZ) {
-            // Whatever it is compared with is read as one.
-            self.fleeting(|| format!("{name} has a time of day with a zone, which depends on the day"));
-        }
             RelationKind::View => return self.view(name, relation),
             RelationKind::ForeignTable => return self.foreign(format!("{name} is on a foreign server")),
             RelationKind::Sequence => return self.against(format!("{name} is a sequence")),
