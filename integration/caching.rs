@@ -308,6 +308,24 @@ async fn nobody_gets_what_is_anothers() {
     assert!(client.simple_query("SELECT n FROM secret").await.is_err());
 }
 
+/// Whoever does not want kept results may have it said by the catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_has_in_the_catalog_counts() {
+    let (bed, client) = Bed::new(EXACT).await;
+    keep(&client, READ).await;
+    bed.behind(&format!("ALTER ROLE {} SET turnpike.cache = 'off'", bed.db.user));
+    bed.db.psql("SELECT 1");
+    client.batch_execute("CREATE TABLE anew (n int)").await.expect("made: the catalog is read again");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !said(&client, READ).await.starts_with("no, since") {
+        assert!(Instant::now() < deadline, "{}", said(&client, READ).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What the session says itself goes before.
+    client.batch_execute("SET turnpike.cache = 'on'").await.expect("set");
+    keep(&client, READ).await;
+}
+
 /// What is made first, what is written, and what is read to see it.
 const MATRIX: &[(&str, &str, &str)] = &[
     ("", "INSERT INTO kv VALUES (10, 'n')", "SELECT count(*) FROM kv"),

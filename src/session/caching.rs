@@ -58,6 +58,7 @@ struct Known {
     settings: Arc<Settings>,
     class: Arc<Settings>,
     epoch: u64,
+    view: u64,
     rules: Arc<Rules>,
     matched: RuleSet,
     asks: Option<CacheAsk>,
@@ -197,15 +198,17 @@ impl Client {
     pub(super) fn settle_caching(&mut self) {
         let Some(caching) = &self.caching else { return };
         let (epoch, serial) = (caching.cache.epoch(), self.shared.planner.store.serial());
+        // The catalog may say what the session's role asks for.
+        let view = self.pool.schema.view();
         let is_known = |known: &Known| {
             Arc::ptr_eq(&known.settings, &self.settings)
                 && Arc::ptr_eq(&known.class, &self.wish.class)
-                && (known.epoch, known.rules.serial) == (epoch, serial)
+                && (known.epoch, known.rules.serial, known.view) == (epoch, serial, view)
         };
         if caching.known.as_ref().is_some_and(is_known) {
             return;
         }
-        let known = self.find_out(&caching.cache, epoch);
+        let known = self.find_out(&caching.cache, epoch, view);
         if known.matched != 0 && !self.tenancy.has_claims() && self.pool.purpose.tenant.is_none() {
             let pairs = |all: &Settings| all.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
             let Purpose { database, user, .. } = &self.pool.purpose;
@@ -219,7 +222,7 @@ impl Client {
         }
     }
 
-    fn find_out(&self, cache: &Cache, epoch: u64) -> Known {
+    fn find_out(&self, cache: &Cache, epoch: u64, view: u64) -> Known {
         let rules = self.shared.planner.rules();
         let purpose = &self.pool.purpose;
         let matched = rules.cache.of_session(&purpose.user, &purpose.database);
@@ -227,7 +230,7 @@ impl Client {
             // Transactions that do not say what they are will be begun.
             self.pool.want_defaults();
         }
-        let asks = self.own(&format!("{PREFIX}{CACHE}")).and_then(|value| CacheAsk::read(&value));
+        let asks = self.asks_cache(view).and_then(|value| CacheAsk::read(&value));
         let config = self.shared.config.load();
         let database = config.database(&purpose.database);
         let declared = database.is_some_and(|d| d.writers == Writers::Proxy);
@@ -256,6 +259,7 @@ impl Client {
             settings: self.settings.clone(),
             class: self.wish.class.clone(),
             epoch,
+            view,
             rules,
             matched,
             asks,
@@ -265,6 +269,15 @@ impl Client {
             context,
             named,
         }
+    }
+
+    /// What it asks of the cache, in the catalog's words where it has said nothing itself.
+    fn asks_cache(&self, view: u64) -> Option<String> {
+        let name = format!("{PREFIX}{CACHE}");
+        self.own(&name).or_else(|| {
+            let catalog = self.pool.schema.catalog(view)?;
+            catalog.setting(&self.pool.purpose.server_user, &name).map(str::to_string)
+        })
     }
 
     /// Where its database is: a backend or a cluster.
