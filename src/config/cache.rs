@@ -258,6 +258,10 @@ fn rule(section: &Section<'_>) -> CacheRule {
         }
     }
     let levels = section.parsed("levels", level).unwrap_or_default();
+    if levels.contains(&Level::Remote) && !levels.contains(&Level::Memory) {
+        let fault = Fault::from("l2 has what memory has no room for, and is no level by itself");
+        section.report("levels", fault.hint("levels = [\"l1\", \"l2\"]"));
+    }
     let (asked, auto) = (section.flag("asked").unwrap_or(false), section.flag("auto").unwrap_or(false));
     if asked && auto {
         let fault = Fault::from("shapes are chosen, or asked for: a rule says one of the two");

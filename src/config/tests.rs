@@ -97,6 +97,10 @@ const CASES: &[(&str, &str)] = &[
          12:8: cache.auto: shapes are chosen, or asked for: a rule says one of the two (what is asked for is kept under a rule that chooses, too)",
     ),
     (
+        "[general]\ncache_memory = '1MiB'\n[redis]\nnodes = ['r:1']\n[[cache]]\nmode = 'bounded'\nttl = '1s'\nlevels = ['l2']",
+        "14:10: cache.levels: l2 has what memory has no room for, and is no level by itself (levels = [\"l1\", \"l2\"])",
+    ),
+    (
         "writers = 'proxy'\n[general]\ncache_memory = '1MiB'\n[[cache]]\nmode = 'strict'",
         "11:8: cache.mode: strict needs Redis: [redis] does not say where that is\n\
          11:8: cache.mode: strict needs somebody who asks the server of database \"d\" who else writes to it (name a [[user]] as invalidation_user in its [[database]])",
