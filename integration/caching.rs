@@ -326,6 +326,41 @@ async fn what_a_role_has_in_the_catalog_counts() {
     keep(&client, READ).await;
 }
 
+/// What a process that was killed has sent is still carried out: nothing is given that is older than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_a_crash_is_waited_for() {
+    let (bed, client) = Bed::new(EXACT).await;
+    let read = "SELECT v FROM kv WHERE id = 1";
+    keep(&client, read).await;
+    let slow = bed.client().await;
+    let sent = tokio::spawn(async move {
+        let _ = slow.batch_execute("UPDATE kv SET v = 'late' FROM pg_sleep(4) WHERE id = 1").await;
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    bed.proxy.kill();
+    let _ = sent.await;
+    bed.proxy.start_again();
+    let client = bed.client().await;
+    let (began, mut why) = (Instant::now(), String::new());
+    let mut last = String::new();
+    while last != "late" {
+        assert!(began.elapsed() < Duration::from_secs(12), "{last} is given for good");
+        let before = bed.db.psql(read);
+        last = value(&client, read).await;
+        assert!(last == "late" || before == "a", "{last} after {before}");
+        let says = said(&client, read).await;
+        assert!(last == "late" || !says.starts_with("hit"), "{says}");
+        if says.contains("a process before this one") {
+            why = says;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(why.starts_with("not now, since transactions"), "{why}");
+    assert_eq!(keep(&client, read).await, "late");
+    let admin = pg(&bed.proxy.admin_url(&bed.db)).await;
+    assert!(rows(&admin, "SHOW CACHE").await.iter().any(|row| row[0] == "past" && row[1] == "over"));
+}
+
 /// What is made first, what is written, and what is read to see it.
 const MATRIX: &[(&str, &str, &str)] = &[
     ("", "INSERT INTO kv VALUES (10, 'n')", "SELECT count(*) FROM kv"),

@@ -41,6 +41,7 @@ pub fn cache(shared: &Shared) -> Table {
     }
     elsewhere(cache, &mut table);
     strict(cache, &mut table);
+    past(cache, &mut table);
     let by_shape = cache.by_shape();
     let choosing = shared.planner.rules().cache.choosing();
     let found = |plan: &Plan| plan.cache.account().map_or([0, 0], |a| [a.hits.get(), a.misses.get()]);
@@ -168,6 +169,17 @@ fn strict(cache: &Cache, table: &mut Table) {
         let (looks, clear) = (stats.looks.get(), stats.clear.get());
         let counts = [stats.told.get(), stats.untold.get(), clear, looks.saturating_sub(clear)];
         row(table, ["strict", what], counts, "", &detail);
+    }
+}
+
+/// Databases that are written to through this process alone: whether all is done that another may have left.
+fn past(cache: &Cache, table: &mut Table) {
+    for ((place, dbname), past) in cache.pasts.all() {
+        let (what, why) = match past.why() {
+            None => ("over", "nobody else writes"),
+            Some(why) => ("not over", why),
+        };
+        row(table, ["past", what], [0, 0, 0, 0], "", &format!("{dbname} on {place}: {why}"));
     }
 }
 

@@ -23,6 +23,7 @@ pub use reading::{Collected, Reading, Turn};
 use super::answer::Answer;
 use super::key::Contexts;
 use super::outside::{Outside, Outsides};
+use super::past::Pasts;
 use super::policy::Terms;
 use super::remote::Remote;
 use super::rows::RowKey;
@@ -78,6 +79,8 @@ pub struct Cache {
     pub outsides: Outsides,
     /// What other processes are told.
     pub boards: Boards,
+    /// What other processes may have left.
+    pub pasts: Pasts,
     /// Counts.
     pub stats: Arc<Stats>,
     epoch: AtomicU64,
@@ -159,6 +162,7 @@ impl Cache {
             versions: Book::default(),
             outsides: Outsides::default(),
             boards: Boards::default(),
+            pasts: Pasts::default(),
             stats,
             epoch: AtomicU64::new(0),
             shapes: (0..SHAPES).map(|_| AtomicU64::new(0)).collect(),

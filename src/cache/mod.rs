@@ -39,6 +39,8 @@
 //!   in one way only, whoever has written it down, and texts that may be equal without being the same are no keys.
 //! - Large objects are written by functions that count for everything, and results that read them are never kept.
 //! - After a change of the primary nothing that was kept before is given: it may know of writes that are lost.
+//! - What a process before this one has sent when it was killed is carried out all the same, and no mark tells of it. Nothing is
+//!   given or kept until it is done ([`past`]), where nobody else tells of such writes.
 //! - Another database of the same server that writes to this one over a foreign server is a writer elsewhere.
 //!
 //! - Within a transaction (`session::within`), also one that is implied by several statements before one Sync, the same is
@@ -154,6 +156,7 @@ pub mod key;
 pub mod l1;
 mod link;
 pub mod outside;
+pub mod past;
 pub mod policy;
 pub mod remote;
 pub mod rows;

@@ -12,6 +12,7 @@ use crate::cache::strict::{Answer, Board, FRESH};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::pool::driver::{self, Login, said};
+use crate::session::past::RUNNING;
 use crate::session::shared::Shared;
 
 /// What the server calls the connection.
@@ -29,12 +30,6 @@ const ENTER: &str = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)";
 const MEMBERS: &str = "SELECT l.objid FROM pg_catalog.pg_locks l \
     WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 2 \
     AND l.classid OPERATOR(pg_catalog.=) $1 AND l.database OPERATOR(pg_catalog.=) $2";
-/// Every transaction holds a lock on its own number, whoever runs it: what `pg_stat_activity` says of others' transactions is
-/// not for everybody to read. Those of other databases write nothing here.
-const RUNNING: &str = "SELECT l.virtualtransaction FROM pg_catalog.pg_locks l \
-    JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid \
-    WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND l.granted AND a.datid OPERATOR(pg_catalog.=) $1 \
-    AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()";
 
 /// Where processes tell each other of writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::opening::DEFAULT_ISOLATION;
+use super::past;
 use super::run::Client;
 use super::shared::Shared;
 use super::warming::Asking;
@@ -14,6 +15,7 @@ use crate::cache::Cache;
 use crate::cache::key::{self, Context, Form, may_tell_time};
 use crate::cache::l1::{Found, Moment, Why};
 use crate::cache::outside::Outside;
+use crate::cache::past::Past;
 use crate::cache::policy::{RuleSet, Terms};
 use crate::cache::strict::{Board, Gate, Seen};
 use crate::config::{CacheAsk, CacheMode, SAYABLE, Writers};
@@ -67,6 +69,8 @@ struct Known {
     outside: Option<Arc<Outside>>,
     /// Where other processes are told of writes, where they rely on that.
     board: Option<Arc<Board>>,
+    /// What another process may have left, where nobody else tells of that.
+    past: Option<Arc<Past>>,
     context: Context,
     /// The same for results that depend on settings which are asked for by their names.
     named: Context,
@@ -125,6 +129,12 @@ impl Caching {
     #[inline]
     pub(super) fn board(&self, mode: CacheMode) -> Option<&Arc<Board>> {
         self.known.as_ref()?.board.as_ref().filter(|_| mode == CacheMode::Strict)
+    }
+
+    /// What another process may have left that has to be over, where what is given must be as fresh as that.
+    #[inline]
+    fn past(&self, mode: CacheMode) -> Option<&Past> {
+        self.known.as_ref()?.past.as_deref().filter(|_| mode == CacheMode::Exact)
     }
 
     /// Whether anything may be sent: whoever relies on being told of it has been told.
@@ -246,6 +256,7 @@ impl Client {
             false => cache.boards.get(place, &purpose.dbname),
         };
         let board = board.filter(|_| !standby);
+        let past = (matched != 0 && declared && !told && !standby).then(|| self.past_of(cache));
         let (context, named) = match matched {
             0 => (0, 0),
             _ => {
@@ -266,9 +277,20 @@ impl Client {
             writers_pass: declared && !standby,
             outside: (told && !standby).then(|| cache.outsides.of(place, &purpose.dbname)),
             board,
+            past,
             context,
             named,
         }
+    }
+
+    /// What another process may have left where its database is written, which somebody is asked about from now on.
+    fn past_of(&self, cache: &Cache) -> Arc<Past> {
+        let home = self.course.as_ref().map_or(&self.pool, |course| &course.home);
+        let past = cache.pasts.of(self.stands_at(), &self.pool.purpose.dbname);
+        if past.takes_asking() {
+            past::look(&self.shared, home, past.clone());
+        }
+        past
     }
 
     /// What it asks of the cache, in the catalog's words where it has said nothing itself.
@@ -330,6 +352,9 @@ impl Client {
     ) -> Option<Moment<'a>> {
         let (schema, versions) = (&self.pool.schema, &*caching.versions);
         let outside = caching.outside(mode);
+        if caching.past(mode).is_some_and(|past| !past.is_over()) {
+            return None;
+        }
         if !schema.is_since(versions.defined()) || !schema.is_since(outside.and_then(Outside::defined)) {
             return None;
         }
@@ -368,6 +393,9 @@ impl Client {
         let now = Instant::now();
         let outside = caching.outside(terms.mode);
         if let Some(why) = caching.board(terms.mode).and_then(|board| board.trouble()) {
+            return format!("not now, since {why} ({rule})");
+        }
+        if let Some(why) = caching.past(terms.mode).and_then(Past::why) {
             return format!("not now, since {why} ({rule})");
         }
         let mut key = Vec::new();

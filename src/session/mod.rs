@@ -36,6 +36,7 @@ pub mod loan;
 pub mod login;
 pub mod names;
 mod opening;
+pub mod past;
 pub mod peers;
 pub mod planned;
 pub mod prepared;

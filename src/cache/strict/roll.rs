@@ -2,26 +2,25 @@
 //! is connected to it. Plain data; whoever asks the server says here what it has answered, and when it was asked.
 //!
 //! A process that is gone may have sent what the server has not carried out yet, and told nobody of it. So whenever one has
-//! gone, and at the beginning, when one may have gone a moment ago, nobody is relied on until every transaction has
-//! ended that ran a moment later.
+//! gone, and at the beginning, when one may have gone a moment ago, nobody is relied on until every server
+//! process has been seen without a transaction that ran one a moment later ([`crate::cache::past`]).
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+use crate::cache::past::Doubt;
 use crate::core::clock::Instant;
 
 /// How long an answer is relied on, from when it was asked for. Who has just been entered may write unannounced only when
 /// all that others know without him is older than that.
 pub const FRESH: Duration = Duration::from_secs(1);
-/// How long what a process that is gone has sent takes at most to reach a server process and be begun.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What the server has answered.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The numbers of those that are connected.
     pub members: BTreeSet<u32>,
-    /// Transactions that run, where that was asked for.
+    /// Server processes that run a transaction, where that was asked for.
     pub running: HashSet<String>,
 }
 
@@ -33,14 +32,6 @@ pub struct Roll {
     doubt: Option<Doubt>,
     /// Somebody has gone since those that are gone were last forgotten.
     gone: bool,
-}
-
-/// Somebody may have gone.
-#[derive(Debug)]
-struct Doubt {
-    since: Instant,
-    /// Transactions that may be theirs, from when that can be told.
-    open: Option<HashSet<String>>,
 }
 
 impl Roll {
@@ -58,7 +49,7 @@ impl Roll {
 
     /// Somebody has been found to be gone: what he has sent may still be carried out.
     pub fn doubt(&mut self, now: Instant) {
-        self.doubt = Some(Doubt { since: now, open: None });
+        self.doubt = Some(Doubt::new(now));
     }
 
     /// Notes what the server has answered when it was asked at `asked`.
@@ -67,15 +58,8 @@ impl Roll {
         if left {
             self.gone |= self.known.is_some();
             self.doubt(asked);
-        } else if let Some(doubt) = &mut self.doubt {
-            match &mut doubt.open {
-                Some(open) => open.retain(|transaction| answer.running.contains(transaction)),
-                None if asked.since(doubt.since) >= GRACE => doubt.open = Some(answer.running),
-                None => {}
-            }
-            if doubt.open.as_ref().is_some_and(HashSet::is_empty) {
-                self.doubt = None;
-            }
+        } else if self.doubt.as_mut().is_some_and(|doubt| doubt.answered(answer.running, asked)) {
+            self.doubt = None;
         }
         self.known = Some((answer.members, asked));
     }
