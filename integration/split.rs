@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::SinkExt;
 use turnpike::app::cluster::{Cluster as Servers, ClusterOptions};
 
-use crate::harness::raw::{Raw, bind, execute, parse, sync};
+use crate::harness::raw::{Raw, bind, close, execute, parse, sync};
 use crate::harness::{Db, Proxy, ProxyOptions, pg, rows, value};
 
 /// Servers of this test's own: replay may be paused on them.
@@ -278,6 +278,46 @@ async fn what_a_replica_refuses_the_primary_answers() {
         .await
         .expect("set");
     assert_eq!(port(&owner).await, bed.servers.primary().port);
+}
+
+/// The same by a prepared statement that is bound first: what is asked again is all that was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_refuses_when_it_is_bound_the_primary_answers() {
+    let bed = bed("consistency = \"eventual\"").await;
+    let owner = bed.client().await;
+    let write =
+        "CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'";
+    owner.batch_execute(write).await.expect("made");
+    let mut raw = bed.raw();
+    for n in 1..4 {
+        let call = format!("SELECT lies{n}()");
+        // Each is asked of a replica once: then it is known to be the primary's.
+        owner
+            .batch_execute(&format!(
+                "CREATE FUNCTION lies{n}() RETURNS int LANGUAGE plpgsql STABLE AS
+                 'BEGIN PERFORM write(); RETURN 1; END'"
+            ))
+            .await
+            .expect("made");
+        bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !explained(&owner, &call).await.contains("Class: read") {
+            assert!(Instant::now() < deadline, "{}", explained(&owner, &call).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        raw.send([parse("s", &call), sync()].concat());
+        raw.until_ready(1);
+        raw.send([bind("", "s", &[]), execute("", 0), sync()].concat());
+        let frames = raw.until_ready(1);
+        assert_eq!(frames.iter().map(|f| f.kind).collect::<Vec<_>>(), b"2DCZ", "{frames:?}");
+        assert_eq!(
+            value(&owner, "SELECT n FROM u FOR UPDATE").await,
+            n.to_string(),
+            "it wrote, once each time"
+        );
+        raw.send([close('S', "s"), sync()].concat());
+        raw.until_ready(1);
+    }
 }
 
 /// Replicas that are gone are not noticed by who reads.

@@ -159,11 +159,12 @@ impl Batch<'_> {
         }
         match self.flow.hand.found.take() {
             Some(plan) if header.kind != b'B' => self.take_first(header, plan)?,
-            None if self.bind(header.len)? && self.client.leaves_nothing() => {}
+            None if self.bind(header.len)? => {}
             _ => return Ok(Taken::Part),
         }
         self.client.took_request(header.len);
-        Ok(self.take_rest())
+        // What has been bound may have left something.
+        Ok(if self.client.leaves_nothing() { self.take_rest() } else { Taken::Part })
     }
 
     /// Takes a Query, or a Parse of the unnamed statement.
