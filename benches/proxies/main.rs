@@ -17,6 +17,7 @@ mod client;
 mod crowd;
 mod goals;
 mod idle;
+mod meter;
 mod pgbench;
 mod pgpool;
 mod plan;

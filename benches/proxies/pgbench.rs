@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::Failure;
 use crate::bed::{Bed, NAME, PASSWORD, SCALE};
+use crate::meter::Meter;
 use crate::results::Sample;
 use crate::targets::Target;
 
@@ -18,7 +19,9 @@ use crate::targets::Target;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Part of the transactions that is logged where there are many of them: enough for a 99th percentile, too little to
 /// be felt.
-const SAMPLED: f64 = 0.1;
+const SAMPLED: f64 = 0.2;
+/// Part of a run at its beginning, and at its end, that is not weighed: not all clients are there.
+const EDGE: f64 = 0.05;
 
 /// Statements of the load that mostly reads, and how many of a hundred they are.
 const MOSTLY: [Weighted; 2] =
@@ -143,55 +146,28 @@ fn weighted(command: &mut Command, bed: &Bed, statements: &[Weighted]) -> Result
 }
 
 /// Measures one target for `slot`.
+///
+/// What it spends is weighed while transactions run: with SCRAM, opening the connections costs a proxy as much as thousands
+/// of them, and not always the same.
 pub async fn measure(load: Load, target: &Target, slot: Duration, bed: &Bed) -> Result<Sample, Failure> {
-    let logins = if load.reconnect { Work::default() } else { cost_of_logins(load, target, bed).await? };
-    let log = tempfile::tempdir_in(bed.dir())?;
+    let directory = tempfile::tempdir_in(bed.dir())?;
     let mut command = load.command(bed, target.door.port)?;
-    command.args(["-T", &slot.as_secs().to_string(), "-l", "--log-prefix"]).arg(log.path().join("log"));
+    command.args(["-T", &slot.as_secs().to_string(), "-l", "--log-prefix"]).arg(directory.path().join("log"));
     if load.sampling() < 1.0 {
         command.arg(format!("--sampling-rate={}", load.sampling()));
     }
-    let (report, cpu) = weighed(command, target, slot).await?;
+    let (report, meter) = Meter::beside(target, report_of(command, slot + PATIENCE)).await?;
+    let report = report?;
     let transactions = number_after(&report, "number of transactions actually processed: ")?;
+    let log = Log::read(directory.path())?;
     Ok(Sample {
         transactions: transactions as u64,
         tps: number_after(&report, "tps = ")?,
         mean_ms: number_after(&report, "latency average = ")?,
-        p99_ms: p99(log.path(), load.reconnect)?,
-        cpu_us: cpu.map(|cpu| {
-            let spent = cpu.saturating_sub(logins.cpu).as_secs_f64() * 1e6;
-            spent / (transactions - logins.transactions).max(1.0)
-        }),
+        p99_ms: log.p99(load.reconnect)?,
+        cpu_us: log.cost(&meter, transactions),
         errors: 0,
     })
-}
-
-/// What a run does besides its transactions.
-#[derive(Default)]
-struct Work {
-    cpu: Duration,
-    transactions: f64,
-}
-
-/// A run of one transaction per client, to subtract: with SCRAM, opening the connections costs a proxy as much as
-/// thousands of transactions. It also opens the server connections.
-async fn cost_of_logins(load: Load, target: &Target, bed: &Bed) -> Result<Work, Failure> {
-    let mut command = load.command(bed, target.door.port)?;
-    command.args(["-t", "1"]);
-    let (_, cpu) = weighed(command, target, Duration::ZERO).await?;
-    Ok(Work { cpu: cpu.unwrap_or_default(), transactions: f64::from(load.clients) })
-}
-
-/// Runs pgbench and says what it printed and what the proxy spent meanwhile.
-async fn weighed(
-    command: Command,
-    target: &Target,
-    slot: Duration,
-) -> Result<(String, Option<Duration>), Failure> {
-    let before = target.cpu()?;
-    let report = report_of(command, slot + PATIENCE).await?;
-    let after = target.cpu()?;
-    Ok((report, after.zip(before).map(|(after, before)| after.saturating_sub(before))))
 }
 
 /// Runs a script of one's own with so many clients for `slot`; tells how often it ran in a second.
@@ -274,14 +250,26 @@ impl Logged {
     }
 }
 
-/// The 99th percentile of latency in milliseconds by pgbench's logs. They leave connecting out, so that `reconnect`
-/// counts from the end of the client's last transaction.
-fn p99(dir: &Path, reconnect: bool) -> Result<f64, Failure> {
-    let mut latencies = Histogram::<u64>::new(3)?;
-    let mut ends = HashMap::new();
-    for entry in fs::read_dir(dir)? {
-        for line in fs::read_to_string(entry?.path())?.lines() {
-            let logged = Logged::parse(line)?;
+/// The transactions of a run, or a sample of them, in the order in which each client made them.
+struct Log(Vec<Logged>);
+
+impl Log {
+    fn read(directory: &Path) -> Result<Self, Failure> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            for line in fs::read_to_string(entry?.path())?.lines() {
+                all.push(Logged::parse(line)?);
+            }
+        }
+        Ok(Log(all))
+    }
+
+    /// The 99th percentile of latency in milliseconds. Logs leave connecting out, so that `reconnect` counts from the end of
+    /// the client's last transaction.
+    fn p99(&self, reconnect: bool) -> Result<f64, Failure> {
+        let mut latencies = Histogram::<u64>::new(3)?;
+        let mut ends = HashMap::new();
+        for logged in &self.0 {
             let previous = ends.insert(logged.client, logged.end);
             if !reconnect {
                 latencies.record(logged.latency)?;
@@ -289,6 +277,17 @@ fn p99(dir: &Path, reconnect: bool) -> Result<f64, Failure> {
                 latencies.record(logged.end.saturating_sub(previous))?;
             }
         }
+        Ok(latencies.value_at_quantile(0.99) as f64 / 1e3)
     }
-    Ok(latencies.value_at_quantile(0.99) as f64 / 1e3)
+
+    /// Microseconds of a proxy's processor time per transaction of a run of so many, without its beginning and its end.
+    fn cost(&self, meter: &Meter, transactions: f64) -> Option<f64> {
+        let first = self.0.iter().map(|logged| logged.end).min()? as f64;
+        let last = self.0.iter().map(|logged| logged.end).max()? as f64;
+        let edge = (last - first) * EDGE;
+        let (from, until) = (first + edge, last - edge);
+        let within = self.0.iter().filter(|logged| (from..until).contains(&(logged.end as f64))).count();
+        let done = transactions * within as f64 / self.0.len() as f64;
+        meter.spent(from, until).filter(|_| done > 0.0).map(|spent| spent / done)
+    }
 }
