@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod hba;
 pub mod invalidation;
 pub mod keys;
+pub mod listed;
 mod metric;
 mod mirror;
 mod people;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::check::{ANY_TIME, MANY, unknown};
 use super::cluster;
+use super::listed::Listed;
 use super::raw::{Fault, Section};
 use super::route::Pattern;
 use super::words::{PRIORITIES, TENANT_WAYS, nearest};
@@ -139,7 +140,7 @@ pub struct Tenants {
     /// What that comes to.
     pub share: Share,
     /// `[[tenant]]`, in order.
-    pub listed: Vec<Tenant>,
+    pub listed: Listed,
 }
 
 /// Default of `tenants.rate_wait`.
@@ -153,7 +154,7 @@ impl Default for Tenants {
             rate_wait: RATE_WAIT,
             own: OwnShare::default(),
             share: SHARE,
-            listed: Vec::new(),
+            listed: Listed::default(),
         }
     }
 }
@@ -207,9 +208,7 @@ impl Tenants {
 
     /// What is said of the tenant of that name.
     pub fn of(&self, name: &str) -> Option<&Tenant> {
-        // A whole name counts before the beginning of one.
-        let exact = self.listed.iter().find(|t| !t.name.open && t.name.matches(name));
-        exact.or_else(|| self.listed.iter().find(|t| t.name.open && t.name.matches(name)))
+        self.listed.of(name)
     }
 }
 
@@ -231,7 +230,7 @@ pub(super) fn tenants(
         rate_wait: section.duration("rate_wait", ANY_TIME).unwrap_or(RATE_WAIT),
         own,
         share,
-        listed,
+        listed: listed.into(),
         claimed_by: claimed_by.unwrap_or_default(),
     };
     check_claims(section, sections, &tenants);
@@ -375,7 +374,7 @@ fn check_claims(section: &Section<'_>, sections: &[Section<'_>], tenants: &Tenan
         section.report("claimed_by", fault.hint(hint));
     }
     let claims = tenants.by.iter().any(|way| way.is_claim());
-    for (section, tenant) in sections.iter().zip(&tenants.listed) {
+    for (section, tenant) in sections.iter().zip(tenants.listed.iter()) {
         let by_claim = !tenant.applications.is_empty() || !tenant.hosts.is_empty();
         if by_claim && tenant.claimed_by.is_none() && tenants.claimed_by.is_empty() {
             let fault =
@@ -400,7 +399,7 @@ fn check_claims(section: &Section<'_>, sections: &[Section<'_>], tenants: &Tenan
 fn check_guarantees(sections: &[Section<'_>], tenants: &Tenants, backends: &[Backend], clusters: &[Cluster]) {
     for (i, backend) in backends.iter().enumerate().filter(|(_, b)| b.max_connections > 0) {
         let mut sum = 0u64;
-        for (section, tenant) in sections.iter().zip(&tenants.listed).filter(|(_, t)| !t.name.open) {
+        for (section, tenant) in sections.iter().zip(tenants.listed.iter()).filter(|(_, t)| !t.name.open) {
             let is_here = match (&tenant.cluster, tenant.backend) {
                 (Some(name), _) => clusters.iter().any(|c| c.name == *name && c.backends.contains(&i)),
                 (None, Some(own)) => own == i,

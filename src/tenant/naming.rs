@@ -1,8 +1,6 @@
 //! Which tenant a session is: what it says of itself, if its user's word counts; then who belongs to a tenant by the
 //! configuration; then what names all others.
 
-use std::collections::HashMap;
-
 use crate::config::tenant::{MAX_NAME, Tenant, TenantWay, Tenants};
 
 /// What is known of a session that may name its tenant.
@@ -33,16 +31,10 @@ pub enum Denied {
     Name,
 }
 
-/// The configuration, in the form in which it is asked.
+/// The configuration, as it is asked.
 #[derive(Debug, Default)]
 pub struct Naming {
     config: Tenants,
-    /// Places of `[[tenant]]`s with whole names.
-    exact: HashMap<Box<str>, usize>,
-    /// And of those with beginnings of names.
-    open: Vec<usize>,
-    /// And of those that say who belongs to them.
-    members: Vec<usize>,
 }
 
 /// Whether it can be the name of a tenant: it is told in metrics and logs.
@@ -53,17 +45,7 @@ pub fn is_name(name: &str) -> bool {
 impl Naming {
     /// Under this configuration.
     pub fn new(config: &Tenants) -> Naming {
-        let listed = || config.listed.iter().enumerate();
-        let mut exact = HashMap::new();
-        for (i, tenant) in listed().filter(|(_, t)| !t.name.open) {
-            exact.entry(tenant.name.text.clone()).or_insert(i);
-        }
-        Naming {
-            exact,
-            open: listed().filter(|(_, t)| t.name.open).map(|(i, _)| i).collect(),
-            members: listed().filter(|(_, t)| t.has_conditions()).map(|(i, _)| i).collect(),
-            config: config.clone(),
-        }
+        Naming { config: config.clone() }
     }
 
     /// The configuration.
@@ -78,11 +60,7 @@ impl Naming {
 
     /// What is said of the tenant of that name.
     pub fn listed(&self, name: &str) -> Option<&Tenant> {
-        let place = self.exact.get(name).copied().or_else(|| {
-            let matches = |i: &&usize| self.config.listed.get(**i).is_some_and(|t| t.name.matches(name));
-            self.open.iter().find(matches).copied()
-        })?;
-        self.config.listed.get(place)
+        self.config.of(name)
     }
 
     /// Whether `user` may say that it is the tenant of that name.
@@ -120,9 +98,8 @@ impl Naming {
         if let Some(name) = claimed(TenantWay::Startup, about.startup) {
             return Some((name, "its startup options"));
         }
-        let member =
-            self.members.iter().filter_map(|i| self.config.listed.get(*i)).find(|t| self.is_of(t, about));
-        if let Some(tenant) = member {
+        let who = [about.user, about.database, about.application, about.host.unwrap_or_default()];
+        if let Some(tenant) = self.config.listed.member(&who, |tenant| self.is_trusted(tenant, about.user)) {
             return Some((&tenant.name.text, "its [[tenant]]"));
         }
         self.config.by.iter().find_map(|way| match way {
@@ -139,17 +116,10 @@ impl Naming {
         })
     }
 
-    /// Whether all conditions of a `[[tenant]]` hold.
-    fn is_of(&self, tenant: &Tenant, about: &About<'_>) -> bool {
-        let holds = |patterns: &[crate::config::Pattern], name: &str| {
-            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
-        };
+    /// Whether what a user says of itself may make it this tenant, where it takes that.
+    fn is_trusted(&self, tenant: &Tenant, user: &str) -> bool {
         let is_claim = !tenant.applications.is_empty() || !tenant.hosts.is_empty();
-        holds(&tenant.users, about.user)
-            && holds(&tenant.databases, about.database)
-            && holds(&tenant.applications, about.application)
-            && holds(&tenant.hosts, about.host.unwrap_or_default())
-            && (!is_claim || self.may_be(about.user, Some(tenant)))
+        !is_claim || self.may_be(user, Some(tenant))
     }
 }
 
