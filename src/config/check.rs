@@ -101,7 +101,7 @@ fn read(source: &Source<'_>) -> Option<Config> {
         mirror::Known { backends: &backends, clusters: &clusters, databases: &databases, users: &users };
     let (mirrors, record) = mirror::rehearsals(source, &sections, known);
     let reports = report::reports(source, &sections, &databases, &users);
-    let tenants = tenant::tenants(&sections.table("tenants"), &tenant_sections, &backends, &clusters);
+    let tenants = tenant::tenants(&sections.table("tenants"), &tenant_sections, known);
     let hba = people::hba(&sections.list("hba"), tls.as_ref());
     let auth = auth(&sections.table("auth"), &users, &databases);
     let admin = admin(&sections.table("admin"), &databases);

@@ -9,6 +9,7 @@ pub(crate) mod cache;
 pub mod check;
 mod cluster;
 pub mod discovery;
+mod guarantees;
 pub mod hba;
 pub mod invalidation;
 pub mod keys;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::check::{ANY_TIME, MANY, unknown};
 use super::cluster;
+use super::guarantees;
 use super::listed::Listed;
+use super::mirror::Known;
 use super::raw::{Fault, Section};
 use super::route::Pattern;
 use super::words::{PRIORITIES, TENANT_WAYS, nearest};
@@ -213,18 +215,13 @@ impl Tenants {
 }
 
 /// `[tenants]` and `[[tenant]]`
-pub(super) fn tenants(
-    section: &Section<'_>,
-    sections: &[Section<'_>],
-    backends: &[Backend],
-    clusters: &[Cluster],
-) -> Tenants {
+pub(super) fn tenants(section: &Section<'_>, sections: &[Section<'_>], known: Known<'_>) -> Tenants {
     let by = section.parsed("by", way).unwrap_or_default();
     let claimed_by = patterns(section, "claimed_by");
     let own = own_share(section);
     let share = own.over(&SHARE);
     check_share(section, &share);
-    let listed: Vec<_> = sections.iter().map(|s| tenant(s, &share, backends, clusters)).collect();
+    let listed: Vec<_> = sections.iter().map(|s| tenant(s, &share, known)).collect();
     let tenants = Tenants {
         by,
         rate_wait: section.duration("rate_wait", ANY_TIME).unwrap_or(RATE_WAIT),
@@ -234,7 +231,7 @@ pub(super) fn tenants(
         claimed_by: claimed_by.unwrap_or_default(),
     };
     check_claims(section, sections, &tenants);
-    check_guarantees(sections, &tenants, backends, clusters);
+    guarantees::check(section, sections, &tenants, known);
     tenants
 }
 
@@ -289,7 +286,7 @@ fn check_share(section: &Section<'_>, share: &Share) {
     }
 }
 
-fn tenant(section: &Section<'_>, base: &Share, backends: &[Backend], clusters: &[Cluster]) -> Tenant {
+fn tenant(section: &Section<'_>, base: &Share, known: Known<'_>) -> Tenant {
     let own = own_share(section);
     let share = own.over(base);
     check_share(section, &share);
@@ -298,7 +295,7 @@ fn tenant(section: &Section<'_>, base: &Share, backends: &[Backend], clusters: &
     if name.len() > MAX_NAME {
         section.report("name", format!("is longer than {MAX_NAME} bytes"));
     }
-    let (backend, cluster) = place(section, backends, clusters);
+    let (backend, cluster) = place(section, known.backends, known.clusters);
     let pool = section.word("pool", OWN_POOL);
     if pool == Some(false) && backend.is_some() {
         section.report("pool", "a tenant that is elsewhere than its database has a pool of its own");
@@ -391,30 +388,6 @@ fn check_claims(section: &Section<'_>, sections: &[Section<'_>], tenants: &Tenan
                 "name",
                 fault.hint("say who belongs to it (user, database), or what names tenants (tenants.by)"),
             );
-        }
-    }
-}
-
-/// What is guaranteed on a backend must fit into it.
-fn check_guarantees(sections: &[Section<'_>], tenants: &Tenants, backends: &[Backend], clusters: &[Cluster]) {
-    for (i, backend) in backends.iter().enumerate().filter(|(_, b)| b.max_connections > 0) {
-        let mut sum = 0u64;
-        for (section, tenant) in sections.iter().zip(tenants.listed.iter()).filter(|(_, t)| !t.name.open) {
-            let is_here = match (&tenant.cluster, tenant.backend) {
-                (Some(name), _) => clusters.iter().any(|c| c.name == *name && c.backends.contains(&i)),
-                (None, Some(own)) => own == i,
-                (None, None) => true,
-            };
-            let before = sum;
-            sum += if is_here { u64::from(tenant.share.guaranteed) } else { 0 };
-            let most = u64::from(backend.max_connections);
-            if sum > most && before <= most {
-                let text = format!(
-                    "with those before it {sum} connections are guaranteed, and backend {:?} takes {most}",
-                    backend.name
-                );
-                section.report("guaranteed", Fault::from(text).hint("see backend.max_connections"));
-            }
         }
     }
 }

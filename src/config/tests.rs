@@ -223,6 +223,48 @@ const CASES: &[(&str, &str)] = &[
          13:8: tenant.pool: a tenant that is elsewhere than its database has a pool of its own\n\
          16:11: tenant.cluster: there is no [[cluster]] \"x\"",
     ),
+    // Guarantees have room where their tenants are, and only there.
+    (
+        "max_connections = 9\n[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 2\n[tenants]\nby = 'user'\n\
+         [[tenant]]\nname = 'a'\nguaranteed = 5",
+        "",
+    ),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 2\n[[database]]\nname = 'e'\nbackend = 'c'\n\
+         [[tenant]]\nname = 'a'\ndatabase = 'd'\nguaranteed = 5\n[[tenant]]\nname = 'x'\ndatabase = 'e'\nguaranteed = 2",
+        "",
+    ),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 2\n[[database]]\nname = 'e'\nbackend = 'c'\n\
+         [tenants]\nby = 'database'\n[[tenant]]\nname = 'd'\nguaranteed = 5\n[[tenant]]\nname = 'e'\nguaranteed = 3",
+        "21:14: tenant.guaranteed: with those before it 3 connections are guaranteed, and backend \"c\" takes 2 (see backend.max_connections)",
+    ),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 4\n[[database]]\nname = 'e'\nbackend = 'c'\n\
+         [tenants]\nby = 'user'\n[[tenant]]\nname = 'a'\nguaranteed = 2\n[[tenant]]\nname = 't*'\nguaranteed = 3",
+        "21:14: tenant.guaranteed: with those before it 5 connections are guaranteed, and backend \"c\" takes 4 (see backend.max_connections)",
+    ),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 4\n[[database]]\nname = 'e'\nbackend = 'c'\n\
+         [tenants]\nby = 'user'\nguaranteed = 3\n[[tenant]]\nname = 'a'\nguaranteed = 2",
+        "16:14: tenants.guaranteed: with one that is not listed beside those that are 5 connections are guaranteed, and backend \"c\" takes 4 (see backend.max_connections)",
+    ),
+    (
+        "[[backend]]\nname = 'c'\nhost = 'i'\nmax_connections = 4\n[[database]]\nname = 'e'\nbackend = 'c'\n\
+         [tenants]\nby = 'database'\nguaranteed = 3\n[[tenant]]\nname = 'e'\nguaranteed = 2",
+        "",
+    ),
+    (
+        "max_connections = 2\n[[user]]\nname = 'u'\nmax_connections = 1\n[tenants]\nby = 'user'\n\
+         [[tenant]]\nname = 'u'\nguaranteed = 2\n[[tenant]]\nname = 'v'\ndatabase = 'd'\nguaranteed = 1",
+        "15:14: tenant.guaranteed: with those before it 2 connections are guaranteed, and user \"u\" takes 1 (see user.max_connections)\n\
+         19:14: tenant.guaranteed: with those before it 3 connections are guaranteed, and database \"d\" takes 2 (see database.max_connections)",
+    ),
+    (
+        "max_connections = 2\n[[database]]\nname = '*'\nbackend = 'b'\nmax_connections = 1\n[tenants]\nby = 'user'\n\
+         [[tenant]]\nname = 'u'\nguaranteed = 3",
+        "",
+    ),
     // Types, numbers, units.
     (
         "[pool]\nsize = 'x'\nmin = true",
