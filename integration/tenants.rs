@@ -409,6 +409,75 @@ fn rows_over_the_rate_are_paid_for_by_the_next() {
     refused(&next.until_ready(1));
 }
 
+/// Whether a new session of the tenant is told that its rows are over the rate.
+fn is_over_rows(db: &Db, proxy: &Proxy) -> bool {
+    let mut next = proxy.raw(db);
+    next.send(query("SELECT 4"));
+    let frames = next.until_ready(1);
+    let error = frames.iter().find(|frame| frame.kind == b'E');
+    error.is_some_and(|e| e.field(b'C') == "53400" && e.field(b'D').contains("rows_per_second"))
+}
+
+#[test]
+fn rows_of_what_fails_half_way_are_paid_for() {
+    let sections =
+        "[tenants]\nby = \"user\"\nrate_wait = \"0s\"\nrows_per_second = 1000\nrows_burst = 20000\n";
+    let rows = "SELECT repeat('x', 100), 1 / (50000 - n) FROM generate_series(1, 60000) AS n";
+    let fails = |ask: &dyn Fn(&mut crate::harness::raw::Raw)| {
+        let (db, proxy, _) = bed(&[], "", sections);
+        assert!(!is_over_rows(&db, &proxy));
+        ask(&mut proxy.raw(&db));
+        assert!(is_over_rows(&db, &proxy), "the rows that were sent cost nothing");
+    };
+    fails(&|raw| {
+        raw.send(query(rows));
+        assert!(raw.until_ready(1).iter().any(|frame| frame.kind == b'E'));
+    });
+    fails(&|raw| {
+        raw.send([parse("", rows), bind("", "", &[]), execute("", 0), sync()].concat());
+        assert!(raw.until_ready(1).iter().any(|frame| frame.kind == b'E'));
+    });
+    fails(&|raw| {
+        raw.send(query(&format!("COPY ({rows}) TO STDOUT")));
+        assert!(raw.until_ready(1).iter().any(|frame| frame.kind == b'E'));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_what_is_cancelled_or_left_are_paid_for() {
+    let sections =
+        "[tenants]\nby = \"user\"\nrate_wait = \"0s\"\nrows_per_second = 1000\nrows_burst = 20000\n";
+    let (db, proxy, _) = bed(&[], "", sections);
+    let slow = "SELECT n FROM generate_series(1, 50000) AS n UNION ALL SELECT 1 FROM pg_sleep(60)";
+    let client = pg(&proxy.url(&db)).await;
+    let token = client.cancel_token();
+    let task = tokio::spawn(async move { client.batch_execute(slow).await });
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'",
+        db.user
+    );
+    crate::harness::eventually("it sleeps", || db.psql(&waits) == "1");
+    token.cancel_query(NoTls).await.expect("delivered");
+    assert_eq!(code(&task.await.expect("no panic").expect_err("cancelled")), "57014");
+    assert!(is_over_rows(&db, &proxy), "the rows that were sent cost nothing");
+
+    // Whoever goes away in the middle has had them, too.
+    let (db, proxy, _) = bed(&[], "", sections);
+    let mut goes = proxy.raw(&db);
+    goes.send(query("SELECT n FROM generate_series(1, 50000) AS n UNION ALL SELECT 1 FROM pg_sleep(5)"));
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'",
+        db.user
+    );
+    goes.until(b'D');
+    crate::harness::eventually("it sleeps", || db.psql(&waits) == "1");
+    drop(goes);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_over_rows(&db, &proxy) {
+        assert!(Instant::now() < deadline, "the rows that were sent cost nothing");
+    }
+}
+
 #[test]
 fn sessions_that_keep_a_connection_have_rates_too() {
     let sections = "[tenants]\nby = \"user\"\nrate_wait = \"0s\"\nrows_per_second = 1000\n";

@@ -36,13 +36,14 @@ impl Batch<'_> {
 
     #[inline]
     fn take_answers_inner(&mut self) -> Result<(), End> {
+        let unwatched = self.client.shadow.is_none() && !self.client.is_metered();
         loop {
             self.give_replies();
             self.watch_more();
             if self.flow.down.is_full() || !self.flow.down.stream_on() {
                 return Ok(());
             }
-            if self.flow.hand.asked.is_none() && self.client.shadow.is_none() && self.take_ordinary() {
+            if unwatched && self.flow.hand.asked.is_none() && self.take_ordinary() {
                 continue;
             }
             let Some(header) = frame::server(self.flow.down.window())? else { return Ok(()) };
@@ -63,7 +64,8 @@ impl Batch<'_> {
                         self.watch_rows(header);
                         self.flow.down.pass_frame(header.len);
                         // What is true of a row is true of the next one.
-                        self.flow.down.pass_alike(header.kind)?;
+                        let more = self.flow.down.pass_alike(header.kind)?;
+                        self.client.tenant_reads(1 + more);
                     }
                     Fate::Swallow => {
                         self.explained_frame(header);
@@ -319,9 +321,7 @@ impl Batch<'_> {
     fn count_suspended(&mut self) {
         if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
             plan.uses().rows.add(u64::from(*most));
-            if let Some(tenant) = &self.client.wish.tenant {
-                tenant.read_on(u64::from(*most));
-            }
+            self.client.tenant_paused(u64::from(*most));
         }
     }
 

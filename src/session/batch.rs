@@ -146,6 +146,7 @@ impl<'a> Batch<'a> {
         let end = self.turn().await;
         self.count_bytes();
         let Err(end) = end else { return Ok(()) };
+        self.client.tenant_left();
         self.hand_over(&end);
         Err(Box::pin(self.part(end)).await)
     }

@@ -110,14 +110,16 @@ impl Pump {
     /// # Errors
     /// A length that cannot be.
     #[inline]
-    pub fn pass_alike(&mut self, kind: u8) -> Result<(), Error> {
+    pub fn pass_alike(&mut self, kind: u8) -> Result<u64, Error> {
+        let mut passed = 0;
         while let Some(header) = frame::server(self.window())?
             && header.kind == kind
             && header.len <= self.window().len()
         {
             self.scan += header.len;
+            passed += 1;
         }
-        Ok(())
+        Ok(passed)
     }
 
     /// Passes on what has come of a frame that is being streamed. True when none is, or it is complete.
