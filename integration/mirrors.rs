@@ -406,3 +406,45 @@ async fn reloads_shares_and_conditions() {
         second().primary().psql("postgres", &ours).expect("a count").trim() == "0"
     });
 }
+
+/// Sessions that a proxy keeps account of for mirrors.
+fn watched(proxy: &Proxy) -> f64 {
+    let (_, text) = get(proxy, "/metrics");
+    let sample = text.lines().find_map(|line| line.strip_prefix("turnpike_mirrored_sessions "));
+    sample.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_no_mirror_can_mean_are_left_alone() {
+    let port = second().primary().port;
+    let web = "name = \"web\"\napplication_name = \"web*\"";
+    let bed = Bed::new(&["name = \"nobody\"\nuser = \"nobody*\"", web], "");
+    let (client, other) = (bed.client().await, bed.client().await);
+    reads(&client, 5).await;
+    reads(&other, 5).await;
+    assert_eq!(watched(&bed.proxy), 0.0, "neither of them is meant");
+    // By what it sets it is, from the next statement on.
+    client.batch_execute("SET application_name = 'web-7'").await.expect("set");
+    reads(&client, 5).await;
+    assert_eq!((watched(&bed.proxy), number(&bed.settled("web").await, "run")), (1.0, 5));
+    client
+        .batch_execute("BEGIN; SET LOCAL application_name = 'x'; COMMIT; SET application_name = 'y'")
+        .await
+        .expect("set");
+    reads(&client, 5).await;
+    reads(&other, 5).await;
+    assert_eq!(number(&bed.settled("web").await, "run"), 5);
+    // And by what a configuration says: of statements, too, since any may be one of those.
+    bed.reload(port, &[&format!("{NEXT}\ntable = \"sale\""), web]).await;
+    reads(&client, 5).await;
+    reads(&other, 5).await;
+    other.simple_query("SELECT count(*) FROM sale").await.expect("rows");
+    assert_eq!((watched(&bed.proxy), number(&bed.settled("next").await, "run")), (2.0, 1));
+    bed.reload(port, &[web]).await;
+    reads(&client, 5).await;
+    reads(&other, 5).await;
+    assert_eq!(watched(&bed.proxy), 0.0);
+    bed.reload(port, &[]).await;
+    reads(&client, 5).await;
+    assert_eq!(watched(&bed.proxy), 0.0);
+}

@@ -2,20 +2,13 @@
 
 use super::metrics::{Family, Kind, Value, label};
 use crate::session::shadow::tally::Difference;
-use crate::session::shadow::taps::{self, Tap};
+use crate::session::shadow::taps::{self, Tap, Taps};
 use crate::session::shared::Shared;
 
 /// All of them.
 pub fn families(shared: &Shared) -> Vec<Family> {
     let taps = shared.shadows.taps();
-    let mirrors: Vec<(&str, &Tap)> = taps
-        .list
-        .iter()
-        .filter_map(|tap| match &tap.kind {
-            taps::Kind::Mirror(mirror) => Some((mirror.name.as_str(), &**tap)),
-            taps::Kind::Recording(_) => None,
-        })
-        .collect();
+    let mirrors = mirrors(&taps);
     let of = |name: &'static str, kind, help: &'static str, part: Option<&'static str>, read: Read| {
         let samples = mirrors.iter().flat_map(|(mirror, tap)| {
             let labels = |value: &'static str| {
@@ -65,7 +58,25 @@ pub fn families(shared: &Shared) -> Vec<Family> {
         of("turnpike_mirror_waiting_bytes", Kind::Gauge, "Memory that they take.", None, |tap| {
             vec![("", tap.budget.used().1 as f64)]
         }),
+        sessions(&taps),
     ]
+}
+
+/// Mirrors by their names.
+fn mirrors(taps: &Taps) -> Vec<(&str, &Tap)> {
+    let mut mirrors = Vec::new();
+    for tap in &taps.list {
+        if let taps::Kind::Mirror(mirror) = &tap.kind {
+            mirrors.push((mirror.name.as_str(), &**tap));
+        }
+    }
+    mirrors
+}
+
+fn sessions(taps: &Taps) -> Family {
+    let help = "Sessions of which a mirror or a recording may want something.";
+    let value = Value::Number(taps.sessions.get() as f64);
+    Family::of("turnpike_mirrored_sessions", Kind::Gauge, help, vec![(Vec::new(), value)])
 }
 
 type Read = fn(&Tap) -> Vec<(&'static str, f64)>;

@@ -13,7 +13,7 @@ use super::entry::{Entry, Verdict};
 use super::listening::Listening;
 use super::names::Names;
 use super::planned::Place;
-use super::shadow::Shadow;
+use super::shadow::{Shadow, Sighting};
 use super::shared::Shared;
 use super::tenancy::Tenancy;
 use crate::core::clock::Instant;
@@ -77,6 +77,8 @@ pub struct Client {
     pub blurred: bool,
     /// What others see of it, if anybody looks.
     pub shadow: Option<Box<Shadow>>,
+    /// When that was last found out.
+    pub sighting: Sighting,
     /// Whether its task is woken when the socket has something to read: it has been asked for, and nothing read since.
     pub armed: bool,
     /// How its texts are read, where that is known.

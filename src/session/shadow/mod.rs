@@ -1,5 +1,5 @@
 //! What mirrors and recordings see of a session: its exchanges, collected beside the path, never in it. A session that
-//! nobody looks at has no shadow, and pays one branch.
+//! nobody looks at, or whose user, database and application nobody asks for, has no shadow, and pays one branch.
 //!
 //! [`taps`] says who looks, [`exchange`] what they get, [`collect`] and [`watch`] how it is gathered from requests and
 //! answers, [`tally`] what comes of it.
@@ -102,29 +102,57 @@ const READ_UNDER: &[&str] = &[
     "timezone",
 ];
 
+/// Under what it was found out whether anybody looks at a session.
+#[derive(Debug, Default)]
+pub struct Sighting {
+    /// Of the taps; 0 where there are none.
+    serial: u64,
+    /// The session's settings; nothing where it has still to be found out.
+    under: Option<Arc<Settings>>,
+}
+
 impl Client {
-    /// Sees to it that who looks at traffic now looks at this session's.
+    /// Sees to it that who looks at traffic now looks at this session's, if any of it can be meant.
     #[inline]
     pub(super) fn renew_shadow(&mut self) {
         let serial = self.shared.shadows.serial();
-        if serial != self.shadow.as_ref().map_or(0, |shadow| shadow.taps.serial) {
+        if serial != self.sighting.serial || serial != 0 && !self.is_sighted() {
             self.cast_shadow();
         }
+    }
+
+    /// Whether nothing has changed since that may have somebody look at the session.
+    fn is_sighted(&self) -> bool {
+        self.sighting.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, &self.settings))
     }
 
     #[cold]
     fn cast_shadow(&mut self) {
         let taps = self.shared.shadows.taps();
-        let mut shadow = Shadow::new(taps, self.entry.id);
-        // What its transaction has done nobody has seen.
-        shadow.wrote = !self.is_idle();
-        self.shadow = (shadow.taps.serial != 0).then(|| Box::new(shadow));
+        let serial = taps.serial;
+        self.sighting = Sighting { serial, under: None };
+        let known = self.shadow.take().filter(|shadow| shadow.taps.serial == serial);
+        if serial == 0 {
+            return;
+        }
+        let mut shadow = known.unwrap_or_else(|| {
+            let mut new = Box::new(Shadow::new(taps, self.entry.id));
+            // What its transaction has done nobody has seen.
+            new.wrote = !self.is_idle();
+            new
+        });
+        if shadow.settle(self) {
+            self.sighting.under = Some(self.settings.clone());
+        }
+        let is_done = self.sighting.under.is_some() && shadow.is_useless();
+        self.shadow = (!is_done).then_some(shadow);
     }
 }
 
 impl Shadow {
     fn new(taps: Arc<Taps>, session: u64) -> Shadow {
         let summary = Summary::new(taps.key);
+        taps.sessions.add(1);
         Shadow {
             taps,
             session,
@@ -145,10 +173,16 @@ impl Shadow {
         }
     }
 
-    /// Finds out who looks at the session, where its settings have changed since that was done.
-    fn settle(&mut self, client: &Client) {
+    /// Whether nobody looks at the session, or waits to hear of its end.
+    fn is_useless(&self) -> bool {
+        self.matched == 0 && self.follow == 0 && self.told == 0
+    }
+
+    /// Finds out who looks at the session, where its settings have changed since that was done. False where it cannot be
+    /// said yet.
+    fn settle(&mut self, client: &Client) -> bool {
         if self.matched_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, &client.settings)) {
-            return;
+            return true;
         }
         self.matched_under = Some(client.settings.clone());
         let application = client.settings.get(APPLICATION_NAME).unwrap_or_default();
@@ -157,7 +191,7 @@ impl Shadow {
         if rules.serial != self.taps.rules {
             // A reload is under way.
             (self.matched, self.follow, self.matched_under) = (0, 0, None);
-            return;
+            return false;
         }
         let matched = rules.mirrors.of_session(&purpose.user, &purpose.database, application);
         (self.matched, self.follow) = (0, 0);
@@ -168,6 +202,7 @@ impl Shadow {
                 self.follow |= 1 << place;
             }
         }
+        true
     }
 
     /// Who wants the exchange that begins.
@@ -224,6 +259,7 @@ impl Shadow {
 
 impl Drop for Shadow {
     fn drop(&mut self) {
+        self.taps.sessions.sub(1);
         for place in places(self.told) {
             self.taps.list[place].end(self.session);
         }

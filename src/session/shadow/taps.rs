@@ -13,6 +13,7 @@ use super::exchange::{Arrival, Exchange};
 use super::tally::Tally;
 use crate::config::{Config, Mirror, MirrorMode, Record, Share};
 use crate::core::budget::Budget;
+use crate::core::stats::Gauge;
 use crate::wire::summary::Key;
 
 /// What sessions go by: all taps of a moment, by their places.
@@ -28,6 +29,8 @@ pub struct Taps {
     pub collecting: Arc<Budget>,
     /// Of checksums.
     pub key: Key,
+    /// Sessions that have a shadow, now or of another moment.
+    pub sessions: Arc<Gauge>,
 }
 
 /// What a tap is.
@@ -171,7 +174,7 @@ impl Default for Shadows {
         // Without randomness the key is one that others know: checksums still tell answers apart.
         let key = (getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default());
         let collecting = Budget::new(COLLECTING, COLLECTING_BYTES);
-        let none = Taps { serial: 0, rules: 0, list: Vec::new(), collecting, key };
+        let none = Taps { serial: 0, rules: 0, list: Vec::new(), collecting, key, sessions: Arc::default() };
         Shadows {
             now: ArcSwap::from_pointee(none),
             serial: AtomicU64::new(0),
@@ -243,8 +246,8 @@ impl Shadows {
             return;
         }
         let serial = if list.is_empty() { 0 } else { NEXT.fetch_add(1, Relaxed) };
-        let (collecting, key) = (before.collecting.clone(), before.key);
-        self.now.store(Arc::new(Taps { serial, rules, list, collecting, key }));
+        let (collecting, sessions) = (before.collecting.clone(), before.sessions.clone());
+        self.now.store(Arc::new(Taps { serial, rules, list, collecting, key: before.key, sessions }));
         self.serial.store(serial, Release);
         self.changed.notify_one();
     }
