@@ -33,6 +33,7 @@ mod mirrors;
 mod notify;
 mod operations;
 mod patroni;
+mod places;
 mod plans;
 mod pooling;
 mod protocol;

@@ -34,6 +34,14 @@ pub struct Rehearsal {
     manner: Manner,
 }
 
+/// A connection, and where to.
+struct Open {
+    player: Player,
+    target: Arc<Target>,
+    /// Of its target, under which it was opened.
+    generation: u64,
+}
+
 type Line = Arc<Mutex<UnboundedReceiver<Arrival>>>;
 
 impl Rehearsal {
@@ -79,8 +87,26 @@ impl Rehearsal {
             .ok_or_else(|| Error::internal("the cluster has no primary"))
     }
 
-    async fn connect(&self, turn: usize) -> Result<Player> {
+    /// Whether it would be connected to that server now: clusters change, and so does what the configuration has.
+    fn is_meant(&self, open: &Open) -> bool {
+        let is_it = |target: &Arc<Target>| Arc::ptr_eq(target, &open.target);
+        let is_there = match &self.mirror.target {
+            MirrorTarget::Backend(name) => self.shared.pools.backend(name).is_some_and(|t| is_it(&t)),
+            MirrorTarget::Cluster(name) => self.shared.clusters.get(name).is_some_and(|cluster| {
+                let (members, reads) = (cluster.members(), self.manner.only_reads);
+                let mut replicas = members.iter().filter(|m| reads && m.state() == State::Replica).peekable();
+                match replicas.peek() {
+                    Some(_) => replicas.any(|m| is_it(&m.target)),
+                    None => cluster.primary().is_some_and(|m| is_it(&m.target)),
+                }
+            }),
+        };
+        is_there && open.target.generation() == open.generation
+    }
+
+    async fn connect(&self, turn: usize) -> Result<Open> {
         let target = self.target(turn)?;
+        let generation = target.generation();
         let config = self.shared.config.load_full();
         let login = config.user(&self.mirror.login).map(Login::of);
         let login = login.ok_or_else(|| Error::internal("the user who logs in is gone"))?;
@@ -89,7 +115,8 @@ impl Rehearsal {
             dbname: self.mirror.dbname.clone(),
             connect_timeout: self.mirror.connect_timeout,
         };
-        Player::open(&target, &address, self.manner).await
+        let player = Player::open(&target, &address, self.manner).await?;
+        Ok(Open { player, target, generation })
     }
 
     fn trouble(&self, e: &Error) {
@@ -99,7 +126,7 @@ impl Rehearsal {
 
     /// One connection for reads, opened again when it is lost.
     async fn reads(self, line: Line, first: usize) {
-        let (mut player, mut turn, mut failures) = (None::<Player>, first, 0);
+        let (mut open, mut turn, mut failures) = (None::<Open>, first, 0);
         loop {
             let arrival = line.lock().await.recv().await;
             let Some(arrival) = arrival else { return };
@@ -109,9 +136,10 @@ impl Rehearsal {
                 self.tap.tally.lost.add(1);
                 continue;
             }
-            if player.is_none() {
+            open = open.filter(|open| self.is_meant(open));
+            if open.is_none() {
                 match self.connect(turn).await {
-                    Ok(opened) => (player, failures) = (Some(opened), 0),
+                    Ok(opened) => (open, failures) = (Some(opened), 0),
                     Err(e) => {
                         self.trouble(&e);
                         (turn, failures) = (turn + 1, failures + 1);
@@ -120,13 +148,13 @@ impl Rehearsal {
                     }
                 }
             }
-            let Some(open) = &mut player else { continue };
-            match self.play(open, &exchange, true).await {
-                Ok(()) if !open.is_busy() => {}
-                Ok(()) => player = None,
+            let Some(Open { player, .. }) = &mut open else { continue };
+            match self.play(player, &exchange, true).await {
+                Ok(()) if !player.is_busy() => {}
+                Ok(()) => open = None,
                 Err(e) => {
                     self.trouble(&e);
-                    player = None;
+                    open = None;
                 }
             }
         }
@@ -171,11 +199,12 @@ impl Rehearsal {
 
     /// One session, as far as it can be followed: from where it is in no transaction, without a gap.
     async fn session(self, mut line: UnboundedReceiver<Arrival>, turns: Arc<Semaphore>) {
-        let mut followed: Option<(Player, u64, OwnedSemaphorePermit)> = None;
+        let mut followed: Option<(Open, u64, OwnedSemaphorePermit)> = None;
         let mut failures = 0;
         while let Some(arrival) = line.recv().await {
             let Arrival::Exchange(exchange, _room) = arrival else { continue };
-            let in_order = followed.as_ref().is_some_and(|(_, next, _)| *next == exchange.number);
+            let goes_on = |(open, next, _): &(Open, u64, _)| *next == exchange.number && self.is_meant(open);
+            let in_order = followed.as_ref().is_some_and(goes_on);
             if !in_order {
                 followed = None;
                 let turn = turns.clone().try_acquire_owned().ok().filter(|_| exchange.fresh);
@@ -184,7 +213,7 @@ impl Rehearsal {
                     continue;
                 };
                 match self.connect(0).await {
-                    Ok(player) => (followed, failures) = (Some((player, exchange.number, turn)), 0),
+                    Ok(open) => (followed, failures) = (Some((open, exchange.number, turn)), 0),
                     Err(e) => {
                         self.trouble(&e);
                         failures += 1;
@@ -193,9 +222,9 @@ impl Rehearsal {
                     }
                 }
             }
-            let Some((player, next, _)) = &mut followed else { continue };
+            let Some((open, next, _)) = &mut followed else { continue };
             *next += 1;
-            if let Err(e) = self.play(player, &exchange, !in_order).await {
+            if let Err(e) = self.play(&mut open.player, &exchange, !in_order).await {
                 self.trouble(&e);
                 followed = None;
             }
