@@ -161,6 +161,27 @@ async fn shown(db: &Db, proxy: &Proxy, tenant: &str, column: &str) -> u64 {
     row.and_then(|row| row.get(column)?.parse().ok()).unwrap_or_else(|| panic!("no {column} of {tenant}"))
 }
 
+#[tokio::test]
+async fn tenants_are_shown_by_their_names() {
+    let (db, proxy, _) = bed(&[], "", BY_STARTUP);
+    for name in ["acme1", "acme2", "globex"] {
+        value(&pg(&of_tenant(&proxy, &db, name)).await, "SELECT 1").await;
+    }
+    let admin = pg(&proxy.admin_url(&db)).await;
+    for (command, want) in [
+        ("SHOW TENANTS", "acme1 acme2 globex"),
+        ("SHOW TENANTS;", "acme1 acme2 globex"),
+        ("SHOW TENANTS 'acme*'", "acme1 acme2"),
+        ("show tenants acme*;", "acme1 acme2"),
+        ("SHOW TENANTS globex", "globex"),
+        ("SHOW TENANTS 'initech'", ""),
+    ] {
+        let mut names: Vec<_> = rows(&admin, command).await.into_iter().map(|row| row[0].clone()).collect();
+        names.sort();
+        assert_eq!(names.join(" "), want, "{command}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_time_waits_for_those_who_have_not() {
     let (db, proxy, _) = bed(&[], "size = 1", "[tenants]\nby = \"user\"\n");

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::mirrors;
 use super::operate;
 use super::show;
 use super::table::{Cell, Table, Type};
+use super::{mirrors, tenants};
 use crate::core::error::{Error, SqlState};
 use crate::session::shared::Shared;
 use crate::sql::lex::{Kind, Lexer, Token};
@@ -108,6 +108,12 @@ fn show(shared: &Shared, words: &[&str]) -> Result<Answer, Error> {
     let name = words.get(1).map(|w| w.to_ascii_lowercase()).unwrap_or_else(|| "help".to_string());
     if let ("mirror", Some(mirror)) = (name.as_str(), words.get(2).filter(|word| **word != ";")) {
         return Ok(rows(mirrors::shapes(shared, Some(mirror.trim_matches(['"', '\'']))), "SHOW"));
+    }
+    if let ("tenants", Some(name)) = (name.as_str(), words.get(2).filter(|word| **word != ";")) {
+        let rest = words[3..].iter().take_while(|word| **word != ";");
+        let name: String =
+            [name].into_iter().chain(rest).map(|word| word.trim_matches(['"', '\''])).collect();
+        return Ok(rows(tenants::named(shared, &name), "SHOW"));
     }
     if let Some(command) = show::COMMANDS.iter().find(|c| c.names.contains(&name.as_str())) {
         return Ok(rows((command.run)(shared), "SHOW"));

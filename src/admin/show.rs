@@ -73,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
     Command { names: &["cdns"], help: "[[cdn]]: what they are told is outdated", run: reports::cdns },
     Command {
         names: &["tenants"],
-        help: "tenants: what they may have, have, and have done",
+        help: "tenants: what they may have, have, and have done; of all, or of those that are named ('a*')",
         run: tenants::tenants,
     },
     Command { names: &["users"], help: "users of the configuration", run: users },
