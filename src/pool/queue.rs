@@ -11,7 +11,7 @@
 //!
 //! A tenant that has less than its guarantee goes before all others; one that has as much as it may stands aside, with
 //! nobody waiting behind it. All operations take the logarithm of who waits, but for the looks at each tenant that are
-//! made ten times a second.
+//! made ten times a second, and whenever somebody comes who finds the queue as long as it may be.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -22,6 +22,9 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::core::clock::Instant;
 use crate::tenant::{Hold, Priority, Tenant, WEIGHT};
+use promised::{MOST_OWED, Promised};
+
+mod promised;
 
 /// Of so many of a tenant that are served while some of it have time, one is of those.
 const BATCH_TURN: u32 = 8;
@@ -29,8 +32,6 @@ const BATCH_TURN: u32 = 8;
 const COST: u64 = 1000;
 /// Parts of a microsecond that tags tell apart, at a weight of [`WEIGHT`].
 const SCALE: u64 = WEIGHT as u64;
-/// Tenants with guarantees that are looked at for one connection.
-pub(super) const MOST_OWED: usize = 64;
 /// The flow of those who do no tenant's work.
 const NOBODYS: u32 = 0;
 /// Time without anybody waiting after which it is forgotten who has had how much.
@@ -43,7 +44,7 @@ pub struct Queue<T> {
     /// Tenants that have somebody waiting and may have more, by their tags.
     order: BTreeSet<(u64, u32)>,
     /// Those of them that have a guarantee.
-    pub(super) promised: BTreeSet<(u64, u32)>,
+    promised: BTreeSet<Promised>,
     /// Those who wait and have as much as they may.
     pub(super) aside: BTreeSet<u32>,
     /// Where in the queue a client is.
@@ -61,6 +62,8 @@ pub struct Queue<T> {
 pub(super) struct Flow<T> {
     pub(super) tenant: Option<Arc<Tenant>>,
     tag: u64,
+    /// See [`Promised`].
+    sated: bool,
     /// What its leases have taken lately, in microseconds.
     cost: u64,
     /// Those served since one who has time was.
@@ -127,7 +130,7 @@ struct Cursor {
 
 impl<T> Flow<T> {
     fn new(tenant: Option<Arc<Tenant>>, tag: u64) -> Flow<T> {
-        Flow { tenant, tag, cost: COST, turn: 0, levels: [BTreeMap::new(), BTreeMap::new()] }
+        Flow { tenant, tag, sated: false, cost: COST, turn: 0, levels: [BTreeMap::new(), BTreeMap::new()] }
     }
 
     fn len(&self) -> usize {
@@ -144,10 +147,6 @@ impl<T> Flow<T> {
 
     fn room(&self) -> u32 {
         self.tenant.as_ref().map_or(u32::MAX, |t| t.room())
-    }
-
-    fn has_promise(&self) -> bool {
-        self.tenant.as_ref().is_some_and(|t| t.guaranteed() > 0)
     }
 
     /// What a time is worth for it.
@@ -197,12 +196,6 @@ impl<T> Queue<T> {
     pub fn oldest(&self) -> Option<Instant> {
         let flows = self.order.iter().filter_map(|(_, id)| self.flows.get(id));
         flows.flat_map(|flow| flow.levels.iter().filter_map(|l| l.values().next())).map(|w| w.since).min()
-    }
-
-    /// Whether somebody waits who has less than is guaranteed.
-    pub fn is_owed(&self) -> bool {
-        let flows = self.promised.iter().take(MOST_OWED).filter_map(|(_, id)| self.flows.get(id));
-        flows.filter_map(|flow| flow.tenant.as_ref()).any(|tenant| tenant.owed() > 0)
     }
 
     /// Somebody comes to wait.
@@ -369,7 +362,7 @@ impl<T> Queue<T> {
     fn line(&self, near: usize) -> Vec<Place> {
         let mut line = Vec::with_capacity(near.min(self.ready));
         let mut heap = BinaryHeap::new();
-        for (_, id) in self.promised.iter().take(MOST_OWED) {
+        for Promised { flow: id, .. } in self.promised.iter().take(MOST_OWED) {
             let Some(flow) = self.flows.get(id) else { continue };
             let owed = flow.tenant.as_ref().map_or(0, |t| t.owed());
             if owed > 0 && flow.room() > 0 {
@@ -422,38 +415,31 @@ impl<T> Queue<T> {
     }
 
     fn enter(&mut self, id: u32) {
-        let Some(flow) = self.flows.get(&id) else { return };
+        let Some(flow) = self.flows.get_mut(&id) else { return };
         self.order.insert((flow.tag, id));
         if flow.has_promise() {
-            self.promised.insert((flow.tag, id));
+            flow.sated = flow.is_sated();
+            self.promised.insert(flow.promised(id));
         }
-    }
-
-    /// Guarantees change with the configuration, also of those who always have somebody waiting.
-    fn look_for_promises(&mut self) {
-        let has_promise = |(_, id): &&(u64, u32)| self.flows.get(id).is_some_and(Flow::has_promise);
-        self.promised = self.order.iter().filter(has_promise).copied().collect();
     }
 
     fn leave(&mut self, id: u32) {
         let Some(flow) = self.flows.get(&id) else { return };
         self.order.remove(&(flow.tag, id));
-        self.promised.remove(&(flow.tag, id));
+        self.promised.remove(&flow.promised(id));
     }
 
     fn adjust(&mut self, id: u32, change: impl FnOnce(&mut Flow<T>)) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
-        let was = flow.tag;
+        let (was, promised) = (flow.tag, flow.promised(id));
         change(flow);
         let tag = flow.tag;
-        if was == tag {
-            return;
-        }
-        if self.order.remove(&(was, id)) {
+        flow.sated = flow.is_sated();
+        if was != tag && self.order.remove(&(was, id)) {
             self.order.insert((tag, id));
         }
-        if self.promised.remove(&(was, id)) {
-            self.promised.insert((tag, id));
+        if promised != flow.promised(id) && self.promised.remove(&promised) {
+            self.promised.insert(flow.promised(id));
         }
     }
 

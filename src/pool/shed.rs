@@ -85,19 +85,6 @@ impl<T> Queue<T> {
         }
         gone.into_iter().filter_map(|client| self.withdraw(client)).collect()
     }
-
-    /// Connections that tenants are owed who have waited for so long.
-    pub(super) fn owed_since(&self, now: Instant, long: Duration) -> u32 {
-        let flows =
-            self.promised.iter().take(super::queue::MOST_OWED).filter_map(|(_, id)| self.flows.get(id));
-        let owed = flows.filter_map(|flow| {
-            let waiters = || flow.levels.iter().flat_map(|level| level.values());
-            let late = waiters().any(|w| now.since(w.since) >= long);
-            let owed = flow.tenant.as_ref()?.owed();
-            late.then(|| owed.min(u32::try_from(waiters().count()).unwrap_or(u32::MAX)))
-        });
-        owed.sum()
-    }
 }
 
 impl State {

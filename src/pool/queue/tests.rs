@@ -297,3 +297,27 @@ fn a_guarantee_that_is_given_later_counts_for_who_waits_already() {
     assert!(!queue.is_owed());
     assert_eq!(served(&mut queue).0, 1);
 }
+
+/// However many others have what is guaranteed to them and wait for more, and however long its last turn was.
+#[test]
+fn who_is_owed_is_found_among_many_who_are_not() {
+    let many: Vec<_> = (1..=200).map(|id| tenant(id, 100, 1, 0)).collect();
+    let (mut queue, late) = (Queue::default(), tenant(201, 100, 1, 0));
+    interactive(&mut queue, 0, &late);
+    let (_, long) = queue.take(1, at(0), |_| true).unwrap();
+    let mut holds: Vec<_> = many.iter().map(|tenant| tenant.hold(at(0), 0).unwrap()).collect();
+    for (client, tenant) in (1..).zip(&many) {
+        interactive(&mut queue, client, tenant);
+    }
+    interactive(&mut queue, 1000, &late);
+    assert!(!queue.is_owed(), "all have theirs");
+    queue.charge(long.unwrap(), at(60_000_000));
+    assert!(queue.is_owed());
+    assert_eq!(queue.take(1, at(60_000_000), |_| true).unwrap().0, 1000);
+    assert!(!queue.is_owed());
+    // What ends in another pool is noticed, too.
+    drop(holds.remove(150));
+    queue.sweep(at(60_000_000), Duration::from_secs(600));
+    assert!(queue.is_owed());
+    assert_eq!(queue.take(1, at(60_000_000), |_| true).unwrap().0, 151);
+}
