@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::time::Duration;
+
+use super::pool::{Pool, State};
+use crate::core::clock::Instant;
 
 /// A bound on server connections that several pools share: of a backend, a database, or a user.
 #[derive(Debug)]
@@ -69,7 +73,6 @@ impl Cap {
         let took = self.used.fetch_update(AcqRel, Acquire, more);
         if took.is_err() {
             self.starving.fetch_add(1, Relaxed);
-            self.promised.fetch_add(u32::from(owed), Relaxed);
         }
         took.is_ok()
     }
@@ -99,6 +102,95 @@ impl Cap {
     /// Whoever still wants a connection says so again.
     pub fn forget_starving(&self) {
         self.starving.store(0, Relaxed);
-        self.promised.store(0, Relaxed);
+    }
+}
+
+/// Places that one pool keeps for those who are owed them; others may have them when it is dropped.
+#[derive(Debug)]
+pub struct Promise {
+    cap: Arc<Cap>,
+    places: u32,
+}
+
+impl Promise {
+    fn keep(&mut self, places: u32) {
+        self.cap.promised.fetch_add(places, Relaxed);
+        self.cap.promised.fetch_sub(std::mem::replace(&mut self.places, places), Relaxed);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.cap.promised.fetch_sub(self.places, Relaxed);
+    }
+}
+
+impl Pool {
+    /// Takes a place under each of its bounds, or none. Where somebody is `owed` one that there is not, as many are kept as
+    /// are owed, however often that is found out.
+    pub(super) fn take_places(&self, state: &mut State, owed: bool, now: Instant) -> bool {
+        let Some(full) = self.caps.iter().position(|cap| !cap.acquire(owed)) else {
+            // One of them is this one.
+            state.promises.iter_mut().filter(|_| owed).for_each(|p| p.keep(p.places.saturating_sub(1)));
+            return true;
+        };
+        let cap = &self.caps[full];
+        self.caps[..full].iter().for_each(|taken| taken.release());
+        if owed {
+            let places =
+                state.waiters.owed_since(now, Duration::ZERO).saturating_sub(state.connecting).max(1);
+            match state.promises.iter_mut().find(|promise| Arc::ptr_eq(&promise.cap, cap)) {
+                Some(promise) => promise.keep(places),
+                None => {
+                    let mut promise = Promise { cap: cap.clone(), places: 0 };
+                    promise.keep(places);
+                    state.promises.push(promise);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
+    pub(super) fn forget_starving(&self) {
+        self.caps.iter().for_each(|cap| cap.forget_starving());
+        if self.caps.iter().any(|cap| cap.promised.load(Relaxed) > 0) {
+            self.state.lock().promises.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::check::parse;
+    use crate::pool::Pools;
+    use crate::pool::wish::Wish;
+    use crate::tenant::naming::About;
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_is_owed() {
+        let text = "[[backend]]\nname = 'b'\nhost = '127.0.0.1'\nport = 1\nmax_connections = 8\n\
+                    [[database]]\nname = 'd'\nbackend = 'b'\n\
+                    [tenants]\nby = 'user'\n[[tenant]]\nname = 'vip'\nguaranteed = 2\n";
+        let config =
+            parse(text, Path::new("t.toml")).map_err(|problems| problems.to_string()).expect("valid");
+        let pools = Pools::new(&config).expect("no certificates");
+        let database = config.database("d").expect("a database");
+        let pool = pools.pool(&config, database, ("d", "vip"), None);
+        let cap = pools.backend("b").expect("a backend").cap.clone();
+        (0..8).for_each(|_| assert!(cap.acquire(false)));
+        let about = About { user: "vip", database: "d", ..About::default() };
+        let tenant = pools.tenants.of(&about).map(|(tenant, _)| tenant);
+        let now = Instant::now();
+        let wish = |client| Wish { tenant: tenant.clone(), ..Wish::new(client, pool.neutral().clone()) };
+        let _waiting: Vec<_> = (1..=5).map(|client| pool.queue(wish(client), now)).collect();
+        (0..3).for_each(|_| cap.release());
+        assert!(cap.has_room(), "five wait, and two are owed");
+        assert!(cap.acquire(false) && !cap.acquire(false), "those two are nobody else's");
+        pool.forget_starving();
+        assert!(cap.acquire(false), "until it is said again");
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::bounds::Bounds;
-use super::cap::Cap;
+use super::cap::{Cap, Promise};
 use super::connect::{self, Credential, Target};
 use super::curiosity::Defaults;
 use super::driver::Login;
@@ -89,6 +89,8 @@ pub(super) struct State {
     next_link: u64,
     /// When a connection of somebody who has a guarantee came back, and how many that is.
     pub(super) spared: Option<(Instant, u32)>,
+    /// Places that others leave to those who are owed them here.
+    pub(super) promises: Vec<Promise>,
     /// Since when nobody has been seen to use it.
     pub(super) left: Option<Instant>,
     /// Since when it has connections, or has none.
@@ -435,11 +437,8 @@ impl Pool {
         if pausing || state.paused || full && !(owed && self.owes_more(&state, now)) {
             return None;
         }
-        for (i, cap) in self.caps.iter().enumerate() {
-            if !cap.acquire(owed) {
-                self.caps[..i].iter().for_each(|taken| taken.release());
-                return None;
-            }
+        if !self.take_places(&mut state, owed, now) {
+            return None;
         }
         // Each connection being opened is for one of those who wait.
         let waiter = state.waiters.nth(state.connecting as usize);

@@ -282,11 +282,6 @@ impl Pool {
         self.has_outgrown(state) || self.others_are_owed()
     }
 
-    /// Whoever still wants a connection and may not have it says so again in [`Pool::sweep`].
-    pub(super) fn forget_starving(&self) {
-        self.caps.iter().for_each(|cap| cap.forget_starving());
-    }
-
     /// Whether somebody waits who has less than is guaranteed.
     pub(super) fn is_owed(&self) -> bool {
         self.state.lock().waiters.is_owed()
