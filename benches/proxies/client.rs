@@ -1,5 +1,6 @@
 //! A light client: logs in with SCRAM, sends ready-made statements, reads to ReadyForQuery.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -36,12 +37,16 @@ pub struct Client {
 impl Client {
     /// Connects and logs in.
     pub async fn login(door: &Door) -> Result<Self, Failure> {
+        Self::login_to(door, NAME, "").await
+    }
+
+    /// The same, to any database and with options for the session.
+    pub async fn login_to(door: &Door, database: &str, options: &str) -> Result<Self, Failure> {
         let mut client = Client { stream: connect(door).await?, incoming: BytesMut::new() };
         let mut out = BytesMut::new();
-        frontend::startup_message(
-            [("user", NAME), ("database", NAME), ("client_encoding", "UTF8")],
-            &mut out,
-        )?;
+        let asked = [("user", NAME), ("database", database), ("client_encoding", "UTF8")];
+        let options = (!options.is_empty()).then_some(("options", options));
+        frontend::startup_message(asked.into_iter().chain(options), &mut out)?;
         client.stream.write_all(&out).await?;
         client.authenticate().await?;
         client.until_ready().await?;
@@ -73,6 +78,20 @@ impl Client {
         self.until_ready().await
     }
 
+    /// Runs one simple query and gives its rows, by the names of their columns.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<BTreeMap<String, String>>, Failure> {
+        self.stream.write_all(&query(sql)?).await?;
+        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        loop {
+            match self.next().await? {
+                (b'Z', _) => return Ok(rows),
+                (b'T', body) => columns = columns_of(body)?,
+                (b'D', body) => rows.push(columns.iter().cloned().zip(values_of(body)?).collect()),
+                _ => {}
+            }
+        }
+    }
+
     async fn until_ready(&mut self) -> Result<(), Failure> {
         while self.next().await?.0 != b'Z' {}
         Ok(())
@@ -101,6 +120,28 @@ fn take_message(incoming: &mut BytesMut) -> Option<(u8, BytesMut)> {
     let kind = message.get_u8();
     message.advance(4);
     Some((kind, message))
+}
+
+/// The names in a RowDescription.
+fn columns_of(mut body: BytesMut) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for _ in 0..body.try_get_u16()? {
+        let end = body.iter().position(|byte| *byte == 0).ok_or("a column without a name")?;
+        names.push(String::from_utf8_lossy(&body.split_to(end)).into_owned());
+        // The byte that ends it, and what there is to know about the column's type.
+        body.advance(1 + 18);
+    }
+    Ok(names)
+}
+
+/// The values in a DataRow; NULL is empty.
+fn values_of(mut body: BytesMut) -> Result<Vec<String>, Failure> {
+    let mut values = Vec::new();
+    for _ in 0..body.try_get_u16()? {
+        let length = usize::try_from(body.try_get_i32()?).unwrap_or(0);
+        values.push(String::from_utf8_lossy(&body.split_to(length)).into_owned());
+    }
+    Ok(values)
 }
 
 /// The message of a simple query.

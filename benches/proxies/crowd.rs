@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::task::JoinSet;
@@ -42,8 +43,22 @@ struct Run {
     latency: Latency,
 }
 
+/// The next message of a client, made from the state that it keeps.
+pub type Asks = fn(&mut u64) -> Result<BytesMut, Failure>;
+
 /// Has `count` of the clients run selects for `slot` while the others idle. Clients that fail are gone afterwards.
 pub async fn drive(
+    clients: &mut Vec<Client>,
+    count: usize,
+    target: &Target,
+    slot: Duration,
+) -> Result<Sample, Failure> {
+    drive_with(select, clients, count, target, slot).await
+}
+
+/// The same with any statement.
+pub async fn drive_with(
+    asks: Asks,
     clients: &mut Vec<Client>,
     count: usize,
     target: &Target,
@@ -55,7 +70,7 @@ pub async fn drive(
     let count = count.min(clients.len());
     let mut tasks = JoinSet::new();
     for (client, seed) in clients.drain(..count).zip(1..) {
-        tasks.spawn(work(client, seed, Arc::clone(&run)));
+        tasks.spawn(work(client, asks, seed, Arc::clone(&run)));
     }
     tokio::time::sleep_until(run.begin.into()).await;
     let before = target.cpu()?;
@@ -67,12 +82,17 @@ pub async fn drive(
     Ok(sample(&run, slot, spent, errors))
 }
 
-/// One client: a select after the other until the end; the client again if nothing went wrong.
-async fn work(mut client: Client, seed: u64, run: Arc<Run>) -> Option<Client> {
+/// A select by key.
+pub fn select(state: &mut u64) -> Result<BytesMut, Failure> {
+    let account = random_account(state);
+    query(&format!("SELECT abalance FROM pgbench_accounts WHERE aid = {account};"))
+}
+
+/// One client: a statement after the other until the end; the client again if nothing went wrong.
+async fn work(mut client: Client, asks: Asks, seed: u64, run: Arc<Run>) -> Option<Client> {
     let mut state = seed;
     loop {
-        let account = random_account(&mut state);
-        let message = query(&format!("SELECT abalance FROM pgbench_accounts WHERE aid = {account};")).ok()?;
+        let message = asks(&mut state).ok()?;
         let sent = Instant::now();
         client.run(&message).await.ok()?;
         if run.note(sent).is_break() {

@@ -18,6 +18,8 @@ mod crowd;
 mod goals;
 mod idle;
 mod meter;
+mod mirrors;
+mod moves;
 mod pgbench;
 mod pgpool;
 mod plan;
@@ -26,6 +28,7 @@ mod results;
 mod sizes;
 mod table;
 mod targets;
+mod tenants;
 
 /// Whatever stops us; it is shown, never matched on.
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -178,7 +178,19 @@ pub async fn script(
     slot: Duration,
     bed: &Bed,
 ) -> Result<f64, Failure> {
-    let path = bed.dir().join("script.sql");
+    script_of("script", text, clients, target, slot, bed).await
+}
+
+/// The same beside others of other names.
+pub async fn script_of(
+    name: &str,
+    text: &str,
+    clients: u32,
+    target: &Target,
+    slot: Duration,
+    bed: &Bed,
+) -> Result<f64, Failure> {
+    let path = bed.dir().join(format!("{name}.sql"));
     fs::write(&path, text)?;
     let mut command = pgbench(bed, target.door.port);
     let (clients, seconds) = (clients.to_string(), slot.as_secs().to_string());

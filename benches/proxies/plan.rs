@@ -16,7 +16,7 @@ use crate::process::raise_open_files;
 use crate::results::{Results, Row, Sample};
 use crate::table;
 use crate::targets::{Kind, Target};
-use crate::{Failure, crowd, sizes};
+use crate::{Failure, crowd, mirrors, moves, sizes, tenants};
 
 /// Clients that the crowd is compared with.
 pub const FEW: usize = 64;
@@ -41,13 +41,40 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     if kept_loads().iter().any(|load| args.wants(&kept_name(load))) {
         kept(args, &mut results, &mut versions).await?;
     }
-    let sizes = if sizes::is_wanted(args) { sizes::run(args).await? } else { Vec::new() };
+    let ours = ours(args).await?;
     let mut goals = goals::judge(&results);
-    goals.extend(sizes.iter().map(sizes::SizesRow::goal));
+    goals.extend(ours.goals());
     table::goals(&goals);
-    let path = save(&Report { settings: args.into(), versions, results, sizes, goals })?;
+    let path = save(&Report { settings: args.into(), versions, results, ours, goals })?;
     println!("\n{} written; {} s in all", path.display(), started.elapsed().as_secs());
     Ok(())
+}
+
+/// The rows that only we are in.
+#[derive(Serialize)]
+struct Ours {
+    sizes: Vec<sizes::SizesRow>,
+    moves: Option<moves::MovesRow>,
+    tenants: Vec<tenants::TenantsRow>,
+    mirrors: Vec<mirrors::MirrorsRow>,
+}
+
+impl Ours {
+    fn goals(&self) -> impl Iterator<Item = Goal> {
+        let sizes = self.sizes.iter().map(sizes::SizesRow::goal);
+        let sizes = sizes.chain(self.moves.iter().map(moves::MovesRow::goal));
+        let tenants = self.tenants.iter().map(tenants::TenantsRow::goal);
+        sizes.chain(tenants).chain(self.mirrors.iter().map(mirrors::MirrorsRow::goal))
+    }
+}
+
+async fn ours(args: &Args) -> Result<Ours, Failure> {
+    Ok(Ours {
+        sizes: if sizes::is_wanted(args) { sizes::run(args).await? } else { Vec::new() },
+        moves: if moves::is_wanted(args) { Some(moves::run().await?) } else { None },
+        tenants: if tenants::is_wanted(args) { tenants::run(args).await? } else { Vec::new() },
+        mirrors: if mirrors::is_wanted(args) { mirrors::run(args).await? } else { Vec::new() },
+    })
 }
 
 type Versions = BTreeMap<Kind, String>;
@@ -164,7 +191,10 @@ fn estimate(args: &Args) -> String {
         + kept * args.keeping().len() as f64 * rounds * (slot + 0.4)
         + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
         + idle * pooling * (3.0 + args.idle as f64 / 600.0)
-        + sizes::estimate(args);
+        + sizes::estimate(args)
+        + moves::estimate(args)
+        + tenants::estimate(args)
+        + mirrors::estimate(args);
     let names: Vec<&str> = targets.iter().map(|kind| kind.name()).collect();
     format!(
         "{}: {rounds} rounds of {slot} s per row and target, in turns; about {:.1} minutes",
@@ -326,7 +356,8 @@ struct Report {
     versions: Versions,
     #[serde(flatten)]
     results: Results,
-    sizes: Vec<sizes::SizesRow>,
+    #[serde(flatten)]
+    ours: Ours,
     goals: Vec<Goal>,
 }
 

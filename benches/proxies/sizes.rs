@@ -16,9 +16,10 @@ use crate::targets::Target;
 
 /// Sizes that the adaptive one is compared with.
 const FIXED: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// Clients, and of the mixed workload those who read and those who want reports.
+/// Clients.
 const CLIENTS: u32 = 64;
-const READERS: u32 = 32;
+/// Of the mixed workload those who read, and those who want reports.
+pub const READERS: u32 = 32;
 const REPORTERS: u32 = 4;
 /// Part of the best fixed size's rate that the adaptive one must have.
 const KEEPS: f64 = 0.9;
@@ -26,7 +27,7 @@ const KEEPS: f64 = 0.9;
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// A report of a second: some processor time, and for the rest it waits, as for a disk.
-const REPORT: &str = "SELECT count(*), pg_sleep(0.95) FROM pgbench_accounts WHERE aid <= 100000;";
+pub const REPORT: &str = "SELECT count(*), pg_sleep(0.95) FROM pgbench_accounts WHERE aid <= 100000;";
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What is compared: how each target is started in front of the test bed, and when it is ready.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -118,7 +119,7 @@ impl Target {
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
             Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached => {
-                Some(turnpike(kind, bed, port, tls, &pool_size(kind, bed))?)
+                Some(turnpike(kind, bed, port, tls, (&pool_size(kind, bed), ""))?)
             }
             Kind::Pgpool => Some(pgpool::start(bed, port)?),
         };
@@ -129,8 +130,13 @@ impl Target {
 
     /// One of ours with such a pool.
     pub async fn sized(bed: &Bed, pool: &str) -> Result<Self, Failure> {
+        Self::with(bed, pool, "").await
+    }
+
+    /// One of ours with such a pool, and further sections.
+    pub async fn with(bed: &Bed, pool: &str, sections: &str) -> Result<Self, Failure> {
         let (kind, port) = (Kind::Turnpike, free_port());
-        let process = Some(turnpike(kind, bed, port, false, pool)?);
+        let process = Some(turnpike(kind, bed, port, false, (pool, sections))?);
         let (door, version) = (Door { port, tls: None }, version(kind, bed));
         let mut target = Target { kind, door, process, prepares: true, version };
         target.wait_ready().await?;
@@ -156,6 +162,11 @@ impl Target {
                 Err(_) => return Err(format!("does not answer within {} s{last}", PATIENCE.as_secs()).into()),
             }
         }
+    }
+
+    /// What its admin database says to a command.
+    pub async fn show(&self, command: &str) -> Result<Vec<BTreeMap<String, String>>, Failure> {
+        Client::login_to(&self.door, "turnpike", "").await?.rows(command).await
     }
 
     /// Processor time of the proxy so far; nothing without one.
@@ -240,7 +251,13 @@ fn pool_size(kind: Kind, bed: &Bed) -> String {
     format!("size = {}", POOL / readers)
 }
 
-fn turnpike(kind: Kind, bed: &Bed, port: u16, tls: bool, pool: &str) -> Result<Process, Failure> {
+fn turnpike(
+    kind: Kind,
+    bed: &Bed,
+    port: u16,
+    tls: bool,
+    (pool, sections): (&str, &str),
+) -> Result<Process, Failure> {
     let (backends, http) = (backends(kind, bed), free_port());
     let memory = if kind == Kind::Cached { "cache_memory = \"256MiB\"" } else { "" };
     let mut config = format!(
@@ -256,10 +273,14 @@ listen = "127.0.0.1:{http}"
 connections = false
 disconnections = false
 
+[admin]
+admins = ["{NAME}"]
+
 [pool]
 {pool}
 
 {backends}
+{sections}
 [[user]]
 name = "{NAME}"
 password = "{PASSWORD}"
