@@ -290,6 +290,44 @@ async fn what_is_guaranteed_comes_before_others_in_other_pools() {
     assert!(told(&db).starts_with("vip "), "{}", told(&db));
 }
 
+/// Runs a statement so often; the values that it gave.
+fn again(url: String, sql: &'static str, times: usize) -> JoinHandle<Vec<String>> {
+    tokio::spawn(async move {
+        let (client, mut values) = (pg(&url).await, Vec::new());
+        while values.len() < times {
+            values.push(value(&client, sql).await);
+        }
+        values
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_guaranteed_stays_where_it_is_used() {
+    let db = Db::new();
+    let roles = ["vip", "many", "more", "most"].map(|suffix| db.role(suffix));
+    let user = |role| format!("[[user]]\nname = \"{role}\"\npassword = \"{}\"\n", db.password);
+    let users: String = roles.iter().map(user).collect();
+    let tenants = format!("[tenants]\nby = \"user\"\n[[tenant]]\nname = \"{}\"\nguaranteed = 2\n", roles[0]);
+    let options = ProxyOptions {
+        extra: users + &tenants,
+        database: "max_connections = 4".into(),
+        hba: TRUST.into(),
+        ..Default::default()
+    };
+    let proxy = Proxy::start(&db, options);
+    let url = |role: &str| as_role(&db, &proxy, role);
+    let busy = "SELECT pg_backend_pid() FROM pg_sleep(0.01)";
+    let others: Vec<_> =
+        (0..18).map(|i| again(url(["many", "more", "most"][i % 3]), busy, usize::MAX)).collect();
+    until_waiting(&db, &proxy, 14).await;
+    let mut connections = std::collections::BTreeSet::new();
+    for task in [again(url("vip"), busy, 150), again(url("vip"), busy, 150)] {
+        connections.extend(task.await.expect("no panic"));
+    }
+    others.iter().for_each(JoinHandle::abort);
+    assert!(connections.len() <= 30, "{} connections for 300 statements", connections.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_more_than_its_most() {
     let sections = "[tenants]\nby = \"user\"\n[[tenant]]\nname = \"USER\"\nmax = 1\n";

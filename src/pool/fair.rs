@@ -26,6 +26,8 @@ pub struct Want {
     pub has: u32,
     /// How many it could use.
     pub wants: u32,
+    /// How many of those are guaranteed to whoever uses it.
+    pub sure: u32,
     /// Beside others.
     pub weight: u32,
     /// Somebody waits for whom none is on its way.
@@ -48,8 +50,31 @@ impl Want {
     }
 }
 
-/// How many of `limit` connections each is to have.
+/// How many of `limit` connections each is to have. Whoever would have less than is sure has that, and the others share what
+/// is left, unless it is not there for all of them.
 pub fn targets(limit: u32, wants: &[Want], now: Instant) -> Vec<u32> {
+    let sure = |want: &Want| want.sure.min(want.wants);
+    let is_there = wants.iter().map(|want| u64::from(sure(want))).sum::<u64>() <= u64::from(limit);
+    let mut targets = vec![0; wants.len()];
+    let (mut left, mut open) = (limit, (0..wants.len()).collect::<Vec<_>>());
+    loop {
+        let all: Vec<Want> = open.iter().map(|i| wants[*i]).collect();
+        open.iter().zip(shares(left, &all, now)).for_each(|(i, share)| targets[*i] = share);
+        let (short, enough): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|i| is_there && targets[*i] < sure(&wants[*i]));
+        if short.is_empty() {
+            return targets;
+        }
+        for i in short {
+            targets[i] = sure(&wants[i]);
+            left = left.saturating_sub(targets[i]);
+        }
+        open = enough;
+    }
+}
+
+/// The same where nothing is sure.
+fn shares(limit: u32, wants: &[Want], now: Instant) -> Vec<u32> {
     let mut order: Vec<usize> = (0..wants.len()).collect();
     let per_weight = |i: &usize| f64::from(wants[*i].wants) / f64::from(wants[*i].weight.max(1));
     order.sort_by(|a, b| per_weight(a).total_cmp(&per_weight(b)));
@@ -93,7 +118,8 @@ impl Pool {
         let room = self.caps.iter().filter(|other| !Arc::ptr_eq(other, cap)).map(|other| other.free()).min();
         let most = self.bounds.size().min(state.total.saturating_add(room.unwrap_or(u32::MAX)));
         let wants = busy.saturating_add(more).min(most.max(busy));
-        Want { has: state.total, wants, weight, waits, since: state.turned }
+        let sure = state.kept_for_guarantees(now);
+        Want { has: state.total, wants, sure, weight, waits, since: state.turned }
     }
 }
 
@@ -136,7 +162,7 @@ mod tests {
     use super::*;
 
     fn want(has: u32, wants: u32, weight: u32) -> Want {
-        Want { has, wants, weight, waits: wants > has, since: None }
+        Want { has, wants, sure: 0, weight, waits: wants > has, since: None }
     }
 
     fn at(ms: u64) -> Instant {
@@ -159,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_guarantee_has_it_and_the_others_share_what_is_left() {
+        let of = |limit, wants: &[Want]| targets(limit, wants, at(1000));
+        let sure = |sure, want| Want { sure, ..want };
+        let (many, vip) = (want(2, 50, 100), sure(2, want(2, 2, 100)));
+        assert_eq!(of(4, &[many, many, vip]), [1, 1, 2]);
+        assert_eq!(of(12, &[many, many, sure(2, many)]), [4, 4, 4], "no more than a share for that");
+        assert_eq!(of(4, &[many, sure(9, want(1, 1, 100))]), [3, 1], "nor what it has no use for");
+        assert_eq!(of(2, &[sure(2, many), sure(2, many)]), [1, 1], "what is not there cannot be had");
+    }
+
+    #[test]
     fn where_there_are_too_few_they_take_turns() {
         let now = at(10_000);
         let since = |has, ms| Want { since: Some(at(ms)), ..want(has, 5, 100) };
@@ -173,14 +210,17 @@ mod tests {
         #[test]
         fn all_of_it_is_shared_and_no_more(
             limit in 1u32..60,
-            wants in prop::collection::vec((0u32..20, 0u32..40, 1u32..500), 1..12),
+            wants in prop::collection::vec((0u32..20, 0u32..40, 1u32..500, 0u32..6), 1..12),
         ) {
-            let wants: Vec<Want> = wants.into_iter().map(|(has, wants, weight)| want(has, wants, weight)).collect();
+            let want = |(has, wants, weight, sure)| Want { sure, ..want(has, wants, weight) };
+            let wants: Vec<Want> = wants.into_iter().map(want).collect();
+            let sure = |want: &Want| want.sure.min(want.wants);
+            let is_there = wants.iter().map(sure).sum::<u32>() <= limit;
             let got = targets(limit, &wants, at(0));
             let wanted: u32 = wants.iter().map(|w| w.wants).sum();
             prop_assert_eq!(got.iter().sum::<u32>(), wanted.min(limit));
             for (got, want) in got.iter().zip(&wants) {
-                prop_assert!(*got <= want.wants);
+                prop_assert!(*got <= want.wants && (!is_there || *got >= sure(want)));
             }
         }
     }

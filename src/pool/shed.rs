@@ -96,6 +96,11 @@ impl State {
             self.spared = Some((now, guaranteed));
         }
     }
+
+    /// How many connections somebody has had here a moment ago to whom they are guaranteed.
+    pub(super) fn kept_for_guarantees(&self, now: Instant) -> u32 {
+        self.spared.filter(|(at, _)| now.since(*at) < SPARED).map_or(0, |(_, n)| n)
+    }
 }
 
 /// How long somebody who has less than is guaranteed waits for others' leases to end before a pool grows beyond its size
@@ -297,8 +302,7 @@ impl Pool {
         let now = Instant::now();
         let idle: Vec<_> = {
             let mut state = self.state.lock();
-            let spared = state.spared.filter(|(at, _)| now.since(*at) < SPARED).map_or(0, |(_, n)| n);
-            let free = state.idle.len().saturating_sub(spared as usize);
+            let free = state.idle.len().saturating_sub(state.kept_for_guarantees(now) as usize);
             let owed = usize::from(owed && state.waiters.ready() == 0);
             let beyond = (state.total.saturating_sub(fair) as usize).max(owed);
             (0..beyond.min(free)).filter_map(|_| state.take_worst(now)).collect()
