@@ -11,7 +11,7 @@
 //!
 //! A tenant that has less than its guarantee goes before all others; one that has as much as it may stands aside, with
 //! nobody waiting behind it. All operations take the logarithm of who waits, but for the looks at each tenant that are
-//! made ten times a second, and whenever somebody comes who finds the queue as long as it may be.
+//! made ten times a second.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -23,8 +23,10 @@ use foldhash::{HashMap, HashMapExt};
 use crate::core::clock::Instant;
 use crate::tenant::{Hold, Priority, Tenant, WEIGHT};
 use promised::{MOST_OWED, Promised};
+use ranks::Ranks;
 
 mod promised;
+pub(super) mod ranks;
 
 /// Of so many of a tenant that are served while some of it have time, one is of those.
 const BATCH_TURN: u32 = 8;
@@ -55,6 +57,8 @@ pub struct Queue<T> {
     reached: u64,
     next: u64,
     emptied: Option<Instant>,
+    /// Where it has been full since the last look at all.
+    ranks: Option<Box<Ranks>>,
 }
 
 /// What waits of one tenant.
@@ -111,6 +115,7 @@ impl<T> Default for Queue<T> {
             reached: 0,
             next: 0,
             emptied: None,
+            ranks: None,
         }
     }
 }
@@ -213,6 +218,7 @@ impl<T> Queue<T> {
         flow.levels[place.level].insert(self.next, Waiter { client, since, what });
         (self.next, self.emptied) = (self.next + 1, None);
         self.places.insert(client, place);
+        self.rank(id);
         if self.aside.contains(&id) {
             return;
         }
@@ -284,6 +290,7 @@ impl<T> Queue<T> {
         self.reached = self.reached.max(flow.tag);
         let empty = flow.is_empty();
         self.places.remove(&waiter.client);
+        self.rank(NOBODYS);
         self.ready -= 1;
         if empty {
             self.leave(NOBODYS);
@@ -320,6 +327,7 @@ impl<T> Queue<T> {
     /// Those who have waited for `timeout` are taken out. Called some times a second: who stood aside is looked at
     /// again, and after a while without anybody waiting all is forgotten.
     pub fn sweep(&mut self, now: Instant, timeout: Duration) -> Vec<T> {
+        self.ranks = None;
         for id in self.aside.iter().copied().collect::<Vec<_>>() {
             self.come_back(id);
         }
@@ -401,6 +409,7 @@ impl<T> Queue<T> {
         let waiter = flow.levels[place.level].remove(&place.at)?;
         self.places.remove(&waiter.client);
         let empty = flow.is_empty();
+        self.rank(place.flow);
         if self.aside.contains(&place.flow) {
             if empty {
                 self.aside.remove(&place.flow);

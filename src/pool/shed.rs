@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::pool::{Pool, State, Waiter};
-use super::queue::{Comer, Flow, Queue};
+use super::queue::ranks::load;
+use super::queue::{Comer, Queue};
 use super::wish::Wish;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, Side, SqlState};
-use crate::tenant::{Priority, WEIGHT};
+use crate::tenant::Priority;
 
 /// What a waiter is told that has to go.
 struct Notice<'a> {
@@ -17,34 +18,21 @@ struct Notice<'a> {
 }
 
 impl<T> Queue<T> {
-    /// How many wait with this priority.
-    fn count(&self, priority: Priority) -> usize {
-        self.flows.values().map(|flow| flow.levels[priority as usize].len()).sum()
-    }
-
     /// Takes out who goes so that `comer` may wait. `None` where that is the comer itself.
     pub(super) fn give_way(&mut self, comer: &Comer) -> Option<T> {
-        let has_time = comer.priority == Priority::Batch || self.count(Priority::Batch) > 0;
+        let any_batch = self.ranked(Priority::Batch as usize).next().is_some();
+        let has_time = comer.priority == Priority::Batch || any_batch;
         let level = if has_time { Priority::Batch } else { Priority::Interactive };
-        let own = comer.tenant.as_ref().map_or(0, |tenant| tenant.id);
-        let comes = usize::from(comer.priority == level);
-        // What is guaranteed to somebody is not in anybody's way.
-        let load = |n: usize, tenant: Option<&crate::tenant::Tenant>| {
-            let owed = tenant.map_or(0, |t| t.owed()) as usize;
-            n.saturating_sub(owed) as u64 * u64::from(WEIGHT) * 1000
-                / u64::from(tenant.map_or(WEIGHT, |t| t.weight()))
-        };
+        let (own, comes) =
+            (comer.tenant.as_ref().map_or(0, |tenant| tenant.id), usize::from(comer.priority == level));
         let level = level as usize;
-        let youngest = |flow: &Flow<T>| flow.levels[level].keys().next_back().copied();
-        let waiting = self.flows.get(&own);
-        let all = waiting.map_or(0, |flow| flow.levels[level].len()) + comes;
-        let last = if comes > 0 { Some(u64::MAX) } else { waiting.and_then(youngest) };
-        let most = (load(all, comer.tenant.as_deref()), last, own);
-        let others = self.flows.iter().filter(|(id, _)| **id != own);
-        let others = others
-            .map(|(id, flow)| (load(flow.levels[level].len(), flow.tenant.as_deref()), youngest(flow), *id));
+        let other = self.ranked(level).find(|(_, _, id)| *id != own).copied();
+        let waiting = self.flows.get(&own).map(|flow| &flow.levels[level]);
+        let all = waiting.map_or(0, |waiting| waiting.len()) + comes;
+        let youngest = waiting.and_then(|waiting| waiting.keys().next_back().copied());
+        let last = if comes > 0 { Some(u64::MAX) } else { youngest };
         // Of those who are alike, whoever has come last.
-        let most = others.fold(most, Ord::max);
+        let most = other.into_iter().fold((load(all, comer.tenant.as_deref()), last, own), Ord::max);
         if most.2 == own && comes > 0 || most.0 == 0 {
             return None;
         }
@@ -393,6 +381,29 @@ mod tests {
         assert_eq!(queue.shed(now + age, age), [4]);
     }
 
+    /// Who goes, found by going through all tenants.
+    fn plainly(queue: &Queue<u64>, comer: &Comer) -> Option<u64> {
+        let any_batch = queue.flows.values().any(|flow| !flow.levels[1].is_empty());
+        let level = usize::from(comer.priority == Priority::Batch || any_batch);
+        let (own, comes) =
+            (comer.tenant.as_ref().map_or(0, |t| t.id), usize::from(comer.priority as usize == level));
+        let of = |id: u32| {
+            let waiting = queue.flows.get(&id).map(|flow| &flow.levels[level]);
+            let youngest = waiting.and_then(|waiting| waiting.keys().next_back().copied());
+            (waiting.map_or(0, |waiting| waiting.len()), youngest)
+        };
+        let (n, youngest) = of(own);
+        let last = if comes > 0 { Some(u64::MAX) } else { youngest };
+        let mut most = (load(n + comes, comer.tenant.as_deref()), last, own);
+        for (id, flow) in queue.flows.iter().filter(|(id, _)| **id != own) {
+            let (n, youngest) = of(*id);
+            most = most.max((load(n, flow.tenant.as_deref()), youngest, *id));
+        }
+        let goes = !(most.2 == own && comes > 0 || most.0 == 0);
+        let flow = queue.flows.get(&most.2).filter(|_| goes)?;
+        flow.levels[level].values().next_back().map(|waiter| waiter.client)
+    }
+
     proptest! {
         /// Nobody for whom somebody waits goes while there is one who has time, and the queue stays as long as it is.
         #[test]
@@ -404,9 +415,19 @@ mod tests {
             for (client, (whose, batch)) in (1u64..).zip(comers) {
                 let priority = if batch { Priority::Batch } else { Priority::Interactive };
                 let comer = comer(client, &tenants[whose], priority, now);
+                // Others are served meanwhile.
+                if queue.len() >= most
+                    && client % 7 == 0
+                    && let Some((served, _)) = queue.take(1, now, |_| true)
+                {
+                    waiting.remove(&served);
+                }
                 if queue.len() >= most {
+                    let want = plainly(&queue, &comer);
                     let any_batch = batch || waiting.values().any(|batch| *batch);
-                    match queue.give_way(&comer) {
+                    let goes = queue.give_way(&comer);
+                    prop_assert_eq!(goes, want);
+                    match goes {
                         None => {
                             prop_assert!(batch || !any_batch);
                             continue;
