@@ -256,7 +256,8 @@ pub async fn dial(target: &Target) -> Result<Stream> {
             target.names.resolve(&config.host, config.port).await.map_err(|e| lost(target, &e))?;
         TcpStream::connect(addresses.as_slice()).await.map_err(|e| lost(target, &e))?
     };
-    crate::wire::stream::tune(&plain).map_err(|e| lost(target, &e))?;
+    let peer = plain.peer_addr().map_err(|e| lost(target, &e))?;
+    crate::wire::stream::tune(&plain, peer).map_err(|e| lost(target, &e))?;
     match &wire.tls {
         Some(tls) => negotiate_tls(target, config, tls, plain).await,
         None => Ok(Stream::Tcp(plain)),

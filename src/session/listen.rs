@@ -60,7 +60,7 @@ async fn accept(listener: &Listener) -> io::Result<Visitor> {
     match listener {
         Listener::Tcp(tcp) => {
             let (socket, addr) = tcp.accept().await?;
-            stream::tune(&socket)?;
+            stream::tune(&socket, addr)?;
             let local_addr = socket.local_addr().ok();
             Ok(Visitor { stream: Stream::Tcp(socket), addr: Some(addr), local_addr })
         }
