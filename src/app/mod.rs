@@ -79,7 +79,6 @@ pub async fn run(
     });
     // Dropped, it ends all of them.
     let beside = beside(&shared);
-    let mirrors = mirror::start(shared.clone()).map_err(|e| format!("cannot start mirroring: {e}"))?;
     let reloader = tokio::spawn(reload(shared.clone()));
     let told = shared.clone();
     let shutdown = async move {
@@ -92,7 +91,7 @@ pub async fn run(
     reloader.abort();
     sweeper.abort();
     prober.abort();
-    drop((beside, mirrors));
+    drop(beside);
     mirror::record::finish(&shared).await;
     warm::keep(&shared).await;
     host.abort();
@@ -111,6 +110,7 @@ fn beside(shared: &Arc<Shared>) -> JoinSet<()> {
     beside.spawn(discover::run(shared.clone()));
     beside.spawn(custom::run(shared.clone()));
     beside.spawn(report::watch::run(shared.clone()));
+    beside.spawn(mirror::run(shared.clone()));
     beside.spawn(elsewhere::run(shared.clone()));
     beside.spawn(elsewhere::members::run(shared.clone()));
     beside

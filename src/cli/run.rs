@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, sockets};
 use crate::config::{Config, Log};
+
+/// How long a thread for what takes long waits for more of it. With one worker and no other thread, system calls are
+/// cheaper: the system need not count who uses a file.
+const KEPT: Duration = Duration::from_millis(500);
 
 /// Runs the proxy with the configuration that is in `path`.
 pub fn run(path: &Path, config: Config) -> ExitCode {
@@ -39,10 +44,15 @@ pub fn run(path: &Path, config: Config) -> ExitCode {
 /// machine shared with Postgres that is what costs least per transaction.
 pub fn runtime(workers: usize) -> std::io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    match if workers == 0 { cores.div_ceil(4) } else { workers } {
-        1 => Builder::new_current_thread().enable_all().build(),
-        n => Builder::new_multi_thread().worker_threads(n).enable_all().build(),
-    }
+    let mut builder = match if workers == 0 { cores.div_ceil(4) } else { workers } {
+        1 => Builder::new_current_thread(),
+        n => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(n);
+            builder
+        }
+    };
+    builder.enable_all().thread_keep_alive(KEPT).build()
 }
 
 fn logs(log: &Log) {

@@ -39,17 +39,28 @@ impl Drop for Runner {
     }
 }
 
-/// Runs the mirrors of the configuration on a thread of their own until the value is dropped: what they have to do is not
-/// to keep the workers from their clients.
-///
-/// # Errors
-/// The system has no thread for it.
-pub fn start(shared: Arc<Shared>) -> io::Result<oneshot::Sender<()>> {
+/// Runs the mirrors of the configuration on a thread of their own, for as long as it is polled: what they have to do is not
+/// to keep the workers from their clients. Where there are none there is no thread: the system finds a process' files sooner
+/// while it has but one.
+pub async fn run(shared: Arc<Shared>) {
+    let has_mirror = || shared.shadows.taps().list.iter().any(|tap| matches!(tap.kind, Kind::Mirror(_)));
+    while !has_mirror() {
+        let _ = tokio::time::timeout(ROUND, shared.shadows.changed.notified()).await;
+    }
+    match start(shared.clone()) {
+        // Dropped with this, it ends the thread.
+        Ok(_going) => std::future::pending().await,
+        Err(e) => tracing::error!(error = %e, "cannot start mirroring"),
+    }
+}
+
+/// Starts the thread, which goes on until the value is dropped.
+fn start(shared: Arc<Shared>) -> io::Result<oneshot::Sender<()>> {
     let (stop, stopped) = oneshot::channel::<()>();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let work = async move {
         tokio::select! {
-            () = run(shared) => {}
+            () = follow(shared) => {}
             _ = stopped => {}
         }
     };
@@ -58,7 +69,7 @@ pub fn start(shared: Arc<Shared>) -> io::Result<oneshot::Sender<()>> {
 }
 
 /// Those that a reload does not change go on.
-async fn run(shared: Arc<Shared>) {
+async fn follow(shared: Arc<Shared>) {
     let mut runners: Vec<Runner> = Vec::new();
     loop {
         let taps = shared.shadows.taps();
