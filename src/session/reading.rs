@@ -89,6 +89,13 @@ impl Client {
         self.course.as_ref().is_some_and(|c| c.reading.as_ref().is_some_and(Reading::is_beyond))
     }
 
+    /// Whether the server in use is for as many requests as come next.
+    #[inline]
+    pub fn reads_on(&self, requests: usize) -> bool {
+        let reading = self.course.as_ref().and_then(|course| course.reading.as_ref());
+        reading.is_none_or(|reading| reading.requests >= requests)
+    }
+
     /// A request has been taken.
     #[inline]
     pub fn took_request(&mut self, len: usize) {

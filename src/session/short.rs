@@ -17,6 +17,11 @@ use crate::sql::effect::Traces;
 use crate::wire::frame::{self, Header};
 use crate::wire::message::{TxStatus, command_tag, cstr, tag_rows};
 
+/// What most batches end with: the unnamed portal is described and executed as a whole, and that is all.
+const USUAL_END: &[u8; 22] = b"D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+/// Bytes of each of them.
+const USUAL_LENS: [usize; 3] = [7, 10, 5];
+
 /// Where the short way ends.
 pub(super) enum Short {
     /// With the batch.
@@ -190,7 +195,7 @@ impl Batch<'_> {
     /// Takes what follows, as far as it goes the short way.
     #[inline]
     fn take_rest(&mut self) -> Taken {
-        while !self.flow.up.is_read() {
+        while !(self.flow.up.is_read() || self.take_usual_end()) {
             // One buffer's: fewer than may be owed answers.
             match self.next_short().filter(|_| !self.client.is_beyond_reading()) {
                 Some(header) if self.take_plain_now(header) => self.client.took_request(header.len),
@@ -198,6 +203,22 @@ impl Batch<'_> {
             }
         }
         Taken::All
+    }
+
+    /// Takes what is left, where it is what most batches end with.
+    #[inline]
+    fn take_usual_end(&mut self) -> bool {
+        let client = &*self.client;
+        let usual = self.flow.up.window() == USUAL_END
+            && client.names.portal(b"").is_none()
+            && client.reads_on(USUAL_LENS.len());
+        if usual {
+            self.client.will_write_row(self.flow.hand.bound.as_ref(), self.flow.hand.bound_row);
+            self.flow.expected.push_usual_end(self.flow.hand.bound.clone());
+            self.flow.up.pass(USUAL_END.len());
+            USUAL_LENS.iter().for_each(|len| self.client.took_request(*len));
+        }
+        usual
     }
 
     /// The next request, if all of it is here and it is a small one.

@@ -1,6 +1,6 @@
 //! Views of message bodies: the few fields that Turnpike reads, borrowed from the frame. Every length is checked.
 
-use std::ffi::CStr;
+use memchr::memchr;
 
 use crate::core::error::SqlState;
 use crate::core::limits::FRAME_HEADER;
@@ -8,8 +8,7 @@ use crate::core::limits::FRAME_HEADER;
 /// Splits a NUL-terminated string off the front of `bytes`.
 #[inline]
 pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    // The library's search looks at several bytes at once.
-    let end = CStr::from_bytes_until_nul(bytes).ok()?.count_bytes();
+    let end = memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
