@@ -128,6 +128,8 @@ impl Batch<'_> {
     async fn wait_here(&mut self, wish: Wish, now: Instant) -> Result<Option<Box<Server>>, End> {
         let client = &self.client;
         client.entry.set_doing(Doing::Waiting);
+        self.flow.up.park();
+        self.flow.down.park();
         let mut reply = client.pool.queue(wish, now);
         let mut lost = client.chosen_is_lost();
         let got = {
@@ -221,6 +223,9 @@ impl Batch<'_> {
         }
         while self.flow.up.has_room() {
             self.client.armed = false;
+            if self.flow.up.is_parked() && self.client.stream.poll_readable(cx).is_pending() {
+                return Poll::Pending;
+            }
             match self.flow.up.poll_read(cx, &mut self.client.stream) {
                 Poll::Ready(Ok(n)) if n > 0 => self.received += n as u64,
                 Poll::Ready(_) => return Poll::Ready(Some(End::ClientLost)),

@@ -3,6 +3,7 @@
 //!
 //! The order of what is still to be written: `out`, then `rd[start..scan]`; `rd[scan..end]` has not been looked at.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,15 @@ pub struct Pump {
 const FEW: usize = 512;
 /// Size of a fresh buffer; it grows to the high-water mark under bulk traffic.
 const INITIAL: usize = MIN_HIGH_WATER;
+/// Bytes in buffers beyond which those that wait for a server keep none that they have no use for: more than is at hand in
+/// a processor's caches.
+const PLENTY: u64 = 2 << 20;
+/// Buffers that nobody has a use for, kept per worker.
+const SPARE_BUFFERS: usize = 64;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Pump {
     /// A pump with a small buffer that may grow to `high_water` bytes.
@@ -255,6 +265,9 @@ impl Pump {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
         if self.start == self.end {
             (self.start, self.scan, self.end) = (0, 0, 0);
+        }
+        if self.is_parked() {
+            self.unpark();
         } else if self.end == self.rd.len() {
             self.make_room();
         }
@@ -274,6 +287,37 @@ impl Pump {
             self.totals.buffered.add((size - self.rd.len()) as u64);
             self.rd.resize(size, 0);
         }
+    }
+
+    /// Keeps no more memory than what is here takes, until there is more to read: its client waits. With thousands that do,
+    /// what a server's answer is read into would be in no cache.
+    pub fn park(&mut self) {
+        if self.rd.len() != INITIAL || self.end - self.start > FEW || self.totals.buffered.get() < PLENTY {
+            return;
+        }
+        let few = self.rd[self.start..self.end].to_vec();
+        (self.scan, self.end, self.start) = (self.scan - self.start, few.len(), 0);
+        self.totals.buffered.sub((INITIAL - few.len()) as u64);
+        let spare = std::mem::replace(&mut self.rd, few);
+        SPARES.with_borrow_mut(|spares| {
+            if spares.len() < SPARE_BUFFERS {
+                spares.push(spare);
+            }
+        });
+    }
+
+    /// Whether it has to get memory before it can read.
+    #[inline]
+    pub fn is_parked(&self) -> bool {
+        self.rd.len() < INITIAL
+    }
+
+    #[cold]
+    fn unpark(&mut self) {
+        let mut rd = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; INITIAL]);
+        rd[..self.end].copy_from_slice(&self.rd[..self.end]);
+        self.totals.buffered.add((INITIAL - self.rd.len()) as u64);
+        self.rd = rd;
     }
 
     /// Writes all that waits. `Ready` when it is written and flushed.
@@ -412,6 +456,24 @@ mod tests {
         up.make_room();
         up.end = MIN_HIGH_WATER;
         assert!(!up.comes(1 << 20) && up.comes(MIN_HIGH_WATER), "no more than this is ever here at once");
+    }
+
+    /// What is here stays as it is, and what comes next follows it.
+    #[test]
+    fn who_waits_keeps_what_is_here() {
+        let mut up = pump(b"S\0\0\0\x04Q\0\0\0\x05\0P\0");
+        up.pass(5);
+        up.park();
+        assert!(!up.is_parked(), "there is little in buffers");
+        up.totals.buffered.add(PLENTY);
+        let buffered = up.totals.buffered.get();
+        up.park();
+        assert!(up.is_parked());
+        assert_eq!(up.totals.buffered.get(), buffered - (INITIAL - 13) as u64);
+        assert_eq!((pending(&up).as_slice(), up.window()), (&b"S\0\0\0\x04"[..], &b"Q\0\0\0\x05\0P\0"[..]));
+        up.unpark();
+        assert_eq!((up.totals.buffered.get(), up.rd.len()), (buffered, INITIAL));
+        assert_eq!((pending(&up).as_slice(), up.window()), (&b"S\0\0\0\x04"[..], &b"Q\0\0\0\x05\0P\0"[..]));
     }
 
     #[test]
