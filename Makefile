@@ -2,7 +2,7 @@
 
 ARGS ?=
 
-.PHONY: help demo test bench regress regress-split isolation soak setup fmt lint fuzz oracle clean
+.PHONY: help demo release test bench regress regress-split isolation soak setup fmt lint fuzz oracle clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F '#' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -12,13 +12,17 @@ demo: ## a throwaway cluster with sample data behind Turnpike (ARGS="--events 10
 	cargo build --release --locked
 	@target/release/turnpike demo $(ARGS)
 
+release: ## what is distributed: a build that has been trained with pgbench (target/trained)
+	@scripts/setup server bench
+	scripts/trained build --release --locked $(ARGS)
+
 test: ## everything that must pass: format, lints, unit and integration tests
 	@scripts/setup server drivers peers
 	@scripts/test
 
 bench: ## micro-benchmarks, then Turnpike beside PgBouncer and bare PostgreSQL
 	@scripts/setup server bench
-	cargo bench --locked $(ARGS)
+	scripts/trained bench --locked $(ARGS)
 	@if [ -x scripts/bench ]; then scripts/bench; fi
 
 regress: ## PostgreSQL's own regression suite through Turnpike, in transaction mode
