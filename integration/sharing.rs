@@ -301,7 +301,9 @@ async fn what_is_flushed_changed_or_lost_is_not_found() {
     }
     let broken = bed.counts(0).await["l2 broken"][0];
     all(&one, "a").await;
-    assert!(bed.counts(0).await["l2 broken"][0] > broken, "{:?}", bed.counts(0).await);
+    // Nobody waits for something else to come in its place, though the other has had the turn at reading it.
+    let more = bed.counts(0).await["l2 broken"][0] - broken;
+    assert!((1..=i64::from(ROWS)).contains(&more), "{more} are broken: {:?}", bed.counts(0).await);
     // Who has another key finds nothing, and nothing is found of his.
     let slot = format!("{}_x", bed.db.name);
     let other = bed.proxy(&slot, "other", bed.redis.port);
@@ -323,7 +325,8 @@ async fn what_is_flushed_changed_or_lost_is_not_found() {
     all(&one, "b").await;
     let stored = bed.counts(0).await["l2"][0];
     bed.until("it is used again", async || {
-        one.batch_execute("UPDATE kv SET v = v WHERE id = 1").await.expect("written");
+        // All rows are read anew: of what was read when Redis was not there nothing is kept there later.
+        one.batch_execute("UPDATE kv SET v = v").await.expect("written");
         all(&one, "b").await;
         bed.counts(0).await["l2"][0] > stored
     })

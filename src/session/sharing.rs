@@ -76,7 +76,9 @@ impl Batch<'_> {
         let mut until: Option<Instant> = None;
         loop {
             let found = self.wait_for(remote.clone().find(name.clone(), until.is_none())).await?;
-            if found.is_some_and(|found| self.take_in(remote, found, until.is_none())) {
+            // Whoever has the turn may have had it, and left that: nothing else comes in its place.
+            let broken = matches!(found, Some(Found::Broken));
+            if broken || found.is_some_and(|found| self.take_in(remote, found, until.is_none())) {
                 return Ok(());
             }
             match until {
@@ -116,6 +118,7 @@ impl Batch<'_> {
                 return true;
             }
             Found::Foreign(foreign) => foreign,
+            Found::Broken => return false,
         };
         let time = name.as_ref().and_then(|name| Some((&**name.epoch()?, name.flushes())));
         let (moment, unix_us) = (

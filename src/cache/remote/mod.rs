@@ -130,6 +130,8 @@ pub enum Found {
     Foreign(Foreign),
 }
 
+    /// What nobody has kept under that name.
+    Broken,
 /// What is to be known of a result that others may find.
 pub struct Ripening {
     /// As of which position it is valid.
@@ -199,19 +201,20 @@ impl Remote {
     /// What does not count is asked again and again.
     pub async fn find(self: Arc<Self>, name: Name, counts: bool) -> Option<Found> {
         let sealed = self.fetch(&name.text, counts).await?;
-        let found = if sealed.len() < LARGE {
+        let opened = if sealed.len() < LARGE {
             self.open(&name, &sealed)
         } else {
             let remote = self.clone();
             tokio::task::spawn_blocking(move || remote.open(&name, &sealed)).await.ok().flatten()
         };
         match &found {
-            Some(Found::Own(_)) => self.stats.hits.add(1),
+            Found::Own(_) => self.stats.hits.add(1),
+        let found = opened.unwrap_or(Found::Broken);
             // Whether that is of use is to be seen.
-            Some(Found::Foreign(_)) => {}
-            None => self.stats.broken.add(1),
+            Found::Foreign(_) => {}
+            Found::Broken => self.stats.broken.add(1),
         }
-        found
+        Some(found)
     }
 
     fn open(&self, name: &Name, sealed: &[u8]) -> Option<Found> {
