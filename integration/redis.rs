@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use turnpike::app::cluster::free_port;
 
 use crate::caching::keep;
+use crate::harness::relay::Chatty;
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, value};
 
 /// One server, ended when dropped.
@@ -249,6 +250,29 @@ async fn nobody_waits_for_a_redis_that_is_gone() {
         all(&client, 2).await;
     }
     assert_eq!(again.cli(&["ping"]), "PONG");
+}
+
+/// Answers that belong to no question of ours: nothing of it is believed, and where there can be none of that kind, whoever
+/// gives it is connected to anew.
+#[tokio::test]
+async fn who_answers_something_else_is_not_believed() {
+    let redis = Redis::start(&[]);
+    let network = Chatty::to(redis.port);
+    let (bed, client) = works(&format!("nodes = [\"127.0.0.1:{}\"]", network.port)).await;
+    for (more, what) in [("$3\r\nabc\r\n", "l2 broken"), ("+OK\r\n", "l2 lost"), (":1\r\n", "l2 lost")] {
+        let (before, deadline) = (bed.counts().await[what][0], Instant::now() + Duration::from_secs(20));
+        while bed.counts().await[what][0] == before {
+            assert!(Instant::now() < deadline, "{more:?}: {:?}", bed.counts().await);
+            network.say(more.as_bytes());
+            all(&client, 1).await;
+        }
+        bed.is_there(true).await;
+        let before = bed.hits().await;
+        while bed.hits().await < before + 20 {
+            assert!(Instant::now() < deadline, "{more:?}: {:?}", bed.counts().await);
+            all(&client, 1).await;
+        }
+    }
 }
 
 #[tokio::test]

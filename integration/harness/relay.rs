@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -229,4 +229,54 @@ impl Faults {
             thread::sleep(wait);
         }
     }
+}
+
+/// A network that adds to what a server says.
+#[derive(Debug, Clone)]
+pub struct Chatty {
+    /// Where to connect.
+    pub port: u16,
+    more: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Chatty {
+    /// Starts one to `port`. It ends with the process.
+    pub fn to(port: u16) -> Chatty {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let own = listener.local_addr().expect("it is bound").port();
+        let chatty = Chatty { port: own, more: Arc::default() };
+        let more = chatty.more.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let more = more.clone();
+                thread::spawn(move || chat(client, port, more));
+            }
+        });
+        chatty
+    }
+
+    /// Has this come before the server's next answer.
+    pub fn say(&self, more: &[u8]) {
+        self.more.lock().expect("nobody has panicked").extend_from_slice(more);
+    }
+}
+
+fn chat(mut client: TcpStream, port: u16, more: Arc<Mutex<Vec<u8>>>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let (mut back, mut from) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(n) = from.read(&mut buffer)
+            && n > 0
+        {
+            let more = std::mem::take(&mut *more.lock().expect("nobody has panicked"));
+            if back.write_all(&[&more, &buffer[..n]].concat()).is_err() {
+                break;
+            }
+        }
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let outcome = std::io::copy(&mut client, &mut server).map(drop);
+    server.shutdown(Shutdown::Both)?;
+    outcome
 }

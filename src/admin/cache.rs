@@ -87,6 +87,7 @@ fn totals(shared: &Shared, cache: &Cache, table: &mut Table) {
             ("l2 late", stats.late.get(), "answers of Redis that came after the deadline"),
             ("l2 errors", stats.errors.get(), "errors of Redis"),
             ("l2 away", stats.away.get(), "times that Redis was not there to be asked"),
+            ("l2 lost", stats.lost.get(), "times that the connection to Redis was lost, or given up"),
             ("l2 broken", stats.broken.get(), "results that were not what had been kept"),
             (
                 "l2 outdated",

@@ -98,22 +98,30 @@ impl Link {
         Ok(set.is_some())
     }
 
-    /// Whether it is there.
+    /// Whether it is there, and what it answers is the answer to what it is asked: a `word` that has not been said before
+    /// comes back.
     ///
     /// # Errors
-    /// What the server says, or that it cannot be reached.
-    pub async fn ping(&mut self) -> RedisResult<()> {
-        let ping = redis::cmd("PING");
-        match self {
-            Link::Single(connection) => ping.query_async(connection).await,
-            Link::Cluster(connection) => ping.query_async(connection).await,
+    /// What the server says, that it cannot be reached, or that it says something else.
+    pub async fn ping(&mut self, word: &str) -> RedisResult<()> {
+        let mut ping = redis::cmd("PING");
+        ping.arg(word);
+        let said: String = match self {
+            Link::Single(connection) => ping.query_async(connection).await?,
+            Link::Cluster(connection) => ping.query_async(connection).await?,
+        };
+        if said == word {
+            return Ok(());
         }
+        Err((ErrorKind::UnexpectedReturnType, "it answers something else than what it is asked").into())
     }
 }
 
-/// Whether after this error the connection is of no use: it is broken, or to a server that takes no writes any more.
+/// Whether after this error the connection is of no use: it is broken, to a server that takes no writes any more, or its
+/// answers are others' than what was asked.
 pub fn is_lost(e: &RedisError) -> bool {
-    e.is_unrecoverable_error() || e.is_io_error() || e.is_timeout() || e.code() == Some("READONLY")
+    let broken = e.is_unrecoverable_error() || e.is_io_error() || e.is_timeout();
+    broken || e.kind() == ErrorKind::UnexpectedReturnType || e.code() == Some("READONLY")
 }
 
 fn login(redis: &Redis) -> RedisConnectionInfo {
@@ -176,4 +184,44 @@ fn address(redis: &Redis, (host, port): &(String, u16)) -> ConnectionAddr {
 fn certificates(redis: &Redis) -> RedisResult<TlsCertificates> {
     let root_cert = redis.ca.as_ref().map(std::fs::read).transpose()?;
     Ok(TlsCertificates { client_tls: None, root_cert })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// One that answers each request with the next of these.
+    async fn to(answers: &'static [&'static str]) -> Link {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            for answer in answers {
+                assert!(client.read(&mut asked).await.unwrap() > 0);
+                client.write_all(answer.as_bytes()).await.unwrap();
+            }
+            // Nothing more is said.
+            assert_eq!(client.read(&mut asked).await.unwrap_or_default(), 0);
+        });
+        let client = Client::open(format!("redis://{address}")).unwrap().get_connection_info().clone();
+        let client = client.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        Link::Single(Client::open(client).unwrap().get_multiplexed_async_connection().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_said_is_heard_again() {
+        let mut link =
+            to(&["$1\r\n7\r\n", "$1\r\n7\r\n", "+PONG\r\n", "$-1\r\n", "*0\r\n", "-ERR no\r\n"]).await;
+        assert!(link.ping("7").await.is_ok());
+        // The word before, no word, no answer to that: it speaks of something else.
+        for word in ["8", "9", "10", "11"] {
+            assert!(link.ping(word).await.is_err_and(|e| is_lost(&e)), "{word}");
+        }
+        assert!(link.ping("12").await.is_err_and(|e| !is_lost(&e)));
+    }
 }

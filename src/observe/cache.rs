@@ -112,6 +112,12 @@ fn outside(remote: &Remote) -> Vec<Family> {
         one("turnpike_cache_redis_up", Gauge, "Whether Redis is there.", u64::from(remote.is_there())),
         outcomes.into_iter().fold(lookups, add),
         one("turnpike_cache_redis_errors_total", Counter, "Errors of Redis.", stats.errors.get()),
+        one(
+            "turnpike_cache_redis_lost_total",
+            Counter,
+            "Times that the connection to Redis was lost, or given up.",
+            stats.lost.get(),
+        ),
         one("turnpike_cache_redis_stored_total", Counter, "Results kept in Redis.", stats.stored.get()),
         one("turnpike_cache_redis_sent_bytes_total", Counter, "Bytes of those, sealed.", stats.bytes.get()),
         one(

@@ -60,6 +60,8 @@ pub struct Stats {
     pub away: Counter,
     /// What was there was not what had been kept.
     pub broken: Counter,
+    /// Times that the connection was lost, or given up.
+    pub lost: Counter,
     /// What another process had kept was older than what is known here to have been written.
     pub outdated: Counter,
     /// Times that another process was reading the same, and was waited for.
@@ -128,10 +130,10 @@ pub enum Found {
     Own(Entry),
     /// One that any may have.
     Foreign(Foreign),
-}
-
     /// What nobody has kept under that name.
     Broken,
+}
+
 /// What is to be known of a result that others may find.
 pub struct Ripening {
     /// As of which position it is valid.
@@ -207,9 +209,9 @@ impl Remote {
             let remote = self.clone();
             tokio::task::spawn_blocking(move || remote.open(&name, &sealed)).await.ok().flatten()
         };
+        let found = opened.unwrap_or(Found::Broken);
         match &found {
             Found::Own(_) => self.stats.hits.add(1),
-        let found = opened.unwrap_or(Found::Broken);
             // Whether that is of use is to be seen.
             Found::Foreign(_) => {}
             Found::Broken => self.stats.broken.add(1),
@@ -296,6 +298,7 @@ impl Remote {
                     let began = Instant::now();
                     self.serve(link, &mut queue, cache).await;
                     *self.link.lock() = None;
+                    self.stats.lost.add(1);
                     common::forget(cache);
                     // One that is lost at once is not tried more often than one that is not there.
                     if began.elapsed() > RETRY.1 {
@@ -323,7 +326,7 @@ impl Remote {
 
     /// Keeps what is to be kept, until the connection is lost.
     async fn serve(self: &Arc<Self>, link: Link, queue: &mut mpsc::Receiver<Job>, cache: &Cache) {
-        let mut under_way = tokio::task::JoinSet::new();
+        let (mut under_way, mut rounds) = (tokio::task::JoinSet::new(), 0u64);
         let (mut unripe, mut ripe) = (VecDeque::new(), VecDeque::new());
         let [mut round, mut ripening] = [ROUND, RIPENS.0].map(|every| {
             let mut interval = tokio::time::interval(every);
@@ -342,8 +345,9 @@ impl Remote {
                 () = self.flushed.notified() => round.reset_immediately(),
                 _ = round.tick() => {
                     let mut link = link.clone();
+                    rounds += 1;
                     let looked_after = async {
-                        link.ping().await?;
+                        link.ping(&rounds.to_string()).await?;
                         self.share(&mut link, cache).await
                     };
                     match tokio::time::timeout(PATIENCE, looked_after).await {
