@@ -404,3 +404,53 @@ async fn results_that_are_almost_too_large() {
     raw.until_ready(1);
     assert!(most < before + (6 << 20), "it grew by {} kB", (most - before) / 1024);
 }
+
+/// Notices that came with a result come with it again, where they came; what is told of one run is not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_that_came_with_it() {
+    let (bed, client) = Bed::new(EXACT).await;
+    client
+        .batch_execute(
+            "CREATE FUNCTION once() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+             'BEGIN RAISE NOTICE ''hear''; RETURN 1; END';
+             CREATE FUNCTION each(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+             'BEGIN RAISE WARNING ''row %'', n; RETURN n; END'",
+        )
+        .await
+        .expect("made");
+    keep(&client, READ).await;
+    let mut raw = bed.raw();
+    let mut direct =
+        Raw::login(bed.db.cluster().primary().port, &bed.db.user, &bed.db.password, &bed.db.name);
+    let rows = |frames: Vec<Frame>| -> Vec<Frame> {
+        // Where a notice of a Bind stands before it has been answered, it comes with the rows.
+        frames.into_iter().filter(|f| !matches!(f.kind, b'1' | b'2' | b'T')).collect()
+    };
+    for sql in ["SELECT once() FROM other", "SELECT each(id) FROM kv WHERE id < 4"] {
+        for simple in [true, false] {
+            let told = |raw: &mut Raw| {
+                raw.send(if simple { query(sql) } else { [ask(sql), sync()].concat() });
+                rows(raw.until_ready(1))
+            };
+            let want = told(&mut direct);
+            assert!(kinds(&want).contains('N'), "{want:?}");
+            let (before, deadline) = (bed.hits(), Instant::now() + Duration::from_secs(60));
+            while bed.hits() < before + 3 {
+                assert!(Instant::now() < deadline, "{sql} is not kept");
+                assert_eq!(told(&mut raw), want, "{sql}");
+            }
+        }
+        // The first rows, with what is told of them.
+        let part = [parse("", sql), bind("", "", &[]), execute("", 1), close('P', "")].concat();
+        let (frames, hits) = pipe(&bed, &mut raw, &[part]);
+        assert!(kinds(&frames).contains("ND") && !kinds(&frames).contains("NDND"), "{frames:?}");
+        assert_eq!(hits, 1, "{sql}");
+    }
+    // What is about one run is told of that alone.
+    raw.query("SET client_min_messages = debug5");
+    let before = bed.hits();
+    for _ in 0..3 {
+        raw.query(READ);
+    }
+    assert_eq!(bed.hits(), before);
+}

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::key::Form;
 use crate::wire::frame;
-use crate::wire::message::command_tag;
+use crate::wire::message::{ErrorFields, command_tag};
 
 /// Where the parts of an answer end among its frames, one after the other. There are very many of them: they are small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
     /// ParameterDescription and RowDescription of the statement.
     statement: u32,
-    /// RowDescription of what was bound. The rest is DataRows and CommandComplete; of a simple Query also RowDescription
-    /// before them and ReadyForQuery after them.
+    /// RowDescription of what was bound. The rest is DataRows and CommandComplete, with the notices that came with them or
+    /// with the Bind; of a simple Query also RowDescription before them and ReadyForQuery after them.
     portal: u32,
     count: u32,
 }
@@ -34,6 +34,8 @@ pub struct Answer {
 struct Parts {
     statement: Range<usize>,
     portal: Range<usize>,
+    /// Notices of the Bind.
+    notices: Range<usize>,
     rows: Range<usize>,
     count: u64,
 }
@@ -41,7 +43,8 @@ struct Parts {
 /// Why an answer is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is an error, or something came with it that is told once: a notice, a parameter's new value.
+    /// It is an error, or something came with it that is told once: a parameter's new value, a notice about how it was
+    /// parsed or run rather than about what it is.
     Told,
     /// It is no plain result.
     Other,
@@ -95,7 +98,7 @@ impl Answer {
     /// Why it is not one that can be given again.
     pub fn read(form: Form, sent: &[u8], max_rows: u64) -> Result<Answer, Unfit> {
         let mut answer = Parts::default();
-        let (mut at, mut first, mut complete) = (0, None, false);
+        let (mut at, mut first, mut complete, mut bound) = (0, None, false, form == Form::Simple);
         loop {
             let rest = sent.get(at..).unwrap_or_default();
             if complete && form == Form::Extended {
@@ -107,7 +110,20 @@ impl Answer {
             let here = at..at + header.len;
             at = here.end;
             match header.kind {
-                b'1' | b'2' if form == Form::Extended => {}
+                // Whoever binds it again has heard of how it was parsed.
+                b'1' if !answer.notices.is_empty() => return Err(Unfit::Told),
+                b'1' | b'2' if form == Form::Extended => bound = header.kind == b'2',
+                b'N' if !is_of_result(whole) => return Err(Unfit::Told),
+                b'N' if !bound && [0, here.start].contains(&answer.notices.end) => {
+                    answer.notices =
+                        if answer.notices.is_empty() { here } else { answer.notices.start..here.end };
+                }
+                // Before the rows, it is what comes first of them; the simple Query's is all one piece.
+                b'N' if bound && form == Form::Extended => {
+                    first.get_or_insert(here.start);
+                }
+                b'N' if bound => {}
+                b't' if form == Form::Simple => return Err(Unfit::Other),
                 b't' if answer.statement.is_empty() && first.is_none() => answer.statement = here,
                 b'T' if !answer.statement.is_empty() && answer.statement.end == here.start => {
                     answer.statement.end = here.end;
@@ -122,15 +138,15 @@ impl Answer {
                     answer.rows = *first.get_or_insert(here.start)..here.end;
                 }
                 b'Z' if complete && !whole.ends_with(b"E") => break,
-                b'E' | b'N' | b'S' | b'A' => return Err(Unfit::Told),
+                b'E' | b'S' | b'A' => return Err(Unfit::Told),
                 _ => return Err(Unfit::Other),
             }
             if answer.count > max_rows {
                 return Err(Unfit::Rows);
             }
         }
-        let described = !answer.portal.is_empty() && answer.portal.end == answer.rows.start;
-        (answer.rows, answer.portal) = (answer.portal.start..at, 0..0);
+        let described = !answer.portal.is_empty();
+        (answer.rows, answer.portal) = (0..at, 0..0);
         let mut answer = answer.of(sent).filter(|_| described).ok_or(Unfit::Other)?;
         // Whatever transaction it was asked in: who gives it says in which one that is.
         if let Some(status) = answer.bytes.last_mut() {
@@ -156,10 +172,12 @@ impl Answer {
 
     /// The first rows of those that an Execute is answered with, without what follows them. `None` where there are fewer.
     pub fn first(&self, most: u64) -> Option<&[u8]> {
-        let (rows, mut at) = (self.rows(), 0);
-        for _ in 0..most {
-            let header = frame::server(&rows[at..]).ok()?.filter(|header| header.kind == b'D')?;
+        let (rows, mut at, mut found) = (self.rows(), 0, 0);
+        while found < most {
+            // What is told before a row comes with it.
+            let header = frame::server(&rows[at..]).ok()?.filter(|h| matches!(h.kind, b'D' | b'N'))?;
             at += header.len;
+            found += u64::from(header.kind == b'D');
         }
         rows.get(..at)
     }
@@ -187,7 +205,7 @@ impl Answer {
         }
         let statement = self.statement().or(other.statement()).unwrap_or_default();
         let portal = self.portal().or(other.portal()).unwrap_or_default();
-        join([statement, portal, self.rows()], self.count()).unwrap_or(self)
+        join([statement, portal, b"", self.rows()], self.count()).unwrap_or(self)
     }
 }
 
@@ -195,12 +213,18 @@ impl Parts {
     /// Takes over the bytes that count.
     fn of(self, sent: &[u8]) -> Option<Answer> {
         let part = |range: Range<usize>| sent.get(range);
-        join([part(self.statement)?, part(self.portal)?, part(self.rows)?], self.count)
+        let Parts { statement, portal, notices, rows, count } = self;
+        join([part(statement)?, part(portal)?, part(notices)?, part(rows)?], count)
     }
 }
 
+/// Whether a notice tells of what was asked for: those of lower levels are about one run.
+fn is_of_result(notice: &[u8]) -> bool {
+    matches!(ErrorFields::of(notice).severity, b"NOTICE" | b"INFO" | b"WARNING")
+}
+
 /// An answer of its parts. `None` where it is larger than any may be.
-fn join(parts: [&[u8]; 3], count: u64) -> Option<Answer> {
+fn join(parts: [&[u8]; 4], count: u64) -> Option<Answer> {
     let statement = u32::try_from(parts[0].len()).ok()?;
     let portal = u32::try_from(parts[0].len() + parts[1].len()).ok()?;
     // Each row takes some bytes, of which there are no more than that either.
@@ -228,6 +252,8 @@ mod tests {
             b'Z' => frame(b'Z', b"I"),
             b'z' => frame(b'Z', b"T"),
             b'f' => frame(b'Z', b"E"),
+            b'N' => frame(b'N', b"SHINWEIS\0VNOTICE\0Mhear\0\0"),
+            b'n' => frame(b'N', b"SLOG\0VLOG\0Mduration: 7 ms\0\0"),
             kind => frame(kind, b"body"),
         };
         kinds.bytes().flat_map(of).collect()
@@ -242,7 +268,7 @@ mod tests {
         // One that was asked in a transaction is no other.
         assert_eq!(read("TDCz"), read("TDCZ"));
         for (kinds, why) in [
-            ("TDNCZ", Unfit::Told),
+            ("TDnCZ", Unfit::Told),
             ("STDCZ", Unfit::Told),
             ("EZ", Unfit::Told),
             ("TDCTDCZ", Unfit::Other),
@@ -256,6 +282,40 @@ mod tests {
         ] {
             assert_eq!(read(kinds), Err(why), "{kinds}");
         }
+    }
+
+    #[test]
+    fn notices_come_with_the_result_that_they_came_with() {
+        for kinds in ["NTDCZ", "TNDCZ", "TDNDNCZ", "TDCNZ", "NNTNCZ"] {
+            let answer = Answer::read(Form::Simple, &frames(kinds), 3).unwrap();
+            assert_eq!(answer.rows(), frames(kinds), "{kinds}");
+        }
+        for (kinds, portal, rows) in [
+            ("12NTC", "", ""),
+            ("12TNDC", "T", "NDC"),
+            ("2NDC", "", "NDC"),
+            ("1N2TDC", "T", "NDC"),
+            ("NN2TNDNDNC", "T", "NNNDNDNC"),
+        ] {
+            let read = Answer::read(Form::Extended, &frames(kinds), 3);
+            // A Describe tells nothing: what is out of order is not understood.
+            let Ok(answer) = read else {
+                assert_eq!((read, rows), (Err(Unfit::Other), ""), "{kinds}");
+                continue;
+            };
+            assert_eq!(
+                (answer.portal().unwrap_or_default(), answer.rows()),
+                (&*frames(portal), &*frames(rows))
+            );
+        }
+        // How it was parsed is told when it is parsed.
+        for kinds in ["N12TDC", "12TDnC", "1n2TDC"] {
+            assert_eq!(Answer::read(Form::Extended, &frames(kinds), 3), Err(Unfit::Told), "{kinds}");
+        }
+        let answer = Answer::read(Form::Extended, &frames("N2NDNDNC"), 3).unwrap();
+        let first = [0, 1, 2].map(|most| answer.first(most).unwrap());
+        assert_eq!(first, ["", "NND", "NNDND"].map(frames));
+        assert_eq!(answer.first(3), None);
     }
 
     #[test]
@@ -288,7 +348,11 @@ mod tests {
             for form in [Form::Simple, Form::Extended] {
                 if let Ok(answer) = Answer::read(form, sent, 3) {
                     // But for what a transaction was, at the end of a simple Query's.
-                    let kept = answer.rows().strip_suffix(b"I").unwrap_or(answer.rows());
+                    let mut kept = answer.rows().strip_suffix(b"I").unwrap_or(answer.rows());
+                    // And for what a Bind told before it was answered.
+                    while let Some(rest) = kept.strip_prefix(&*frames("N")).filter(|_| form == Form::Extended) {
+                        kept = rest;
+                    }
                     prop_assert!(sent.windows(kept.len().max(1)).any(|w| w == kept));
                 }
             }

@@ -67,7 +67,7 @@ impl Why {
             Why::Elsewhere => "writers elsewhere were not known, or wrote just then",
             Why::Marked => "another process was about to write, or Redis did not say that none was",
             Why::Large => "it was larger than max_rows or max_bytes, or too much was being collected",
-            Why::Told => "it was an error, or came with notices",
+            Why::Told => "it was an error, or came with what is told once",
             Why::Broken => "the connection was lost, or it was no answer that can be kept",
         }
     }
