@@ -3,6 +3,7 @@
 
 pub mod cdns;
 mod edge;
+mod elsewhere;
 mod secured;
 
 use std::fs;
@@ -73,6 +74,17 @@ impl Bed {
         prepare: impl FnOnce(&TempDir),
         edit: impl FnOnce(String) -> String,
     ) -> Bed {
+        Bed::with(db, sections, "", prepare, edit)
+    }
+
+    /// With these lines of its `[[database]]`.
+    pub fn with(
+        db: Db,
+        sections: &str,
+        lines: &str,
+        prepare: impl FnOnce(&TempDir),
+        edit: impl FnOnce(String) -> String,
+    ) -> Bed {
         db.psql(SALES);
         let dir = TempDir::with_prefix("turnpike-reports-").expect("a directory");
         secret(&dir, "key", &"ab".repeat(32));
@@ -91,7 +103,8 @@ impl Bed {
             .replace("DB", &db.name)
             .replace("USER", &db.user)
             .replace("DIR", &dir.path().display().to_string());
-        let options = ProxyOptions { extra, ..Default::default() };
+        let database = lines.replace("USER", &db.user);
+        let options = ProxyOptions { extra, database, ..Default::default() };
         let proxy = Proxy::edited(&db, &options, edit);
         Bed { db, proxy, port, dir, http: http() }
     }

@@ -25,6 +25,7 @@ use crate::fence::versions::{Marks, Row, Stamp, Versions, Written};
 
 mod common;
 pub mod past;
+mod whole;
 
 /// Commits that wait for being visible, each with its tables; beyond that everything is marked.
 const MOST_OPEN: usize = 1024;

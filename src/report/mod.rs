@@ -7,10 +7,12 @@
 //! How old an answer may be. What is kept here is given while no table of its has been written through this process, and
 //! no longer than `ttl`. What an edge keeps it is told to drop when such a write is known to have ended; until that has
 //! arrived (about 100 ms and the way there) it gives what was. An answer that was on its way meanwhile is dropped by the
-//! second telling. What is written past this process is seen when `ttl` is over.
+//! second telling. The same holds for what is written past this process, as far as that is told ([`elsewhere`]): by the
+//! server within its bound, by other processes at once. Of other writes nothing is known until `ttl` is over.
 
 pub mod access;
 pub mod ask;
+mod elsewhere;
 pub mod http;
 pub mod kept;
 pub mod params;

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::access::Keys;
 use super::ask::{self, Fault, Place};
-use super::kept::{Answer, Kept};
+use super::kept::{Answer, Kept, Key};
 use super::params;
 use super::render::Page;
 use super::source::{self, Asked, Source};
@@ -114,10 +114,19 @@ impl Server {
     }
 
     /// Whether a result that is kept may be given.
-    pub fn is_good(&self, report: &Report, source: &Source, answer: &Answer) -> bool {
-        let age = Instant::now().since(answer.made);
-        let of_now = |as_of| source.is_of_now(&self.shared, as_of);
-        age < report.ttl && (!report.purge || answer.as_of.as_ref().is_some_and(of_now))
+    pub async fn is_good(&self, report: &Report, source: &Source, answer: &Answer) -> bool {
+        let is_young = Instant::now().since(answer.made) < report.ttl;
+        match &answer.as_of {
+            _ if !is_young || !report.purge => is_young,
+            Some(as_of) => source.is_of_now(&self.shared, as_of).await,
+            None => false,
+        }
+    }
+
+    /// What is kept under a key, if it may be given.
+    async fn good(&self, key: &Key, report: &Report, source: &Source) -> Option<Arc<Answer>> {
+        let answer = self.kept.get(key)?;
+        self.is_good(report, source, &answer).await.then_some(answer)
     }
 
     /// The answer for these values, and whether an edge may keep it.
@@ -134,8 +143,7 @@ impl Server {
         let source = self.source(report).await.ok_or_else(gone)?;
         let key = (current.generation, report.name.clone(), params::key(values));
         let account = self.shared.ledger.report(&report.name);
-        let good = || self.kept.get(&key).filter(|answer| self.is_good(report, &source, answer));
-        if let Some(answer) = good() {
+        if let Some(answer) = self.good(&key, report, &source).await {
             account.kept.add(1);
             return Ok((answer, true));
         }
@@ -144,7 +152,10 @@ impl Server {
             let _waiting = self.waiting.try_acquire().map_err(|_| Failed::Busy)?;
             let turn = self.kept.turn(&key).await;
             // What was asked for after this request came is as good as what it would be told itself.
-            let shared = turn.clone().filter(|answer| answer.made > came).or_else(good);
+            let shared = match turn.clone().filter(|answer| answer.made > came) {
+                None => self.good(&key, report, &source).await,
+                shared => shared,
+            };
             let running = match &shared {
                 Some(_) => None,
                 None => Some(self.running.acquire().await.map_err(|_| Failed::Busy)?),
@@ -156,14 +167,14 @@ impl Server {
         let (mut turn, _running, shared) = turned?;
         if let Some(answer) = shared {
             account.kept.add(1);
-            let good = self.is_good(report, &source, &answer);
+            let good = self.is_good(report, &source, &answer).await;
             return Ok((answer, good));
         }
         // Objects may have changed while this waited: it may be read from other tables now.
         let source = self.source(report).await.ok_or_else(gone)?;
         let answer = Arc::new(self.run(report, &source, values, &account).await.map_err(Failed::Fault)?);
         *turn = Some(answer.clone());
-        let good = self.is_good(report, &source, &answer);
+        let good = self.is_good(report, &source, &answer).await;
         if good {
             self.kept.put(key, answer.clone());
         }
@@ -180,7 +191,7 @@ impl Server {
     ) -> Result<Answer, Fault> {
         let began = Instant::now();
         // In this order: what was written before this has a fence that the server is past.
-        let as_of = source.as_of();
+        let as_of = source.as_of().await;
         let config = self.shared.config.load_full();
         let login = config.user(&report.user).map(Login::of);
         let login = login.ok_or_else(|| Fault::Query("its user is gone".into()))?;

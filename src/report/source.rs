@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::elsewhere::Elsewhere;
+use crate::cache::strict::Seen;
 use crate::catalog::SearchPath;
 use crate::cluster::{Cluster, Member, Need};
 use crate::config::{Config, Consistency, Report, Routing};
@@ -34,6 +36,7 @@ pub struct Source {
     pool: Arc<Pool>,
     cluster: Option<Arc<Cluster>>,
     versions: Option<Arc<Versions>>,
+    elsewhere: Elsewhere,
 }
 
 /// What a result is as of.
@@ -42,6 +45,10 @@ pub struct AsOf {
     stamp: Stamp,
     under: (u64, u64),
     term: Term,
+    /// Of what the server tells of writers elsewhere.
+    outside: Option<Stamp>,
+    /// Of what other processes tell.
+    seen: Option<Seen>,
 }
 
 /// Who is asked.
@@ -142,7 +149,8 @@ impl Source {
         let database = config.database(&report.database)?;
         let cluster = database.cluster.as_ref().and_then(|name| shared.clusters.get(name));
         let (anywhere, under) = (plan.class == Class::Read, (view, serial));
-        Some(Source { reach, tags, anywhere, under, cluster, versions, pool: pool.clone() })
+        let elsewhere = Elsewhere::of(shared, &config, database);
+        Some(Source { reach, tags, anywhere, under, cluster, versions, elsewhere, pool: pool.clone() })
     }
 
     /// Whether it is what would be found out now.
@@ -151,27 +159,38 @@ impl Source {
     }
 
     /// What is read from now on is as of. `None` where something is being written to its tables, or that is not known.
-    pub fn as_of(&self) -> Option<AsOf> {
+    pub async fn as_of(&self) -> Option<AsOf> {
         let versions = self.versions.as_ref()?;
+        // In this order: by what is known here when it is given, nothing has happened.
+        let seen = self.elsewhere.look(&self.reach).await?;
+        let outside = self.elsewhere.stamp(&self.reach)?;
         let stamp = match &self.reach {
             // Which tables those are, only a catalog can say that is not older than what there is.
-            Reach::Tables(_) if !self.pool.schema.is_since(versions.defined()) => return None,
+            Reach::Tables(_) if !self.pool.schema.is_since(self.defined()) => return None,
             Reach::Tables(tables) => versions.stamp(tables)?,
             Reach::Anything => versions.stamp_all()?,
         };
-        Some(AsOf { stamp, under: self.under, term: self.term()? })
+        Some(AsOf { stamp, under: self.under, term: self.term()?, outside, seen })
+    }
+
+    /// When definitions may last have become others.
+    fn defined(&self) -> Option<Instant> {
+        self.versions.as_ref().and_then(|versions| versions.defined()).max(self.elsewhere.defined())
     }
 
     /// Has the catalog read again where what is known of it may be untrue: until then nothing can be vouched for.
     pub fn nudge(&self) {
-        if let Some(versions) = &self.versions {
-            self.pool.schema.want_since(versions.defined(), &self.pool, Instant::now());
-        }
+        self.pool.schema.want_since(self.defined(), &self.pool, Instant::now());
     }
 
     /// Whether a result that is as of then is what would be read now.
-    pub fn is_of_now(&self, shared: &Shared, as_of: &AsOf) -> bool {
-        self.is_current(shared) && self.as_of().is_some_and(|now| now == *as_of)
+    pub async fn is_of_now(&self, shared: &Shared, as_of: &AsOf) -> bool {
+        self.is_current(shared) && self.as_of().await.is_some_and(|now| now == *as_of)
+    }
+
+    /// How often other processes have written to its tables, as far as that can be known now.
+    pub async fn marks(&self) -> Option<Seen> {
+        self.elsewhere.marks(&self.reach).await
     }
 
     /// Who takes writes; 0 without a cluster. `None` where nobody does.
@@ -185,28 +204,35 @@ impl Source {
     /// How often what each tag is about has been written, in their order, and who takes writes.
     pub fn moves(&self) -> (Vec<u64>, Option<Term>) {
         let Some(versions) = &self.versions else { return (Vec::new(), None) };
+        // Both only grow, and so does their sum.
+        let of = |table: u32| versions.moves(&[table]).wrapping_add(self.elsewhere.moves(Some(table)));
         let moves = match &self.reach {
-            Reach::Tables(tables) => tables.iter().map(|table| versions.moves(&[*table])).collect(),
-            Reach::Anything => vec![versions.all_moves()],
+            Reach::Tables(tables) => tables.iter().map(|table| of(*table)).collect(),
+            Reach::Anything => vec![versions.all_moves().wrapping_add(self.elsewhere.moves(None))],
         };
         (moves, self.term())
     }
 
-    /// The server to ask: a replica that has seen all that was written through this process, where there is one.
+    /// The server to ask: a replica that has seen all that was written through this process, and all that is known to have been
+    /// written elsewhere, where there is one.
     ///
     /// # Errors
     /// Why there is nobody.
     pub fn target(&self, shared: &Shared, report: &Report) -> Result<Asked, String> {
         let config = shared.config.load();
         let database = config.database(&report.database).ok_or("its database is gone")?;
-        if let Some(cluster) = self.cluster.as_ref().filter(|_| self.anywhere) {
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| self.anywhere && !self.elsewhere.is_strict())
+        {
             let fences = cluster.fences(&self.pool.purpose.dbname);
             let fence = match &self.reach {
                 Reach::Tables(tables) => fences.fence(tables.iter().copied()),
                 Reach::Anything => fences.highest(),
             };
             let routing = Routing { consistency: Consistency::Global, ..database.routing.clone() };
-            if let Some(member) = cluster.choose_reader(&Need::of(&routing, fence), Instant::now()) {
+            let found = self.elsewhere.found();
+            let has = |member: &Arc<Member>| found < cluster.clock.taken(member.passed.get());
+            let chosen = cluster.choose_reader(&Need::of(&routing, fence), Instant::now());
+            if let Some(member) = chosen.filter(|member| found.is_none() || has(member)) {
                 return Ok(Asked::Replica(member));
             }
         }

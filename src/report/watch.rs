@@ -1,5 +1,5 @@
-//! Looks again and again whether the tables of reports have been written through this process, and has CDNs told of those
-//! that have. Writers do not wait for this, nor do they know of it: what they leave are the versions of tables
+//! Looks again and again whether the tables of reports have been written, through this process or as others tell, and has CDNs
+//! told of those that have. Writers do not wait for this, nor do they know of it: what they leave are the versions of tables
 //! ([`crate::fence::versions`]), which move when the fate of a write is known, and before its client hears of that.
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::purge::Line;
 use super::source::{Source, report_tag};
+use crate::cache::strict;
 use crate::config::{Config, Report};
 use crate::core::clock::Instant;
 use crate::pool::term::Term;
@@ -35,6 +36,8 @@ struct Seen {
     report: Report,
     source: Source,
     moves: (Vec<u64>, Option<Term>),
+    /// What other processes had written by then, as far as that was known.
+    marks: Option<strict::Seen>,
 }
 
 /// See the module.
@@ -51,7 +54,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut round = tokio::time::interval(ROUND);
     loop {
         round.tick().await;
-        watch.look();
+        watch.look().await;
     }
 }
 
@@ -61,14 +64,18 @@ impl Watch {
         self.tellers.iter().for_each(|teller| teller.line.tell(tag, now));
     }
 
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let config = self.shared.config.load_full();
         if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config)) {
             self.renew(&config);
             self.config = Some(config.clone());
         }
-        for report in config.report_list().iter().filter(|report| report.purge) {
-            self.look_at(report);
+        let reports = || config.report_list().iter().filter(|report| report.purge);
+        let seen = |report: &Report| self.seen.get(&report.name);
+        let marks = reports().map(|report| async move { seen(report)?.source.marks().await });
+        let marks = futures_util::future::join_all(marks).await;
+        for (report, marks) in reports().zip(marks) {
+            self.look_at(report, marks);
         }
     }
 
@@ -101,28 +108,32 @@ impl Watch {
         self.shared.ledger.retain(is_report, is_cdn);
     }
 
-    fn look_at(&mut self, report: &Report) {
+    fn look_at(&mut self, report: &Report, marks: Option<strict::Seen>) {
         let Some(seen) = self.seen.get_mut(&report.name).filter(|seen| seen.source.is_current(&self.shared))
         else {
             // It may be read from other tables now.
             if let Some(source) = Source::look(&self.shared, report) {
-                let moves = source.moves();
-                self.seen.insert(report.name.clone(), Seen { report: report.clone(), source, moves });
+                let (moves, marks) = (source.moves(), None);
+                let seen = Seen { report: report.clone(), source, moves, marks };
+                self.seen.insert(report.name.clone(), seen);
                 self.tell(&report_tag(&report.name));
             }
             return;
         };
         seen.source.nudge();
         let now = seen.source.moves();
-        if now == seen.moves {
+        // What others have written while that was not known counts as well.
+        let marked = marks.is_some() && marks != seen.marks;
+        seen.marks = marks.or(seen.marks);
+        if now == seen.moves && !marked {
             return;
         }
         let before = std::mem::replace(&mut seen.moves, now.clone());
-        let tags: Vec<String> = if before.1 == now.1 {
+        let tags: Vec<String> = if before.1 == now.1 && !marked {
             let moved = before.0.iter().zip(&now.0).zip(&seen.source.tags).filter(|((a, b), _)| a != b);
             moved.map(|(_, tag)| tag.clone()).collect()
         } else {
-            // What another primary knows may be something else.
+            // What another primary knows may be something else, and which table others have written to is not told.
             vec![report_tag(&report.name)]
         };
         self.shared.ledger.report(&report.name).outdated.add(1);

@@ -187,6 +187,20 @@ impl Board {
     /// How these tables stand. `None` where somebody is about to write to them, or it cannot be known in time.
     pub async fn look(&self, tables: &[u32], deadline: Duration) -> Option<Seen> {
         self.stats.looks.add(1);
+        let (seen, clear) = self.stand(tables, deadline).await?;
+        clear.then(|| {
+            self.stats.clear.add(1);
+            seen
+        })
+    }
+
+    /// How often these tables have been written, whoever is about to. `None` where that cannot be known in time.
+    pub async fn moves(&self, tables: &[u32], deadline: Duration) -> Option<Seen> {
+        Some(self.stand(tables, deadline).await?.0)
+    }
+
+    /// Both, and whether nobody is about to.
+    async fn stand(&self, tables: &[u32], deadline: Duration) -> Option<(Seen, bool)> {
         let (Open { mut line, epoch }, members, until) = self.asks()?;
         let mut slots: SmallVec<[u16; 8]> = tables.iter().map(|table| slot(*table)).collect();
         slots.sort_unstable();
@@ -197,11 +211,7 @@ impl Board {
             return None;
         }
         self.note(looked.era);
-        let seen = Seen { epoch: epoch.parse().ok()?, sum: looked.sum };
-        (looked.state == 1).then(|| {
-            self.stats.clear.add(1);
-            seen
-        })
+        Some((Seen { epoch: epoch.parse().ok()?, sum: looked.sum }, looked.state == 1))
     }
 
     fn asks(&self) -> Option<(Open, Vec<u32>, Instant)> {
