@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::caching::keep;
+use crate::caching::{keep, said};
 use crate::harness::{Db, Proxy, ProxyOptions, cluster, pg, value};
 use crate::redis::Redis;
 
@@ -176,6 +176,14 @@ async fn what_one_has_read_others_find() {
         bed.found(1).await - before >= i64::from(ROWS) / 2
     })
     .await;
+    // It says so where it is asked.
+    let sql = format!("SELECT v FROM kv WHERE id = 2 AND id < {}", 3000);
+    bed.until("the other says that it is there", async || {
+        value(&one, &sql).await;
+        said(&two, &sql).await.starts_with("miss in memory, and Redis has it")
+    })
+    .await;
+    assert!(said(&two, &format!("{sql}1")).await.starts_with("miss, also in Redis"));
     // What it found it has in memory, and it gives it until something is written.
     keep(&two, &read(1)).await;
     // By itself: at once. By the other, or past both: within the bound.

@@ -336,26 +336,32 @@ impl Cache {
         hash: u128,
         key: &[u8],
         foreign: Foreign,
-        (epoch, flushes): (&str, u64),
+        time: (&str, u64),
         moment: &Moment<'_>,
         unix_us: i64,
     ) -> bool {
-        let now = Instant::now();
-        let Some(outside) = moment.outside else { return false };
-        // In this order: whatever comes, or is written, after the stamp was taken makes it another.
-        let Ok(as_of) = self.as_of(moment, now) else { return false };
-        if self.flushes() != flushes {
-            return false;
-        }
-        let ended = moment.versions.ended(moment.tables);
-        if !outside.vouches(epoch, foreign.position, moment.tables, ended) {
-            return false;
-        }
+        let Some((as_of, now)) = self.vouches(&foreign, time, moment) else { return false };
         // Clocks of machines differ; how long it is kept at most is no question of truth.
         let age = Duration::from_micros(u64::try_from(unix_us.saturating_sub(foreign.born_us)).unwrap_or(0));
         let Foreign { answer, fingerprint, .. } = foreign;
         self.put_back(hash, Entry::new(key, answer, as_of, now.before(age), fingerprint));
         true
+    }
+
+    /// What it is as of, and when that was, if it lacks nothing that is known here.
+    pub fn vouches(
+        &self,
+        foreign: &Foreign,
+        (epoch, flushes): (&str, u64),
+        moment: &Moment<'_>,
+    ) -> Option<(AsOf, Instant)> {
+        let (now, outside) = (Instant::now(), moment.outside?);
+        // In this order: whatever comes, or is written, after the stamp was taken makes it another.
+        let as_of = self.as_of(moment, now).ok()?;
+        let ended = || moment.versions.ended(moment.tables);
+        let same =
+            self.flushes() == flushes && outside.vouches(epoch, foreign.position, moment.tables, ended());
+        same.then_some((as_of, now))
     }
 
     /// Where results are kept outside of the process, too.

@@ -294,7 +294,7 @@ impl Batch<'_> {
                 let mut collecting = Collecting::new(turn, hash, key, about, cache.collect());
                 collecting.seen = seen;
                 let remote = cache.remote().filter(|remote| wanted.asked.terms.remote && remote.is_there());
-                collecting.name = remote.and_then(|remote| self.client.name_in(remote, wanted, hash, key));
+                collecting.name = remote.and_then(|remote| self.client.name_in(remote, about, hash, key));
                 let renews = self.client.caching.as_ref().is_some_and(|caching| caching.renews());
                 let looks = collecting.name.is_some() && waits && !waited && !renews;
                 let awaited = remote.filter(|_| looks).cloned();

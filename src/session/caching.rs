@@ -7,6 +7,7 @@ use super::opening::DEFAULT_ISOLATION;
 use super::past;
 use super::run::Client;
 use super::shared::Shared;
+use super::sharing::Peeked;
 use super::warming::Asking;
 use super::warmth::Who;
 use super::way::PREFIX;
@@ -51,6 +52,8 @@ pub struct Caching {
     pub(super) warming: Option<Arc<Asking>>,
     /// What opens before anything may be sent: others are being told of what this session is about to write.
     gates: Vec<Gate>,
+    /// What has just been found outside of the process, under which key.
+    pub(super) peeked: Option<(u128, Peeked)>,
     known: Option<Known>,
 }
 
@@ -93,6 +96,7 @@ impl Caching {
             within: Within::default(),
             warming: None,
             gates: Vec::new(),
+            peeked: None,
             known: None,
         }))
     }
@@ -154,6 +158,19 @@ impl Caching {
     #[inline]
     pub(super) fn renews(&self) -> bool {
         self.warming.as_ref().is_some_and(|asking| asking.renews)
+    }
+
+    /// What there is outside of the process of what memory has not, for people.
+    fn beyond(&self, terms: &Terms, hash: u128) -> &'static str {
+        let Some(remote) = self.cache.remote().filter(|_| terms.remote) else { return "" };
+        match self.peeked.filter(|(of, _)| *of == hash) {
+            Some((_, Peeked::There)) => " in memory, and Redis has it",
+            Some((_, Peeked::Outdated)) => ", and what Redis has is outdated",
+            Some((_, Peeked::Broken)) => ", and what Redis has cannot be opened",
+            Some((_, Peeked::Nothing)) => ", also in Redis",
+            None if remote.is_there() => ", and Redis has not said whether it has it",
+            None => ", and Redis is not there",
+        }
     }
 
     /// Whether any rule matches the session.
@@ -421,7 +438,7 @@ impl Client {
             Found::Nothing if may_tell_time(text) => {
                 format!("no, since a value in it may tell the time ({rule})")
             }
-            Found::Nothing => format!("miss ({rule})"),
+            Found::Nothing => format!("miss{} ({rule})", caching.beyond(&terms, cache.hash(&key))),
         }
     }
 

@@ -111,7 +111,7 @@ impl Batch<'_> {
         // Nearly every text is told by its first letters.
         let text = text.filter(|text| whole && matches!(text, [b'e' | b'E', b'x' | b'X', ..]))?;
         let text = cstr(text).map_or(text, |(text, _)| text);
-        explain::read(text)?;
+        let text = text.get(explain::read(text)?.inner).map(<[u8]>::to_vec);
         if self.flow.hand.asked.is_some() {
             return Some(Next::Io);
         }
@@ -119,15 +119,20 @@ impl Batch<'_> {
             return None;
         }
         self.client.want_catalog();
-        self.waited = self.client.pool.schema.is_awaited();
+        let peeks = text.filter(|_| self.client.peeks());
+        self.waited = self.client.pool.schema.is_awaited() || peeks.is_some();
+        self.flow.hand.peeks = peeks;
         self.waited.then_some(Next::Catalog)
     }
 
-    /// Waits until it is known, or cannot be had soon.
+    /// Waits until it is known, or cannot be had soon; and so with what is kept outside of the process.
     pub async fn await_catalog(&mut self) {
         let schema = self.client.pool.schema.clone();
         // Boxed, since it is rare. Without it less can be said.
         let _ = Box::pin(tokio::time::timeout(PATIENCE, schema.settled())).await;
+        if let Some(text) = self.flow.hand.peeks.take() {
+            Box::pin(self.client.peek(&text)).await;
+        }
     }
 
     /// EXPLAIN (ROUTE) as a simple Query, with its text's plan. True when it has been taken.

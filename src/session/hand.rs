@@ -23,6 +23,8 @@ pub struct Hand {
     pub found: Option<Held>,
     /// What is run for EXPLAIN (ROUTE, ANALYZE).
     pub running: Option<Box<Running>>,
+    /// What EXPLAIN (ROUTE) is about, to be looked for outside of the process.
+    pub(super) peeks: Option<Vec<u8>>,
     /// The plan of what was bound last, to the unnamed portal.
     pub bound: Option<Held>,
     /// The row that it writes, where that is all that it does.
@@ -66,6 +68,7 @@ impl Hand {
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
         let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
+        let kept = kept || self.peeks.is_some();
         let looked_for = self.turn.is_some() || self.flushing || self.passing > 0 || self.seen.is_some();
         if plans || others || params || kept || looked_for {
             *self = Hand::default();

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::cached::Wanted;
-use super::caching::Caching;
+use super::caching::{Asked, Caching};
 use super::collected::Collecting;
 use super::run::{Client, End};
 use crate::cache::Entry;
-use crate::cache::key::{self, Context};
+use crate::cache::key::{self, Context, Form};
 use crate::cache::l1::AsOf;
 use crate::cache::outside::Outside;
 use crate::cache::remote::{Found, Name, Remote, Ripening};
 use crate::core::clock::Instant;
 use crate::core::error::Severity;
+use crate::plan::Held;
 use crate::plan::kept::AsksSettings;
 use crate::pool::settings::APPLICATION_NAME;
 
@@ -58,6 +58,19 @@ impl<'a> Outlet<'a> {
             self.remote.keep(self.name.clone(), entry, self.ttl, ripening);
         }
     }
+}
+
+/// What there is outside of the process, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeked {
+    /// A result that may be given.
+    There,
+    /// One that may not, since something has been written, or may have been.
+    Outdated,
+    /// Something that nobody has kept.
+    Broken,
+    /// Nothing.
+    Nothing,
 }
 
 impl Batch<'_> {
@@ -136,18 +149,62 @@ impl Batch<'_> {
 
 impl Client {
     /// What a result is found by outside of the process. `None` where it is not to be looked for.
-    pub(super) fn name_in(&self, remote: &Remote, wanted: &Wanted, hash: u128, own: &[u8]) -> Option<Name> {
+    pub(super) fn name_in(
+        &self,
+        remote: &Remote,
+        (_, plan, asked): (Form, &Held, Asked),
+        hash: u128,
+        own: &[u8],
+    ) -> Option<Name> {
         let caching = self.caching.as_ref()?;
         let flushes = caching.cache.flushes();
-        let mode = wanted.asked.terms.mode;
-        let outside = caching.outside_of(mode).filter(|_| remote.is_shared());
+        let outside = caching.outside_of(asked.terms.mode).filter(|_| remote.is_shared());
         let Some(epoch) = outside.and_then(|outside| outside.epoch()) else {
             return Some(remote.own(hash, caching.cache.epoch(), own));
         };
         // From now on it is noted when writes end.
         caching.versions.ended(&[]);
-        let text = self.means_the_same(own, wanted.plan.cache.asks_settings > AsksSettings::No)?;
-        remote.common(flushes, epoch, text, wanted.plan.touches.reads.tables())
+        let text = self.means_the_same(own, plan.cache.asks_settings > AsksSettings::No)?;
+        remote.common(flushes, epoch, text, plan.touches.reads.tables())
+    }
+
+    /// Whether it is worth looking outside of the process for what EXPLAIN (ROUTE) is about.
+    pub(super) fn peeks(&mut self) -> bool {
+        self.settle_caching();
+        let Some(caching) = &mut self.caching else { return false };
+        caching.peeked = None;
+        caching.is_wanted() && caching.cache.remote().is_some_and(|remote| remote.is_there())
+    }
+
+    /// Looks there for the result of a simple Query, and leaves it where it is.
+    pub(super) async fn peek(&mut self, text: &[u8]) {
+        let plan = self.plan(text);
+        let Some(asked) = self.asks_for(&plan).filter(|asked| asked.terms.remote) else { return };
+        let Some(cache) = self.caching.as_ref().map(|caching| caching.cache.clone()) else { return };
+        let Some(remote) = cache.remote() else { return };
+        let mut own = Vec::new();
+        key::begin(&mut own, Form::Simple, asked.context, text);
+        let hash = cache.hash(&own);
+        let Some(name) = self.name_in(remote, (Form::Simple, &plan, asked), hash, &own) else { return };
+        let Some(found) = remote.peek(&name).await else { return };
+        let Some(caching) = &self.caching else { return };
+        let of_use = self.moment(caching, &plan, asked.terms.mode, None).is_some_and(|moment| match &found {
+            Some(Found::Own(entry)) => cache.holds(entry.as_of(), &moment),
+            Some(Found::Foreign(foreign)) => {
+                let time = name.epoch().map(|epoch| (&**epoch, name.flushes()));
+                time.is_some_and(|time| cache.vouches(foreign, time, &moment).is_some())
+            }
+            Some(Found::Broken) | None => false,
+        });
+        let peeked = match (found, of_use) {
+            (None, _) => Peeked::Nothing,
+            (Some(Found::Broken), _) => Peeked::Broken,
+            (Some(_), false) => Peeked::Outdated,
+            (Some(_), true) => Peeked::There,
+        };
+        if let Some(caching) = &mut self.caching {
+            caching.peeked = Some((hash, peeked));
+        }
     }
 
     /// A key of ours with all that it stands for in the place of the number that is its context.

@@ -65,6 +65,11 @@ impl Entry {
         self.age(now) >= ttl / 5 * 4 && self.asked() >= OFTEN && !self.due.swap(true, Relaxed)
     }
 
+    /// What it was read from.
+    pub fn as_of(&self) -> &AsOf {
+        &self.as_of
+    }
+
     /// How old it is.
     pub fn age(&self, now: Instant) -> Duration {
         now.since(self.born)

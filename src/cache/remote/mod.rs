@@ -219,6 +219,14 @@ impl Remote {
         Some(found)
     }
 
+    /// What is kept under this name, where that is not to be given: nothing is counted. Nothing at all where that does not
+    /// come in time.
+    pub async fn peek(&self, name: &Name) -> Option<Option<Found>> {
+        let mut link = self.link.lock().clone()?;
+        let sealed = tokio::time::timeout(self.redis.deadline, link.get(&name.text)).await.ok()?.ok()?;
+        Some(sealed.map(|sealed| self.open(name, &sealed).unwrap_or(Found::Broken)))
+    }
+
     fn open(&self, name: &Name, sealed: &[u8]) -> Option<Found> {
         let bytes = self.seal.open(name.text.as_bytes(), sealed)?;
         match name.epoch {
