@@ -258,6 +258,33 @@ fn results(c: &mut Criterion) {
             cache.find(cache.hash(&key), &key, &moment, &terms, now)
         });
     });
+    let others: Vec<String> = (10_000..20_000).map(text).collect();
+    group.bench_function("miss, with its key and what it is as of", |b| {
+        b.iter(|| {
+            n = (n + 7919) % others.len();
+            key::begin(&mut key, Form::Simple, context, black_box(others[n].as_bytes()));
+            drop(cache.find(cache.hash(&key), &key, &moment, &terms, now));
+            cache.as_of(&moment, now)
+        });
+    });
+    // Bind with its value, as prepared statements have it.
+    let statement = b"SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0\0\0";
+    let bind = |n: u32| [&b"\0\0\0\x01\0\0\0\x08"[..], format!("{n:08}").as_bytes(), b"\0\0"].concat();
+    let binds: Vec<Vec<u8>> = (0..10_000).map(bind).collect();
+    for bind in &binds {
+        key::begin(&mut key, Form::Extended, context, statement);
+        key::add(&mut key, bind);
+        cache.store(cache.hash(&key), &key, answer.clone(), as_of, now, 1);
+    }
+    cache.size();
+    group.bench_function("hit, with its key, prepared", |b| {
+        b.iter(|| {
+            n = (n + 7919) % binds.len();
+            key::begin(&mut key, Form::Extended, context, statement);
+            key::add(&mut key, black_box(&binds[n]));
+            cache.find(cache.hash(&key), &key, &moment, &terms, now)
+        });
+    });
     group.bench_function("a write is marked and ends", |b| {
         b.iter(|| {
             let mut marks = versions.begin();

@@ -13,7 +13,7 @@ pub struct Args {
     /// One short round of everything, in about two minutes instead of twelve: for the shape, not for the record
     #[arg(long)]
     pub quick: bool,
-    /// Only these targets (direct, haproxy, pgbouncer, turnpike, pgpool, unsplit, split, cached) and rows (any part of a row's name)
+    /// Only these targets (direct, haproxy, pgbouncer, turnpike, pgpool, unsplit, split, cached, uncached) and rows (any part of a row's name)
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     only: Vec<String>,
     /// Seconds per row, target and round [default: 4, or 1 with --quick]
@@ -57,6 +57,11 @@ impl Args {
     /// Those of them that what is asked again is compared on.
     pub fn keeping(&self) -> Vec<Kind> {
         self.among(&Kind::KEEPING)
+    }
+
+    /// Those of them that what is not to be kept is compared on.
+    pub fn not_keeping(&self) -> Vec<Kind> {
+        self.among(&Kind::NOT_KEEPING)
     }
 
     fn among(&self, kinds: &[Kind]) -> Vec<Kind> {

@@ -20,6 +20,8 @@ const CROWD_KEEPS: f64 = 0.9;
 const KEPT_TPS: f64 = 2.0;
 const KEPT_CPU: f64 = 0.6;
 const KEPT_MS: f64 = 0.1;
+/// Most processor time per transaction that is not to be kept, beside that where nothing is.
+const UNCACHED_COSTS: f64 = 1.02;
 
 /// One goal.
 #[derive(Debug, Serialize)]
@@ -71,6 +73,9 @@ pub fn judge(results: &Results) -> Vec<Goal> {
         goals.extend(again(results, &format!("kept/again/{protocol}/16")));
     }
     goals.push(prompt(results, "kept/report/simple/16"));
+    for protocol in ["simple", "extended", "prepared"] {
+        goals.push(untouched(results, &format!("uncached/select/{protocol}/16")));
+    }
     goals
 }
 
@@ -83,6 +88,13 @@ fn again(results: &Results, name: &str) -> [Goal; 2] {
         between(row, fast, Kind::Cached, Kind::Direct, TPS, |ratio| ratio >= KEPT_TPS),
         between(row, cheap, Kind::Cached, Kind::Haproxy, CPU, |ratio| ratio <= KEPT_CPU),
     ]
+}
+
+/// What is not to be kept costs next to nothing more where other results are.
+fn untouched(results: &Results, name: &str) -> Goal {
+    let goal =
+        format!("{name}: CPU per transaction at most {UNCACHED_COSTS:.2}x without results that are kept");
+    between(results.row(name), goal, Kind::Uncached, Kind::Turnpike, CPU, |ratio| ratio <= UNCACHED_COSTS)
 }
 
 /// What takes a server long is there at once.

@@ -39,7 +39,11 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
         replicated(args, &mut results, &mut versions).await?;
     }
     if kept_loads().iter().any(|load| args.wants(&kept_name(load))) {
-        kept(args, &mut results, &mut versions).await?;
+        kept(args.keeping(), kept_loads(), kept_name, args, (&mut results, &mut versions)).await?;
+    }
+    if uncached_loads().iter().any(|load| args.wants(&uncached_name(load))) {
+        let (kinds, loads) = (args.not_keeping(), uncached_loads());
+        kept(kinds, loads, uncached_name, args, (&mut results, &mut versions)).await?;
     }
     let ours = ours(args).await?;
     let mut goals = goals::judge(&results);
@@ -117,18 +121,24 @@ async fn replicated(args: &Args, results: &mut Results, versions: &mut Versions)
     Ok(())
 }
 
-/// The rows of what is asked again, in front of one server.
-async fn kept(args: &Args, results: &mut Results, versions: &mut Versions) -> Result<(), Failure> {
+/// Rows of what is asked again or not to be kept, in front of one server.
+async fn kept(
+    kinds: Vec<Kind>,
+    loads: Vec<Load>,
+    name: fn(&Load) -> String,
+    args: &Args,
+    (results, versions): (&mut Results, &mut Versions),
+) -> Result<(), Failure> {
     let bed = Bed::make(0).await?;
-    let mut targets = start_all(args.keeping(), &bed, versions).await;
+    let mut targets = start_all(kinds, &bed, versions).await;
     // What tables there are is read when the first statement comes, and nothing is kept before that.
     for target in &targets {
         pgbench::script("SELECT 1;", 1, target, Duration::from_secs(1), &bed).await?;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     table::head();
-    for load in kept_loads().into_iter().filter(|load| args.wants(&kept_name(load))) {
-        let row = Row { name: kept_name(&load), ..alternate(load, &mut targets, args, &bed).await };
+    for load in loads.into_iter().filter(|load| args.wants(&name(load))) {
+        let row = Row { name: name(&load), ..alternate(load, &mut targets, args, &bed).await };
         table::row(&row);
         results.rows.push(row);
     }
@@ -145,6 +155,16 @@ fn kept_loads() -> Vec<Load> {
 
 fn kept_name(load: &Load) -> String {
     format!("kept/{}", load.name())
+}
+
+/// The rows of what no rule speaks of, where others' results are kept.
+fn uncached_loads() -> Vec<Load> {
+    let load = |protocol| Load { script: Script::Select, protocol, clients: 16, reconnect: false };
+    [Protocol::Simple, Protocol::Extended, Protocol::Prepared].map(load).into()
+}
+
+fn uncached_name(load: &Load) -> String {
+    format!("uncached/{}", load.name())
 }
 
 /// The rows in front of a primary and two replicas that pgbench makes: reads alone, and a load that mostly reads.
@@ -183,12 +203,14 @@ fn estimate(args: &Args) -> String {
     let replicated =
         replicated_loads().iter().filter(|load| args.wants(&replicated_name(load))).count() as f64;
     let kept = kept_loads().iter().filter(|load| args.wants(&kept_name(load))).count() as f64;
+    let uncached = uncached_loads().iter().filter(|load| args.wants(&uncached_name(load))).count() as f64;
     let idle = idle::ROWS.iter().filter(|row| args.wants(row.name)).count() as f64;
     let crowds = if args.wants("crowd") { 1.0 } else { 0.0 };
     let seconds = 10.0
         + loads * targets.len() as f64 * rounds * (slot + 0.4)
         + replicated * args.replicated().len() as f64 * rounds * (slot + 0.4)
         + kept * args.keeping().len() as f64 * rounds * (slot + 0.4)
+        + uncached * args.not_keeping().len() as f64 * rounds * (slot + 0.4)
         + crowds * pooling * (args.crowd as f64 / 600.0 + rounds * 2.0 * (slot + 1.0))
         + idle * pooling * (3.0 + args.idle as f64 / 600.0)
         + sizes::estimate(args)

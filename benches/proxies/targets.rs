@@ -44,11 +44,13 @@ pub enum Kind {
     Split,
     /// Us, with results that are kept.
     Cached,
+    /// Us, with results that would be kept of another table.
+    Uncached,
 }
 
 impl Kind {
     /// In the order of the tables.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Direct,
         Kind::Haproxy,
         Kind::PgBouncer,
@@ -57,9 +59,12 @@ impl Kind {
         Kind::Unsplit,
         Kind::Split,
         Kind::Cached,
+        Kind::Uncached,
     ];
     /// Those in front of one server, of which one keeps results.
     pub const KEEPING: [Kind; 3] = [Kind::Direct, Kind::Haproxy, Kind::Cached];
+    /// Us, without results that are kept, and with those of others.
+    pub const NOT_KEEPING: [Kind; 2] = [Kind::Turnpike, Kind::Uncached];
     /// Those in front of one server.
     pub const ALONE: [Kind; 4] = [Kind::Direct, Kind::Haproxy, Kind::PgBouncer, Kind::Turnpike];
     /// Those in front of a primary and its replicas, or of the primary alone.
@@ -77,6 +82,7 @@ impl Kind {
             Kind::Unsplit => "unsplit",
             Kind::Split => "split",
             Kind::Cached => "cached",
+            Kind::Uncached => "uncached",
         }
     }
 
@@ -118,7 +124,7 @@ impl Target {
             Kind::Direct => None,
             Kind::Haproxy => Some(haproxy(bed, port)?),
             Kind::PgBouncer => Some(pgbouncer(bed, port, tls, prepares)?),
-            Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached => {
+            Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached | Kind::Uncached => {
                 Some(turnpike(kind, bed, port, tls, (&pool_size(kind, bed), ""))?)
             }
             Kind::Pgpool => Some(pgpool::start(bed, port)?),
@@ -233,9 +239,12 @@ fn backends(kind: Kind, bed: &Bed) -> String {
     match kind {
         Kind::Turnpike => format!("{all}[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\n"),
         // Nobody writes while that is measured.
-        Kind::Cached => format!(
-            "{all}[[cache]]\n[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\nwriters = \"proxy\"\n"
-        ),
+        Kind::Cached | Kind::Uncached => {
+            let table = if kind == Kind::Cached { "" } else { "table = \"pgbench_branches\"\n" };
+            format!(
+                "{all}[[cache]]\n{table}[[database]]\nname = \"{NAME}\"\nbackend = \"pg0\"\nwriters = \"proxy\"\n"
+            )
+        }
         _ => format!(
             "{all}[[cluster]]\nname = \"main\"\nbackends = {names:?}\nsplit = {}\n\
              [[database]]\nname = \"{NAME}\"\ncluster = \"main\"\n",
@@ -259,7 +268,8 @@ fn turnpike(
     (pool, sections): (&str, &str),
 ) -> Result<Process, Failure> {
     let (backends, http) = (backends(kind, bed), free_port());
-    let memory = if kind == Kind::Cached { "cache_memory = \"256MiB\"" } else { "" };
+    let keeps = matches!(kind, Kind::Cached | Kind::Uncached);
+    let memory = if keeps { "cache_memory = \"256MiB\"" } else { "" };
     let mut config = format!(
         r#"[general]
 {memory}
@@ -332,7 +342,7 @@ fn version(kind: Kind, bed: &Bed) -> String {
         Kind::Haproxy => (found("haproxy"), "-v"),
         Kind::PgBouncer => (found("pgbouncer"), "--version"),
         Kind::Pgpool => (found("pgpool"), "--version"),
-        Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached => {
+        Kind::Turnpike | Kind::Unsplit | Kind::Split | Kind::Cached | Kind::Uncached => {
             return format!("Turnpike {}", env!("CARGO_PKG_VERSION"));
         }
     };
