@@ -6,11 +6,12 @@
 //! reads of rows that are written through the same proxy is held against what was acknowledged, or seen by anybody, before
 //! it began; all other rows against what was so longer ago than the bound. A proxy that was killed and started again is
 //! another process: what was written through it before counts as written elsewhere. Where proxies tell each other of writes
-//! (`strict`), all of that counts as written through the same. A write whose answer was lost may have been done, or not,
-//! and be done later.
+//! (`strict`), all of that counts as written through the same; and so where all writes pass through one proxy (`writers =
+//! "proxy"`), also when that is killed. A write whose answer was lost may have been done, or not, and be done later.
 
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,6 +24,18 @@ use turnpike::app::cluster::{Cluster, ClusterOptions};
 use crate::elsewhere::run;
 use crate::harness::{Proxy, TRUST, rows, try_pg};
 use crate::redis::Redis;
+
+/// Who tells proxies of writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    /// The server does.
+    #[default]
+    Wal,
+    /// They tell each other as well.
+    Strict,
+    /// Nobody: there is one, and everybody writes through it.
+    Alone,
+}
 
 /// How far behind writers elsewhere reads may be.
 const BOUND: Duration = Duration::from_millis(200);
@@ -93,7 +106,7 @@ impl Past {
 #[derive(Default)]
 struct Shared {
     rows: [[Mutex<Past>; ROWS]; 3],
-    strict: bool,
+    told: Told,
     wanted: usize,
     reads: AtomicUsize,
     wrong: Mutex<Vec<String>>,
@@ -115,12 +128,16 @@ impl Shared {
 
     /// Whether what is written to a table is written through the proxy, to whom reads by it.
     fn is_own(&self, table: usize, proxy: usize) -> bool {
-        table == proxy || self.strict && table < 2
+        match self.told {
+            Told::Wal => table == proxy,
+            Told::Strict => table < 2,
+            Told::Alone => true,
+        }
     }
 
     /// A proxy will be another process.
     fn ends(&self, proxy: usize) {
-        for id in (0..ROWS).filter(|_| !self.strict) {
+        for id in (0..ROWS).filter(|_| self.told == Told::Wal) {
             self.past(proxy, id, |past| {
                 (past.generation, past.floor, past.known) = (past.generation + 1, past.sent, 0);
             });
@@ -244,6 +261,7 @@ async fn value(client: &Client, t: &str, id: usize, way: usize) -> Result<i64, E
 struct Bed {
     servers: Cluster,
     redis: Redis,
+    /// One, or two.
     proxies: Vec<Proxy>,
     /// Hits of processes that are gone.
     hits: u64,
@@ -251,7 +269,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(mode: &str) -> Bed {
+    fn new(told: Told) -> Bed {
         let servers = Cluster::start(ClusterOptions { replicas: 2, ..ClusterOptions::default() });
         let servers = servers.unwrap_or_else(|e| panic!("{e}"));
         let made =
@@ -266,45 +284,24 @@ impl Bed {
             .expect("written");
         let ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&key, ours).expect("ours");
-        let proxies: Vec<Proxy> = (0..2)
-            .map(|n| {
-                let state = dir.path().join(n.to_string());
-                std::fs::create_dir(&state).expect("a directory");
-                // Replicas answer what has seen all that was written through this proxy; of others' tables the primary.
-                let elsewhere = if n == 0 { "[\"bv*\", \"ev*\"]" } else { "[\"av*\", \"ev*\"]" };
-                let (listed, password) = (backends(&servers), servers.password());
-                let redis = redis.port;
-                let proxy = Proxy::with_config(&[], |listen, http| {
-                    format!(
-                        "[general]\nlisten = [\"127.0.0.1:{listen}\"]\ncache_memory = \"16MiB\"\nstate_dir = {state:?}\n\
-                         [http]\nlisten = \"127.0.0.1:{http}\"\n[admin]\nadmins = [\"postgres\"]\n\
-                         [redis]\nnodes = [\"127.0.0.1:{redis}\"]\ndeadline = \"200ms\"\nkey_file = {key:?}\n\
-                         [[cache]]\nmode = \"{mode}\"\nlevels = [\"l1\", \"l2\"]\n\
-                         [[route]]\ntable = {elsewhere}\nroute = \"primary\"\n\
-                         [[database]]\nname = \"postgres\"\ncluster = \"main\"\ninvalidation = \"wal\"\n\
-                         invalidation_user = \"postgres\"\ninvalidation_slot = \"storm_{n}\"\n\
-                         [[user]]\nname = \"postgres\"\npassword = \"{password}\"\n{TRUST}\
-                         [[cluster]]\nname = \"main\"\nuser = \"postgres\"\nconsistency = \"global\"\n\
-                         backends = [\"primary\", \"replica1\", \"replica2\"]\n{listed}{LIES}"
-                    )
-                });
-                run(&proxy, "postgres", "enable-wal", password).unwrap_or_else(|e| panic!("{e}"));
-                proxy
-            })
-            .collect();
+        let many = if told == Told::Alone { 1 } else { 2 };
+        let proxies = (0..many).map(|n| proxy(told, n, &servers, redis.port, dir.path())).collect();
         Bed { servers, redis, proxies, hits: 0, _dir: dir }
     }
 
     /// Where writers of a table connect.
     fn writes_at(&self, table: usize) -> String {
-        match self.proxies.get(table) {
-            Some(_) => self.url(table),
-            None => self.servers.superuser_url("postgres"),
+        match self.proxies.len() {
+            1 => self.url(0),
+            many if table < many => self.url(table),
+            _ => self.servers.superuser_url("postgres"),
         }
     }
 
+    /// Of a proxy, or of the one that there is.
     fn url(&self, proxy: usize) -> String {
-        self.proxies[proxy].url_as("postgres", self.servers.password(), "postgres")
+        let proxy = &self.proxies[proxy.min(self.proxies.len() - 1)];
+        proxy.url_as("postgres", self.servers.password(), "postgres")
     }
 
     /// Results that a process has given.
@@ -319,7 +316,7 @@ impl Bed {
     /// Waits until both give what they keep.
     async fn ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        for proxy in 0..2 {
+        for proxy in 0..self.proxies.len() {
             let before = self.hits_of(proxy).await;
             while self.hits_of(proxy).await == before {
                 assert!(Instant::now() < deadline, "{}", self.proxies[proxy].log());
@@ -334,6 +331,7 @@ impl Bed {
     async fn strike(&mut self, shared: &Shared, what: usize) {
         match what {
             0 | 1 => {
+                let what = what.min(self.proxies.len() - 1);
                 self.hits += self.hits_of(what).await;
                 shared.ends(what);
                 self.proxies[what].kill();
@@ -359,6 +357,42 @@ impl Bed {
             }
         }
     }
+}
+
+/// The proxy of this number.
+fn proxy(told: Told, n: usize, servers: &Cluster, redis: u16, dir: &Path) -> Proxy {
+    let (state, key) = (dir.join(n.to_string()), dir.join("key"));
+    std::fs::create_dir(&state).expect("a directory");
+    // Replicas answer what has seen all that was written through this proxy; of others' tables the primary.
+    let elsewhere = match (told, n) {
+        (Told::Alone, _) => "",
+        (_, 0) => "[[route]]\ntable = [\"bv*\", \"ev*\"]\nroute = \"primary\"\n",
+        _ => "[[route]]\ntable = [\"av*\", \"ev*\"]\nroute = \"primary\"\n",
+    };
+    let mode = if told == Told::Strict { "strict" } else { "exact" };
+    let tells = match told {
+        Told::Alone => "writers = \"proxy\"\n".into(),
+        _ => format!(
+            "invalidation = \"wal\"\ninvalidation_user = \"postgres\"\ninvalidation_slot = \"storm_{n}\"\n"
+        ),
+    };
+    let (listed, password) = (backends(servers), servers.password());
+    let proxy = Proxy::with_config(&[], |listen, http| {
+        format!(
+            "[general]\nlisten = [\"127.0.0.1:{listen}\"]\ncache_memory = \"16MiB\"\nstate_dir = {state:?}\n\
+             [http]\nlisten = \"127.0.0.1:{http}\"\n[admin]\nadmins = [\"postgres\"]\n\
+             [redis]\nnodes = [\"127.0.0.1:{redis}\"]\ndeadline = \"200ms\"\nkey_file = {key:?}\n\
+             [[cache]]\nmode = \"{mode}\"\nlevels = [\"l1\", \"l2\"]\n{elsewhere}\
+             [[database]]\nname = \"postgres\"\ncluster = \"main\"\n{tells}\
+             [[user]]\nname = \"postgres\"\npassword = \"{password}\"\n{TRUST}\
+             [[cluster]]\nname = \"main\"\nuser = \"postgres\"\nconsistency = \"global\"\n\
+             backends = [\"primary\", \"replica1\", \"replica2\"]\n{listed}{LIES}"
+        )
+    });
+    if told != Told::Alone {
+        run(&proxy, "postgres", "enable-wal", password).unwrap_or_else(|e| panic!("{e}"));
+    }
+    proxy
 }
 
 fn backends(servers: &Cluster) -> String {
@@ -461,7 +495,7 @@ async fn storm(bed: &mut Bed, shared: Arc<Shared>, weather: Weather) -> [usize; 
     while let Some(ended) = tasks.join_next().await {
         ended.expect("no panic");
     }
-    for proxy in 0..2 {
+    for proxy in 0..bed.proxies.len() {
         bed.hits += bed.hits_of(proxy).await;
     }
     done
@@ -470,8 +504,8 @@ async fn storm(bed: &mut Bed, shared: Arc<Shared>, weather: Weather) -> [usize; 
 /// Stale reads that must be seen where there are some.
 const PLANTED: usize = 20;
 
-fn shared(wanted: usize, strict: bool) -> Arc<Shared> {
-    Arc::new(Shared { wanted, strict, seed: AtomicUsize::new(11), ..Shared::default() })
+fn shared(wanted: usize, told: Told) -> Arc<Shared> {
+    Arc::new(Shared { wanted, told, seed: AtomicUsize::new(11), ..Shared::default() })
 }
 
 /// What was wrong, of a few.
@@ -480,11 +514,11 @@ fn wrong(shared: &Shared) -> (usize, Vec<String>) {
     (wrong.len(), wrong.iter().take(20).cloned().collect())
 }
 
-async fn weathered(mode: &str) {
+async fn weathered(told: Told) {
     let asked = std::env::var("TURNPIKE_CHECK_READS").ok().and_then(|n| n.parse().ok());
-    let mut bed = Bed::new(mode);
+    let mut bed = Bed::new(told);
     bed.ready().await;
-    let shared = shared(asked.unwrap_or(5_000), mode == "strict");
+    let shared = shared(asked.unwrap_or(5_000), told);
     let began = Instant::now();
     let weather = if asked.is_some() { Weather::Long } else { Weather::Short };
     let done = storm(&mut bed, shared.clone(), weather).await;
@@ -492,7 +526,7 @@ async fn weathered(mode: &str) {
     let strikes =
         STRIKES.iter().zip(done).map(|(what, n)| format!("{n} {what}")).collect::<Vec<_>>().join(", ");
     println!(
-        "{mode}: {reads} reads in {:?}, {} hits, {} writes acknowledged, {} unknown, {} reads lost; {strikes}; {} wrong",
+        "{told:?}: {reads} reads in {:?}, {} hits, {} writes acknowledged, {} unknown, {} reads lost; {strikes}; {} wrong",
         began.elapsed(),
         bed.hits,
         shared.writes.load(SeqCst),
@@ -506,7 +540,7 @@ async fn weathered(mode: &str) {
     let least = if asked.is_some() { reads as u64 / 50 } else { 1 };
     assert!(bed.hits > least, "{} hits of {reads} reads: nothing was checked", bed.hits);
     // Where there is something to see, the checker sees it: functions of which it is said that they read nothing.
-    let planted = self::shared(100_000, mode == "strict");
+    let planted = self::shared(100_000, told);
     planted.takes_over(&shared);
     storm(&mut bed, planted.clone(), Weather::Planted).await;
     let (count, of) = (wrong(&planted).0, planted.reads.load(SeqCst));
@@ -515,10 +549,15 @@ async fn weathered(mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_stale_is_given_in_a_storm() {
-    weathered("exact").await;
+    weathered(Told::Wal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_by_several_proxies_that_tell_each_other() {
-    weathered("strict").await;
+    weathered(Told::Strict).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_by_one_that_everybody_writes_through() {
+    weathered(Told::Alone).await;
 }

@@ -2,8 +2,8 @@
 //! brought back, and everything that was acknowledged is there. `TURNPIKE_FAILOVER_ROUNDS` sets how many times.
 
 mod bed;
+mod kept;
 mod load;
-mod strict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
