@@ -15,7 +15,6 @@ use super::run::{Client, End};
 use super::single::{Single, Step, Steps};
 use crate::cache::key::{self, Form, Parts};
 use crate::cache::l1::{Found, Moment, PATIENCE, Reading, Why};
-use crate::cache::outside::Outside;
 use crate::cache::remote::Remote;
 use crate::cache::strict::{Board, Seen};
 use crate::cache::{Cache, Entry};
@@ -199,9 +198,7 @@ impl Batch<'_> {
         let may = alone && caching.within.is_fresh()
             || self.client.may_within(plan) && !self.client.is_overdue(now);
         let Some(moment) = self.client.moment(caching, plan, asked.terms.mode, seen) else {
-            let pool = &self.client.pool;
-            let outside = caching.outside(asked.terms.mode).and_then(Outside::defined);
-            pool.schema.want_since(caching.versions.defined().max(outside), pool, now);
+            self.client.want_defined(caching, asked.terms.mode, now);
             return Err(Why::Unsure);
         };
         let (hash, answered) = (cache.hash(key), expected.is_answered());

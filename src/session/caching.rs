@@ -385,6 +385,12 @@ impl Client {
         Some(Moment { versions, tables, row, view, serial, term, outside, seen, shape })
     }
 
+    /// Has the catalog read again where objects may have become others since.
+    pub(super) fn want_defined(&self, caching: &Caching, mode: CacheMode, now: Instant) {
+        let outside = caching.outside(mode).and_then(Outside::defined);
+        self.pool.schema.want_since(caching.versions.defined().max(outside), &self.pool, now);
+    }
+
     /// What the cache has for a statement, or why nothing, for people. Empty where results are not kept at all.
     pub(super) fn caches(&self, plan: &Held, text: Option<&[u8]>) -> String {
         let Some(caching) = &self.caching else { return String::new() };
@@ -423,6 +429,7 @@ impl Client {
             return format!("not now, since {why} ({rule})");
         }
         let Some(moment) = self.moment(caching, plan, terms.mode, None) else {
+            self.want_defined(caching, terms.mode, now);
             return format!("not now, since objects may have changed, or no primary is known ({rule})");
         };
         let moment = Moment { row, ..moment };
