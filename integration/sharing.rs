@@ -221,8 +221,6 @@ async fn what_it_has_read_it_finds_when_it_comes_again() {
     bed.stored(0, 1).await;
     all(&one, "a").await;
     bed.stored(0, i64::from(ROWS)).await;
-    // What it knows has been told.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
     let again = |bed: &mut Bed| {
         let old = bed.proxies.remove(0);
         old.signal(Signal::SIGKILL);
@@ -230,17 +228,25 @@ async fn what_it_has_read_it_finds_when_it_comes_again() {
         let proxy = old.again(|config| config);
         bed.proxies.push(proxy);
     };
-    again(&mut bed);
-    // While nobody looks, something else is written.
-    bed.db.psql("INSERT INTO low VALUES (3, 3)");
-    let one = ready(&bed).await;
-    // What it finds out when it begins takes a moment, and somebody must ask.
-    keep(&one, &read(0)).await;
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let before = bed.found(0).await;
-    all(&one, "a").await;
-    let found = bed.found(0).await - before;
-    assert!(found >= i64::from(ROWS) / 2, "{found} of {ROWS}: {:?}", bed.counts(0).await);
+    // Roles are the whole server's: other tests make some, and what was kept before is of no use then.
+    for attempt in 3.. {
+        // What it knows has been told.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        again(&mut bed);
+        // While nobody looks, something else is written.
+        bed.db.psql(&format!("INSERT INTO low VALUES ({attempt}, 3)"));
+        let one = ready(&bed).await;
+        // What it finds out when it begins takes a moment, and somebody must ask.
+        keep(&one, &read(0)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let before = bed.found(0).await;
+        all(&one, "a").await;
+        let found = bed.found(0).await - before;
+        if found >= i64::from(ROWS) / 2 {
+            break;
+        }
+        assert!(attempt < 8, "{found} of {ROWS}: {:?}", bed.counts(0).await);
+    }
     again(&mut bed);
     bed.db.psql("UPDATE kv SET v = 'c'");
     let one = ready(&bed).await;
