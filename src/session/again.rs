@@ -117,7 +117,7 @@ impl Batch<'_> {
         if let Some(shadow) = &mut self.client.shadow {
             shadow.lose();
         }
-        self.client.tenant_recalls();
+        self.tenant_recalls();
         kept.put_back(&mut self.client.names, &mut self.flow);
         // There is something to look at again.
         self.held = true;

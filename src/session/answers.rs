@@ -65,7 +65,7 @@ impl Batch<'_> {
                         self.flow.down.pass_frame(header.len);
                         // What is true of a row is true of the next one.
                         let more = self.flow.down.pass_alike(header.kind)?;
-                        self.client.tenant_reads(1 + more);
+                        self.tenant_reads(1 + more);
                     }
                     Fate::Swallow => {
                         self.explained_frame(header);
@@ -302,7 +302,7 @@ impl Batch<'_> {
     /// What a plan's statement has done, by its tag.
     #[inline]
     pub(super) fn count_plan(&mut self, rows: u64) {
-        self.client.tenant_ended(rows);
+        self.tenant_ended(rows);
         let Some(plan) = self.flow.expected.plan() else { return };
         let uses = plan.uses();
         uses.answered(self.client.pool.target.mark());
@@ -319,10 +319,10 @@ impl Batch<'_> {
 
     /// A portal has given as many rows as were asked for: its tag will only speak of the last ones.
     fn count_suspended(&mut self) {
-        if let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() {
-            plan.uses().rows.add(u64::from(*most));
-            self.client.tenant_paused(u64::from(*most));
-        }
+        let Some(Expect::Execute(Some(plan), most)) = self.flow.expected.front() else { return };
+        let rows = u64::from(*most);
+        plan.uses().rows.add(rows);
+        self.tenant_paused(rows);
     }
 
     /// Statements that take away what the session had.
@@ -466,7 +466,7 @@ impl Batch<'_> {
     fn count_error(&mut self) {
         self.give_up(Why::Told);
         self.client.pool.traffic.errors.add(1);
-        self.client.tenant_failed();
+        self.tenant_failed();
         if let Some(plan) = self.flow.expected.plan() {
             let uses = plan.uses();
             uses.answered(self.client.pool.target.mark());

@@ -69,8 +69,6 @@ pub struct Batch<'a> {
     pub server_said_goodbye: bool,
     /// Bytes received from the client.
     pub received: u64,
-    /// Bytes that `flow` had sent to others before.
-    sent_before: u64,
 }
 
 /// What the requests so far call for.
@@ -120,7 +118,6 @@ impl<'a> Batch<'a> {
             let pump = || Pump::new(high_water, client.shared.totals.clone());
             Box::new(Flow { up: pump(), down: pump(), expected: Expected::default(), hand: Hand::default() })
         });
-        let sent_before = flow.down.sent();
         Batch {
             client,
             flow,
@@ -133,7 +130,6 @@ impl<'a> Batch<'a> {
             echoed: false,
             server_said_goodbye: false,
             received: 0,
-            sent_before,
         }
     }
 
@@ -146,7 +142,7 @@ impl<'a> Batch<'a> {
         let end = self.turn().await;
         self.count_bytes();
         let Err(end) = end else { return Ok(()) };
-        self.client.tenant_left();
+        self.tenant_left();
         self.hand_over(&end);
         Err(Box::pin(self.part(end)).await)
     }
@@ -386,7 +382,7 @@ impl<'a> Batch<'a> {
     fn count_bytes(&mut self) {
         let work = self.client.pool.traffic.work.own();
         work.received.add(self.received);
-        work.sent.add(self.flow.down.sent() - self.sent_before);
+        work.sent.add(self.flow.down.sent());
     }
 
     /// It is over: what it had is kept for the next one.

@@ -43,6 +43,8 @@ pub struct Hand {
     pub(super) turn: Option<Box<Collecting>>,
     /// An answer that is copied to be kept.
     pub(super) collecting: Option<Box<Collecting>>,
+    /// Rows of the statement under way that have been passed on and not counted, where rows are bounded.
+    pub(super) sent: u64,
     /// Bytes of a statement that has been looked for and is a server's.
     pub(super) passing: usize,
     /// The server has been asked for what it has so far, since a result waits for that.
@@ -67,7 +69,11 @@ impl Hand {
         let plans = found.is_some() || resolved.is_some() || done.is_some();
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
-        let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
+        let kept = self.collecting.is_some()
+            || self.awaited.is_some()
+            || self.waited_for
+            || self.completed
+            || self.sent > 0;
         let kept = kept || self.peeks.is_some();
         let looked_for = self.turn.is_some() || self.flushing || self.passing > 0 || self.seen.is_some();
         if plans || others || params || kept || looked_for {

@@ -12,7 +12,6 @@ use super::entry::{About, Entry};
 use super::login::admit;
 use super::names::Names;
 use super::run::Client;
-use super::shadow::Sighting;
 use super::shared::Shared;
 use super::tenancy::{Claims, Tenancy};
 use crate::config::{Config, Database, PoolMode};
@@ -111,7 +110,7 @@ impl Seat {
             doubts: None,
             blurred: false,
             shadow: None,
-            sighting: Sighting::default(),
+            sighting: None,
             reading: None,
             armed: false,
             names: Names::default(),

@@ -32,7 +32,7 @@ pub struct Pump {
     discarding: bool,
     high_water: usize,
     unflushed: bool,
-    /// Bytes written since it was made.
+    /// Bytes written since it was made, or made as good as new.
     sent: u64,
     totals: Arc<Totals>,
 }
@@ -75,7 +75,7 @@ impl Pump {
     /// Makes it as good as new; the buffer stays if it is a small one.
     pub fn clear(&mut self) {
         (self.start, self.scan, self.end, self.written) = (0, 0, 0, 0);
-        (self.streaming, self.discarding, self.unflushed) = (0, false, false);
+        (self.streaming, self.discarding, self.unflushed, self.sent) = (0, false, false, 0);
         self.out.clear();
         if self.out.capacity() > INITIAL {
             self.out.shrink_to(INITIAL);
@@ -377,7 +377,7 @@ impl Pump {
         }
     }
 
-    /// Bytes written since it was made.
+    /// Bytes written since it was made, or made as good as new.
     pub fn sent(&self) -> u64 {
         self.sent
     }

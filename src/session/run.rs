@@ -78,7 +78,7 @@ pub struct Client {
     /// What others see of it, if anybody looks.
     pub shadow: Option<Box<Shadow>>,
     /// When that was last found out.
-    pub sighting: Sighting,
+    pub sighting: Option<Box<Sighting>>,
     /// Whether its task is woken when the socket has something to read: it has been asked for, and nothing read since.
     pub armed: bool,
     /// How its texts are read, where that is known.

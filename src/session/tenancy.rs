@@ -43,8 +43,6 @@ pub struct Tenancy {
     /// Its settings; nothing where it has still to be found out.
     known: Option<Arc<Settings>>,
     serial: u32,
-    /// Rows of the statement under way that have been passed on and not counted, where rows are bounded.
-    sent: u64,
     /// The statement that ends next has had its turn.
     paid: bool,
     /// It could not move yet to where its tenant is.
@@ -312,57 +310,57 @@ impl Client {
         self.names.forget_plans();
         (self.pool, self.reading) = (pool, None);
     }
+}
 
+impl Batch<'_> {
     /// A statement has ended, with so many rows.
     #[inline]
     pub(super) fn tenant_ended(&mut self, rows: u64) {
-        if let Some(tenant) = &self.wish.tenant {
-            tenant.ended(rows, std::mem::take(&mut self.tenancy.paid));
-            self.tenancy.sent = 0;
+        if let Some(tenant) = &self.client.wish.tenant {
+            tenant.ended(rows, std::mem::take(&mut self.client.tenancy.paid));
+            self.flow.hand.sent = 0;
         }
     }
 
     /// It has been passed so many rows more of a statement, which may fail yet.
     #[inline]
     pub(super) fn tenant_reads(&mut self, rows: u64) {
-        if self.is_metered() {
-            self.tenancy.sent += rows;
+        if self.client.is_metered() {
+            self.flow.hand.sent += rows;
         }
     }
 
     /// A portal has given so many rows, and may give more.
     pub(super) fn tenant_paused(&mut self, rows: u64) {
-        if let Some(tenant) = &self.wish.tenant {
+        if let Some(tenant) = &self.client.wish.tenant {
             tenant.read_on(rows);
-            self.tenancy.sent = 0;
+            self.flow.hand.sent = 0;
         }
     }
 
     /// A statement has failed.
     #[inline]
     pub(super) fn tenant_failed(&mut self) {
-        if let Some(tenant) = &self.wish.tenant {
+        if let Some(tenant) = &self.client.wish.tenant {
             tenant.did.errors.add(1);
-            self.tenancy.paid = false;
+            self.client.tenancy.paid = false;
             self.tenant_left();
         }
     }
 
     /// No more of a statement comes: what it has given so far is paid for, too.
     pub(super) fn tenant_left(&mut self) {
-        let sent = std::mem::take(&mut self.tenancy.sent);
-        if let Some(tenant) = self.wish.tenant.as_ref().filter(|_| sent > 0) {
+        let sent = std::mem::take(&mut self.flow.hand.sent);
+        if let Some(tenant) = self.client.wish.tenant.as_ref().filter(|_| sent > 0) {
             tenant.read_on(sent);
         }
     }
 
     /// What a statement has given is taken back, and comes again.
     pub(super) fn tenant_recalls(&mut self) {
-        self.tenancy.sent = 0;
+        self.flow.hand.sent = 0;
     }
-}
 
-impl Batch<'_> {
     /// What a request that needs a server has to wait for, if anything. What is open is not held up for its tenant's rates:
     /// that would hold up others.
     #[inline]

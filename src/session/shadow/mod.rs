@@ -103,9 +103,9 @@ const READ_UNDER: &[&str] = &[
 ];
 
 /// Under what it was found out whether anybody looks at a session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sighting {
-    /// Of the taps; 0 where there are none.
+    /// Of the taps.
     serial: u64,
     /// The session's settings; nothing where it has still to be found out.
     under: Option<Arc<Settings>>,
@@ -116,21 +116,23 @@ impl Client {
     #[inline]
     pub(super) fn renew_shadow(&mut self) {
         let serial = self.shared.shadows.serial();
-        if serial != self.sighting.serial || serial != 0 && !self.is_sighted() {
+        let sighted = self.sighting.as_ref().map_or(0, |sighting| sighting.serial);
+        if serial != sighted || serial != 0 && !self.is_sighted() {
             self.cast_shadow();
         }
     }
 
     /// Whether nothing has changed since that may have somebody look at the session.
     fn is_sighted(&self) -> bool {
-        self.sighting.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, &self.settings))
+        let under = self.sighting.as_ref().and_then(|sighting| sighting.under.as_ref());
+        under.is_some_and(|under| Arc::ptr_eq(under, &self.settings))
     }
 
     #[cold]
     fn cast_shadow(&mut self) {
         let taps = self.shared.shadows.taps();
         let serial = taps.serial;
-        self.sighting = Sighting { serial, under: None };
+        self.sighting = None;
         let known = self.shadow.take().filter(|shadow| shadow.taps.serial == serial);
         if serial == 0 {
             return;
@@ -141,10 +143,9 @@ impl Client {
             new.wrote = !self.is_idle();
             new
         });
-        if shadow.settle(self) {
-            self.sighting.under = Some(self.settings.clone());
-        }
-        let is_done = self.sighting.under.is_some() && shadow.is_useless();
+        let under = shadow.settle(self).then(|| self.settings.clone());
+        let is_done = under.is_some() && shadow.is_useless();
+        self.sighting = Some(Box::new(Sighting { serial, under }));
         self.shadow = (!is_done).then_some(shadow);
     }
 }
