@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::harness::raw::{bind, execute, flush, parse, sync};
-use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, try_pg, value};
+use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, try_pg, value};
 
 fn pool(settings: &str) -> ProxyOptions {
     ProxyOptions { pool: settings.into(), ..Default::default() }
@@ -37,6 +37,47 @@ async fn never_more_connections_than_allowed() {
         client.await.expect("every client gets its own answers");
     }
     assert_eq!(connections(&db), "3");
+}
+
+/// What is asked meanwhile is read and kept, in no more memory than it takes, and each gets its own answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_that_wait_keep_what_they_have_asked() {
+    const CLIENTS: usize = 300;
+    let db = Db::new();
+    let proxy = Proxy::start(&db, pool("size = 1\nwait_timeout = \"60s\""));
+    let first = pg(&proxy.url(&db)).await;
+    first
+        .batch_execute("BEGIN; SELECT /* turnpike: route=primary */ 1")
+        .await
+        .expect("it has the connection");
+    let asked = (0..CLIENTS).map(async |i| {
+        let client = pg(&proxy.url(&db)).await;
+        // One is kept as it is, one is not, and one comes while the other two wait.
+        let long = format!("SELECT '{i}' /* turnpike: route=primary */ -- {}", "x".repeat(i * 20));
+        let (one, two) = tokio::join!(value(&client, &long), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            value(&client, &format!("SELECT '{i} again' /* turnpike: route=primary */")).await
+        });
+        assert_eq!((one, two), (i.to_string(), format!("{i} again")));
+    });
+    let all = futures_util::future::join_all(asked);
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let waiting = async {
+        let count = |pools: Vec<Vec<String>>| -> usize {
+            pools.iter().filter_map(|pool| pool[3].parse::<usize>().ok()).sum()
+        };
+        while count(rows(&admin, "SHOW POOLS").await) < CLIENTS {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let memory = rows(&admin, "SHOW MEMORY").await;
+        first.batch_execute("COMMIT").await.expect("it gives it back");
+        let buffers = memory.into_iter().find(|row| row[0] == "relay_buffers").expect("they are shown");
+        buffers.last().expect("bytes").parse::<u64>().expect("a number")
+    };
+    let (_, buffers) = tokio::join!(all, waiting);
+    // All of them would have 16 KiB each otherwise.
+    assert!(buffers < 4 << 20, "{buffers}");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ use crate::session::shared::Shared;
 
 /// How often it is looked whether every mirror still runs.
 const ROUND: Duration = Duration::from_secs(1);
+/// Time until the system is asked for a thread again, where it had none.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// A task that does one mirror's work; ends with the value.
 struct Runner {
@@ -47,10 +49,13 @@ pub async fn run(shared: Arc<Shared>) {
     while !has_mirror() {
         let _ = tokio::time::timeout(ROUND, shared.shadows.changed.notified()).await;
     }
-    match start(shared.clone()) {
-        // Dropped with this, it ends the thread.
-        Ok(_going) => std::future::pending().await,
-        Err(e) => tracing::error!(error = %e, "cannot start mirroring"),
+    loop {
+        match start(shared.clone()) {
+            // Dropped with this, it ends the thread.
+            Ok(_going) => std::future::pending().await,
+            Err(e) => tracing::error!(error = %e, "cannot start mirroring: it is tried again"),
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

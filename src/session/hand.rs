@@ -69,14 +69,10 @@ impl Hand {
         let plans = found.is_some() || resolved.is_some() || done.is_some();
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
-        let kept = self.collecting.is_some()
-            || self.awaited.is_some()
-            || self.waited_for
-            || self.completed
-            || self.sent > 0;
-        let kept = kept || self.peeks.is_some();
+        let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
+        let noted = self.sent > 0 || self.peeks.is_some();
         let looked_for = self.turn.is_some() || self.flushing || self.passing > 0 || self.seen.is_some();
-        if plans || others || params || kept || looked_for {
+        if plans || others || params || kept || noted || looked_for {
             *self = Hand::default();
         }
     }

@@ -351,3 +351,26 @@ impl AsyncWrite for Stream {
         on!(self, inner => Pin::new(inner).poll_shutdown(cx), Poll::Ready(Ok(())))
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Elsewhere, the system has chosen.
+    #[tokio::test]
+    async fn within_one_machine_nothing_is_congested() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let of = |tcp: &TcpStream| SockRef::from(tcp).tcp_congestion().unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let usual = of(&tcp);
+        tune(&tcp, "192.0.2.1:5432".parse().unwrap()).unwrap();
+        assert_eq!(of(&tcp), usual, "its peer is said to be elsewhere");
+        tune(&tcp, address).unwrap();
+        assert!(of(&tcp).starts_with(WITHIN), "{:?}", of(&tcp));
+    }
+}
