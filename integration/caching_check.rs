@@ -17,7 +17,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::caching::{caching, keep};
 use crate::elsewhere::Bed;
 use crate::harness::raw::{Frame, Raw, bind, execute, parse, sync};
-use crate::harness::{Db, Proxy, pg, try_pg};
+use crate::harness::{Db, Proxy, Until, pg, try_pg};
 
 const ROWS: usize = 6;
 const READERS: usize = 6;
@@ -66,6 +66,7 @@ impl Row {
 
 struct Shared {
     rows: Vec<Row>,
+    until: Until,
     reads: AtomicUsize,
     wrong: AtomicUsize,
     over: AtomicBool,
@@ -75,6 +76,10 @@ struct Shared {
 impl Shared {
     fn below(&self, n: usize) -> usize {
         crate::harness::below(&self.seed, n)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_over(self.reads.load(SeqCst), self.wrong.load(SeqCst))
     }
 }
 
@@ -263,12 +268,13 @@ impl Writer {
 async fn check(
     db: &Db,
     proxy: &Proxy,
-    reads: usize,
+    until: Until,
     writers: Vec<Writer>,
     disturbed: bool,
 ) -> (usize, usize) {
     let shared = Arc::new(Shared {
         rows: (0..ROWS).map(|_| Row::default()).collect(),
+        until,
         reads: AtomicUsize::new(0),
         wrong: AtomicUsize::new(0),
         over: AtomicBool::new(false),
@@ -281,7 +287,7 @@ async fn check(
     for _ in 0..pipers {
         let (shared, mut raw) = (shared.clone(), proxy.raw(db));
         tasks.push(tokio::task::spawn_blocking(move || {
-            while shared.reads.load(SeqCst) < reads {
+            while !shared.is_over() {
                 pipe(&mut raw, &shared);
             }
             shared.over.store(true, SeqCst);
@@ -291,7 +297,7 @@ async fn check(
         let shared = shared.clone();
         tasks.push(tokio::spawn(async move {
             let mut client = None;
-            while shared.reads.load(SeqCst) < reads {
+            while !shared.is_over() {
                 let Some(connected) = client.take() else {
                     client = try_pg(&who.url).await.ok();
                     continue;
@@ -339,7 +345,7 @@ async fn hits(db: &Db, proxy: &Proxy) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_read_is_older_than_what_is_known() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, reads(), Writer::two(&proxy.url(&db)), false).await;
+    let (wrong, of) = check(&db, &proxy, Until::Reads(reads()), Writer::two(&proxy.url(&db)), false).await;
     let hits = hits(&db, &proxy).await;
     assert_eq!(wrong, 0, "of {of}");
     assert!(hits > of as u64 / 20, "{hits} hits of {of} reads: nothing was checked");
@@ -348,11 +354,11 @@ async fn no_read_is_older_than_what_is_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_where_connections_are_lost_and_views_are_replaced() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, reads() / 3, Writer::two(&proxy.url(&db)), true).await;
+    let (wrong, of) = check(&db, &proxy, Until::Reads(reads() / 3), Writer::two(&proxy.url(&db)), true).await;
     assert_eq!(wrong, 0, "of {of}");
     // Also then the checker sees what is there to be seen: who writes past the proxy is not known.
-    let (wrong, of) = check(&db, &proxy, 3_000, Writer::two(&db.direct_url()), true).await;
-    assert!(wrong > 0, "of {of}");
+    let (wrong, of) = check(&db, &proxy, Until::stale(), Writer::two(&db.direct_url()), true).await;
+    assert!(wrong > 0, "of {of}: the checker is blind");
 }
 
 /// Where a declaration is broken there is something to see, so that the checker is known to see it: writers that do not
@@ -360,8 +366,8 @@ async fn nor_where_connections_are_lost_and_views_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_sees_what_is_stale() {
     let (db, proxy) = prepared("[[cache]]\n").await;
-    let (wrong, of) = check(&db, &proxy, 3_000, Writer::two(&db.direct_url()), false).await;
-    assert!(wrong > 0, "of {of}");
+    let (wrong, of) = check(&db, &proxy, Until::stale(), Writer::two(&db.direct_url()), false).await;
+    assert!(wrong > 0, "of {of}: the checker is blind");
 }
 
 /// One writer through the proxy, held to what was acknowledged, and one past it, held to the bound.
@@ -374,13 +380,13 @@ async fn elsewhere(how: &str) {
         let through = Writer { url: bed.url(), elsewhere: false, rests: 200 };
         vec![through, Writer { url: bed.db.direct_url(), elsewhere, rests: 200 }]
     };
-    let (wrong, of) = check(&bed.db, &bed.proxy, reads(), writers(true), false).await;
+    let (wrong, of) = check(&bed.db, &bed.proxy, Until::Reads(reads()), writers(true), false).await;
     let hits = hits(&bed.db, &bed.proxy).await;
     assert_eq!(wrong, 0, "of {of}");
     assert!(hits > of as u64 / 50, "{hits} hits of {of} reads: nothing was checked");
     // Held to what was acknowledged, reads are found to be behind: the checker sees what it is there for.
-    let (wrong, of) = check(&bed.db, &bed.proxy, 30_000, writers(false), false).await;
-    assert!(wrong > 0, "of {of}");
+    let (wrong, of) = check(&bed.db, &bed.proxy, Until::stale(), writers(false), false).await;
+    assert!(wrong > 0, "of {of}: the checker is blind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,11 +421,11 @@ async fn nor_is_anything_older_where_the_stream_is_lost() {
     };
     let past = |n: usize, elsewhere| Writer { url: bed.db.direct_url(), elsewhere, rests: 100 * n };
     let writers = |elsewhere| vec![past(2, elsewhere), past(3, elsewhere)];
-    let (wrong, of) = check(&bed.db, &bed.proxy, reads(), writers(true), false).await;
+    let (wrong, of) = check(&bed.db, &bed.proxy, Until::Reads(reads()), writers(true), false).await;
     assert_eq!(wrong, 0, "of {of}");
     // Held to what was acknowledged, reads are found to be behind.
-    let (wrong, of) = check(&bed.db, &bed.proxy, 30_000, writers(false), false).await;
+    let (wrong, of) = check(&bed.db, &bed.proxy, Until::stale(), writers(false), false).await;
     over.store(true, SeqCst);
     cut.await.expect("no panic");
-    assert!(wrong > 0, "of {of}");
+    assert!(wrong > 0, "of {of}: the checker is blind");
 }

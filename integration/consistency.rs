@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Statement};
 
+use crate::harness::Until;
 use crate::split::{Bed, bed};
 
 /// Rows, each written by one client only.
@@ -171,7 +172,7 @@ fn literal(sql: &str, id: i32, v: i64) -> String {
 }
 
 /// Reads that were too old, of how many.
-async fn check(bed: &Bed, reads: usize, global: bool, ways: &'static [usize]) -> (usize, usize) {
+async fn check(bed: &Bed, until: Until, global: bool, ways: &'static [usize]) -> (usize, usize) {
     let acknowledged: Acknowledged =
         Arc::new(WAYS.iter().map(|_| (0..CLIENTS).map(|_| AtomicI64::new(0)).collect()).collect());
     let (stale, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -187,7 +188,7 @@ async fn check(bed: &Bed, reads: usize, global: bool, ways: &'static [usize]) ->
         let mut checker =
             Checker { client, number, statements, acknowledged, global, seed: number as u64 * 977 + 1 };
         tasks.push(tokio::spawn(async move {
-            while done.fetch_add(1, SeqCst) < reads {
+            while !until.is_over(done.fetch_add(1, SeqCst), stale.load(SeqCst)) {
                 let way = ways[checker.below(ways.len())];
                 if checker.below(8) == 0 {
                     checker.write(way).await;
@@ -200,7 +201,7 @@ async fn check(bed: &Bed, reads: usize, global: bool, ways: &'static [usize]) ->
     for task in tasks {
         task.await.expect("no error");
     }
-    (stale.load(SeqCst), reads)
+    (stale.load(SeqCst), done.load(SeqCst) - CLIENTS)
 }
 
 /// Reads what nobody writes to until this is set, and tells how many of how many reads replicas have served.
@@ -243,7 +244,7 @@ async fn disturb(bed: &Bed, over: &AtomicBool) {
 }
 
 /// How many reads were too old, and what [`read_aside`] says.
-async fn run(consistency: &str, reads: usize, ways: &'static [usize]) -> (usize, (usize, usize)) {
+async fn run(consistency: &str, until: Until, ways: &'static [usize]) -> (usize, (usize, usize)) {
     let bed = bed(&format!("consistency = \"{consistency}\"\ntransactions = \"optimistic\"")).await;
     let client = bed.client().await;
     client.batch_execute(SCHEMA).await.expect("made");
@@ -254,11 +255,11 @@ async fn run(consistency: &str, reads: usize, ways: &'static [usize]) -> (usize,
     bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
     bed.until_split(&client).await;
     let over = AtomicBool::new(false);
-    let (stale, (), aside) = tokio::join!(
+    let ((stale, reads), (), aside) = tokio::join!(
         async {
-            let (stale, _) = check(&bed, reads, consistency == "global", ways).await;
+            let done = check(&bed, until, consistency == "global", ways).await;
             over.store(true, SeqCst);
-            stale
+            done
         },
         disturb(&bed, &over),
         read_aside(&bed, &over)
@@ -273,7 +274,7 @@ fn reads() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_misses_its_own_writes() {
-    let (stale, (there, all)) = run("session", reads(), ALL).await;
+    let (stale, (there, all)) = run("session", Until::Reads(reads()), ALL).await;
     assert_eq!(stale, 0);
     // Tables that nobody writes to are read on replicas, whatever goes on beside.
     assert!(there * 100 > all * 95, "{there} of {all} on replicas");
@@ -281,14 +282,14 @@ async fn nobody_misses_its_own_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_misses_anybodys_writes() {
-    let (stale, _) = run("global", reads(), ALL).await;
+    let (stale, _) = run("global", Until::Reads(reads()), ALL).await;
     assert_eq!(stale, 0);
 }
 
 /// What others write keeps nobody from replicas who reads other tables; only what may have written anything does.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_writes_to_other_tables() {
-    let (stale, (there, all)) = run("global", 3_000, KNOWN).await;
+    let (stale, (there, all)) = run("global", Until::Reads(3_000), KNOWN).await;
     assert_eq!(stale, 0);
     assert!(there * 100 > all * 95, "{there} of {all} on replicas");
 }
@@ -296,6 +297,6 @@ async fn nobody_waits_for_writes_to_other_tables() {
 /// Without a promise there is something to see, so that the checker is known to see it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_sees_what_is_stale() {
-    let (stale, _) = run("eventual", 3_000, ALL).await;
-    assert!(stale > 0);
+    let (stale, _) = run("eventual", Until::stale(), ALL).await;
+    assert!(stale > 0, "the checker is blind");
 }

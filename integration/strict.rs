@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
 use crate::caching::{keep, said};
-use crate::harness::{Db, Proxy, ProxyOptions, pg, value};
+use crate::harness::{Db, Proxy, ProxyOptions, Until, pg, value};
 use crate::redis::Redis;
 
 /// Rows that are read and written.
@@ -252,8 +252,8 @@ impl Register {
     }
 }
 
-/// Writes and reads by all proxies for so long, while something is done to Redis.
-async fn run(bed: &Bed, time: Duration, mut meanwhile: impl AsyncFnMut(u32)) -> Arc<Register> {
+/// Writes and reads by all proxies, for as long as something else goes on.
+async fn run(bed: &Bed, meanwhile: impl AsyncFnOnce(&Register)) -> Arc<Register> {
     let register = Arc::<Register>::default();
     let mut tasks = tokio::task::JoinSet::new();
     for row in 1..=ROWS {
@@ -266,14 +266,7 @@ async fn run(bed: &Bed, time: Duration, mut meanwhile: impl AsyncFnMut(u32)) -> 
     for n in 0..bed.proxies.len() * 3 {
         tasks.spawn(register.clone().read(bed.client(n % bed.proxies.len()).await));
     }
-    let began = Instant::now();
-    for round in 0.. {
-        if began.elapsed() >= time {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        meanwhile(round).await;
-    }
+    meanwhile(&register).await;
     register.over.store(true, SeqCst);
     tasks.join_all().await;
     register
@@ -289,13 +282,20 @@ async fn the_register_is_one() {
     let mut redis = Some(redis);
     let seconds = std::env::var("TURNPIKE_STRICT_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(16);
     let before = bed.counts(0).await["l1"] + bed.counts(1).await["l1"];
-    let register = run(&bed, Duration::from_secs(seconds), async |round| match round % 16 {
-        3 => drop(redis.as_ref().map(|redis| redis.cli(&["flushall"]))),
-        5 => redis.iter().for_each(|redis| redis.signal(Signal::SIGSTOP)),
-        6 => redis.iter().for_each(|redis| redis.signal(Signal::SIGCONT)),
-        9 => redis = None,
-        11 => redis = Some(Redis::at(port, &["--save", "", "--appendonly", "no"])),
-        _ => {}
+    let register = run(&bed, async |_| {
+        let (began, mut round) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(seconds) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            match round % 16 {
+                3 => drop(redis.as_ref().map(|redis| redis.cli(&["flushall"]))),
+                5 => redis.iter().for_each(|redis| redis.signal(Signal::SIGSTOP)),
+                6 => redis.iter().for_each(|redis| redis.signal(Signal::SIGCONT)),
+                9 => redis = None,
+                11 => redis = Some(Redis::at(port, &["--save", "", "--appendonly", "no"])),
+                _ => {}
+            }
+            round += 1;
+        }
     })
     .await;
     let hits = bed.counts(0).await["l1"] + bed.counts(1).await["l1"] - before;
@@ -309,6 +309,13 @@ async fn the_register_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_strict_is_found_out() {
     let bed = Bed::new(2, "exact").await;
-    let register = run(&bed, Duration::from_secs(2), async |_| {}).await;
-    assert!(register.stale.load(SeqCst) > 0, "of {} reads", register.reads.load(SeqCst));
+    let until = Until::stale();
+    let register = run(&bed, async |register| {
+        while !until.is_over(0, register.stale.load(SeqCst) as usize) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let reads = register.reads.load(SeqCst);
+    assert!(register.stale.load(SeqCst) > 0, "of {reads} reads: the checker is blind");
 }

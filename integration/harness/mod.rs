@@ -27,6 +27,28 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// How long a checker goes on.
+#[derive(Clone, Copy)]
+pub enum Until {
+    /// So many reads are done.
+    Reads(usize),
+    /// Something stale is seen, of which there is some: how many reads that takes depends on how busy the machine is.
+    Stale { before: Instant },
+}
+
+impl Until {
+    pub fn stale() -> Until {
+        Until::Stale { before: Instant::now() + Duration::from_secs(60) }
+    }
+
+    pub fn is_over(self, reads: usize, stale: usize) -> bool {
+        match self {
+            Until::Reads(wanted) => reads >= wanted,
+            Until::Stale { before } => stale > 0 || Instant::now() >= before,
+        }
+    }
+}
+
 /// A number below `n`, the next of those that follow from a seed (G. Steele and others: Fast splittable pseudorandom number
 /// generators, 2014).
 pub fn below(seed: &std::sync::atomic::AtomicUsize, n: usize) -> usize {
