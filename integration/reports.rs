@@ -2,6 +2,7 @@
 //! is told of what is written.
 
 pub mod cdns;
+mod checked;
 mod edge;
 mod elsewhere;
 mod secured;
@@ -524,68 +525,3 @@ async fn a_reload_changes_reports() {
 
 /// SHA-256 of `Hello`.
 const HELLO: &str = "185f8db32271fe25f561a6fc938b2e264306ec304eda518007d1764826381969";
-
-/// Writers add to a number and say what they know to be there; whoever asks after that must be told no less. Some write
-/// in transactions, some take back what they wrote, some change the definition of another table.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_older_than_what_was_acknowledged_is_given() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-    let db = Db::in_cluster(replicated());
-    replicated().wait_replayed().unwrap_or_else(|e| panic!("{e}"));
-    let sections = section("r", "SELECT count(*) AS n FROM sales", PUBLIC);
-    let on = "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n";
-    let bed = Bed::edited(db, &format!("{on}{sections}"), |config| {
-        config.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
-    });
-    let (known, over) = (Arc::new(AtomicU64::new(2)), Arc::new(AtomicBool::new(false)));
-    let writer = |n: u64| {
-        let (url, known, over) = (bed.proxy.url(&bed.db), known.clone(), over.clone());
-        tokio::spawn(async move {
-            let client = pg(&url).await;
-            for id in 0.. {
-                if over.load(SeqCst) {
-                    return;
-                }
-                let insert = format!("INSERT INTO sale VALUES ({})", 1000 + n * 1_000_000 + id);
-                let (sql, adds) = match id % 7 {
-                    1 => (format!("BEGIN; {insert}; SELECT pg_sleep(0.01); COMMIT"), true),
-                    3 => (format!("BEGIN; {insert}; ROLLBACK"), false),
-                    5 if n == 0 => (format!("CREATE TABLE IF NOT EXISTS x{id} (a int)"), false),
-                    _ => (insert, true),
-                };
-                client.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-                if adds {
-                    known.fetch_add(1, SeqCst);
-                }
-                tokio::time::sleep(Duration::from_millis(5 + 7 * n)).await;
-            }
-        })
-    };
-    let writers: Vec<_> = (0..3).map(writer).collect();
-    let mut reads = 0;
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(8) {
-        let least = known.load(SeqCst);
-        let replies = futures_util::future::join_all((0..4).map(|_| bed.get("/reports/r"))).await;
-        for reply in replies {
-            let text = reply.text();
-            let n =
-                text.split(':').nth(1).and_then(|n| n.split('}').next()).and_then(|n| n.parse::<u64>().ok());
-            assert!(n.is_some_and(|n| n >= least), "{text} where {least} were acknowledged");
-            reads += 1;
-        }
-    }
-    over.store(true, SeqCst);
-    for writer in writers {
-        writer.await.expect("no panic");
-    }
-    assert!(reads > 100, "{reads}");
-    // When nobody writes any more, it is kept again.
-    bed.get("/reports/r").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    bed.get("/reports/r").await;
-    let runs = bed.shown("SHOW REPORTS", "r", "runs").await;
-    bed.get("/reports/r").await;
-    assert_eq!(bed.shown("SHOW REPORTS", "r", "runs").await, runs);
-}
