@@ -1,32 +1,78 @@
 //! Results that are kept while the primary is killed and a replica promoted, by two proxies that tell each other of writes, or by
 //! one that all writes pass through: whoever reads gets what was last acknowledged by any of them, or read by anybody.
+//!
+//! What replicas answer is no one order: of a commit that is not acknowledged yet, one may have heard before the primary shows
+//! it, and another has not. Each is held to what was acknowledged; what is kept to all that was read anywhere.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::bed::Bed;
-use crate::harness::{rows, try_pg, value};
+use crate::harness::{rows, try_pg};
 use crate::redis::Redis;
 
-const READ: &str = "SELECT n FROM quiet";
+/// What is read, and where and when the server did.
+const READ: &str = "SELECT n, seen_at() FROM quiet";
 /// The same by a function of which it is said that it reads nothing: what is kept of that is never outdated.
-const LIE: &str = "SELECT told() FROM still";
-const LIES: &str = "[[function]]\nname = \"told\"\nreads = []\n";
+const LIE: &str = "SELECT told(), seen_at() FROM still";
+const FUNCTIONS: &str = "[[function]]\nname = \"told\"\nreads = []\n\
+                         [[function]]\nname = \"seen_at\"\nreads = []\nwrites = []\n";
+const SCHEMA: &str = "
+    CREATE TABLE still (n int); INSERT INTO still VALUES (1);
+    CREATE FUNCTION told() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT n FROM quiet); END';
+    CREATE FUNCTION seen_at() RETURNS text STABLE LANGUAGE plpgsql AS
+        'BEGIN RETURN pg_is_in_recovery() || '' '' || extract(epoch from clock_timestamp()); END';";
+
+/// Who has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Replica,
+    Primary,
+    /// The proxy, with what a server had answered before.
+    Proxy,
+}
+
+/// The greatest numbers that are known.
+#[derive(Debug, Default)]
+struct Known {
+    /// Acknowledged, or given by the proxy, which gives nothing that is not.
+    acknowledged: AtomicI64,
+    /// That, or read on the primary.
+    primary: AtomicI64,
+    /// That, or read on a replica.
+    anywhere: AtomicI64,
+}
+
+impl Known {
+    fn load(&self) -> [i64; 3] {
+        [&self.acknowledged, &self.primary, &self.anywhere].map(|known| known.load(SeqCst))
+    }
+
+    /// It has been acknowledged to a writer, or told to a reader.
+    fn learn(&self, n: i64, by: Option<By>) {
+        if by.is_none_or(|by| by == By::Proxy) {
+            self.acknowledged.fetch_max(n, SeqCst);
+        }
+        if by != Some(By::Replica) {
+            self.primary.fetch_max(n, SeqCst);
+        }
+        self.anywhere.fetch_max(n, SeqCst);
+    }
+}
 
 #[derive(Default)]
 struct Register {
-    /// What is read, and whether that is one order for all who read: a replica shows a commit that waits for another one before
-    /// the primary does.
+    /// What is read, and whether that is one order for all who read, whoever answers.
     sql: &'static str,
     ordered: bool,
-    /// The greatest that was acknowledged, or read where that counts.
-    least: AtomicI64,
+    known: Known,
     written: AtomicU64,
-    reads: AtomicU64,
-    stale: AtomicU64,
+    /// Reads, by who has answered.
+    reads: [AtomicU64; 3],
+    stale: Mutex<Vec<String>>,
     over: AtomicBool,
 }
 
@@ -40,11 +86,23 @@ async fn client(url: &str) -> Client {
     }
 }
 
-fn number(messages: &[SimpleQueryMessage]) -> Option<i64> {
-    messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
+/// The number that was read after `begun`, and who has answered.
+fn answer(messages: &[SimpleQueryMessage], begun: Duration) -> Option<(i64, By)> {
+    messages.iter().find_map(|message| {
+        let SimpleQueryMessage::Row(row) = message else { return None };
+        let (recovers, at) = row.get(1)?.split_once(' ')?;
+        let by = match recovers {
+            _ if at.parse::<f64>().ok()? < begun.as_secs_f64() => By::Proxy,
+            "true" => By::Replica,
+            _ => By::Primary,
+        };
+        Some((row.get(0)?.parse().ok()?, by))
     })
+}
+
+/// As servers tell it: they are on the same machine.
+fn now() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().expect("after that")
 }
 
 impl Register {
@@ -57,26 +115,37 @@ impl Register {
             let (by, sql) = (n as usize % 2, format!("UPDATE quiet SET n = {n}"));
             match clients[by].batch_execute(&sql).await {
                 Ok(()) => {
-                    self.least.fetch_max(n, SeqCst);
+                    self.known.learn(n, None);
                     self.written.fetch_add(1, SeqCst);
                 }
                 Err(_) => clients[by] = client(&urls[by]).await,
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Now and then all replicas have what was written last, and answer when the next one is written.
+            tokio::time::sleep(Duration::from_millis(if n % 8 == 0 { 250 } else { 10 })).await;
         }
+    }
+
+    fn stale<T>(&self, of: impl FnOnce(&[String]) -> T) -> T {
+        of(&self.stale.lock().expect("no panic"))
     }
 
     async fn read(self: Arc<Self>, url: String) {
         let mut own = client(&url).await;
         while !self.over.load(SeqCst) {
-            let before = self.least.load(SeqCst);
-            match own.simple_query(self.sql).await.ok().and_then(|messages| number(&messages)) {
-                Some(now) => {
-                    self.reads.fetch_add(1, SeqCst);
-                    self.stale.fetch_add(u64::from(now < before), SeqCst);
-                    if self.ordered {
-                        self.least.fetch_max(now, SeqCst);
+            let (known, begun) = (self.known.load(), now());
+            let told = own.simple_query(self.sql).await.ok();
+            match told.and_then(|messages| answer(&messages, begun)) {
+                Some((n, by)) => {
+                    self.reads[by as usize].fetch_add(1, SeqCst);
+                    let least = match by {
+                        By::Replica if !self.ordered => known[0],
+                        By::Primary if !self.ordered => known[1],
+                        _ => known[2],
+                    };
+                    if n < least {
+                        self.stale.lock().expect("no panic").push(format!("{n} by {by:?}, known {known:?}"));
                     }
+                    self.known.learn(n, Some(by));
                 }
                 None => own = client(&url).await,
             }
@@ -116,7 +185,7 @@ async fn given(url: &str, sql: &str) {
     let client = client(url).await;
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        value(&client, sql).await;
+        rows(&client, sql).await;
         let route = rows(&client, &format!("EXPLAIN (ROUTE) {sql}")).await.concat().join("\n");
         if route.contains("Cache: hit") {
             break;
@@ -126,29 +195,26 @@ async fn given(url: &str, sql: &str) {
     }
 }
 
-/// Reads are held against what was acknowledged, and against each other where they are `ordered`.
+/// Reads are held against each other as far as one order of them is promised, or all of them where they are `ordered`.
 async fn fails_over(bed: &mut Bed, urls: [String; 2], ordered: bool) {
-    client(&urls[0])
-        .await
-        .batch_execute(
-            "CREATE TABLE still (n int); INSERT INTO still VALUES (1);
-             CREATE FUNCTION told() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT n FROM quiet); END'",
-        )
-        .await
-        .expect("made");
+    client(&urls[0]).await.batch_execute(SCHEMA).await.expect("made");
     for url in &urls {
         given(url, READ).await;
     }
     let register = run(&urls, (READ, ordered), 1, async |register| {
-        until("it is written to", || register.written.load(SeqCst) > 100).await;
+        let by_replicas = || register.reads[By::Replica as usize].load(SeqCst);
+        let is_enough = || register.written.load(SeqCst) > 100 && (ordered || by_replicas() > 100);
+        until("it is written to, and read", is_enough).await;
         tokio::task::block_in_place(|| bed.fail_over());
         let before = register.written.load(SeqCst);
         until("it is written to again", || register.written.load(SeqCst) > before + 100).await;
     })
     .await;
-    let (reads, stale) = (register.reads.load(SeqCst), register.stale.load(SeqCst));
-    assert_eq!(stale, 0, "of {reads} reads");
-    assert!(reads > 100, "{reads} reads");
+    let reads = register.reads.each_ref().map(|n| n.load(SeqCst));
+    register.stale(|stale| assert!(stale.is_empty(), "of {reads:?} reads: {stale:#?}"));
+    // Without replicas there is one order of all.
+    assert_eq!(reads[By::Replica as usize] == 0, ordered, "{reads:?}");
+    assert!(reads.iter().sum::<u64>() > 100, "{reads:?} reads");
     // Results are given again: nobody writes any more.
     for url in &urls {
         given(url, READ).await;
@@ -156,7 +222,7 @@ async fn fails_over(bed: &mut Bed, urls: [String; 2], ordered: bool) {
     }
     // Where there is something to see, it is seen.
     run(&urls, (LIE, ordered), 1_000_000, async |register| {
-        until("what is stale is seen", || register.stale.load(SeqCst) > 20).await;
+        until("what is stale is seen", || register.stale(|stale| stale.len() > 20)).await;
     })
     .await;
 }
@@ -166,7 +232,7 @@ async fn what_all_write_is_read_by_all_after_a_failover() {
     let redis = Redis::start(&[]);
     let mut bed = Bed::with("cache_memory = \"32MiB\"", "").await;
     let rules = format!(
-        "[redis]\nnodes = [\"127.0.0.1:{}\"]\ndeadline = \"200ms\"\n[[cache]]\ndatabase = \"t*\"\nmode = \"strict\"\n{LIES}",
+        "[redis]\nnodes = [\"127.0.0.1:{}\"]\ndeadline = \"200ms\"\n[[cache]]\ndatabase = \"t*\"\nmode = \"strict\"\n{FUNCTIONS}",
         redis.port
     );
     let database = "cluster = \"main\"\nwriters = \"proxy\"\ninvalidation_user = \"postgres\"\n";
@@ -181,7 +247,7 @@ async fn what_all_write_is_read_by_all_after_a_failover() {
 async fn exact(routes: &str, ordered: bool) {
     let mut bed = Bed::with("cache_memory = \"32MiB\"", "consistency = \"global\"").await;
     let database = "cluster = \"main\"\nwriters = \"proxy\"\n";
-    let rules = format!("[[cache]]\ndatabase = \"t*\"\n{LIES}{routes}");
+    let rules = format!("[[cache]]\ndatabase = \"t*\"\n{FUNCTIONS}{routes}");
     bed.reload(|config| config.replacen("cluster = \"main\"\n", database, 1) + &rules).await;
     let urls = [bed.url(), bed.url()];
     fails_over(&mut bed, urls, ordered).await;
