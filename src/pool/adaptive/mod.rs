@@ -19,10 +19,11 @@
 //! While clients wait, the limit goes a little up and down, one round after the other, as BBR's pacing does to find out
 //! whether there is more bandwidth (N. Cardwell and others: BBR, 2016), and [`slope`] says by how much more gets done with
 //! more. That is an elasticity: 1 far below what the server can do, 0 beyond it, less where loans get in each other's way.
-//! The limit moves, as a logarithm, in proportion to what the elasticity is above [`ENOUGH`], so it comes to rest where ten
-//! percent more loans would get one percent more done. By Little's law, loans are throughput times latency, so latency's
-//! elasticity is one minus that: it is the same to say that the limit stops growing where latency grows with it.
-//! No floor is needed for that, and none can be wrong: what was found out is found out again all the time.
+//! The limit moves, as a logarithm, in proportion to what the elasticity is above [`ENOUGH`] or below it, as far as that is
+//! more than chance would have it, so it comes to rest where ten percent more loans would get half a percent more done. By
+//! Little's law, loans are throughput times latency, so latency's elasticity is one minus that: it is the same to say that
+//! the limit stops growing where latency grows with it. No floor is needed for that, and none can be wrong: what was found
+//! out is found out again all the time.
 //!
 //! # Throughput of what
 //! Statements count as what their shape usually takes ([`crate::plan`] has that of each), so that throughput does not
@@ -55,9 +56,11 @@ use share::Claim;
 use slope::Slope;
 
 /// The elasticity at which the limit rests.
-const ENOUGH: f64 = 0.1;
+const ENOUGH: f64 = 0.04;
 /// What is believed before anything is known: more gets more done.
 const HOPE: f64 = 0.5;
+/// So many standard errors of it may be chance.
+const DOUBT: f64 = 1.0;
 /// How far the limit moves in a round, as a logarithm, for each unit of elasticity beyond that, and at most.
 const GAIN: f64 = 0.5;
 const MOST_UP: f64 = 0.3;
@@ -298,7 +301,8 @@ impl Limiter {
             let limit = if full { limit } else { lent.min(limit) };
             self.level = self.level.min(limit * SWING);
             self.slope.note(limit, self.got_done(&round, lent));
-            let beyond = self.slope.get() - ENOUGH;
+            let (beyond, doubt) = (self.slope.get() - ENOUGH, DOUBT * self.slope.doubt());
+            let beyond = beyond - beyond.clamp(-doubt, doubt);
             self.level *= self.pace(beyond, round.seconds).exp();
             let why = if beyond > 0.0 {
                 Why::Gain

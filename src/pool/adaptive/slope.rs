@@ -6,9 +6,9 @@
 //! as new differences come.
 
 /// What a difference is worth that is remembered for one more of its kind, as the square of a logarithm.
-const MEMORY: f64 = 1.0;
+const MEMORY: f64 = 4.0;
 /// What is left of it after each time in any case.
-const KEPT: f64 = 0.97;
+const KEPT: f64 = 0.98;
 /// Weight of what is believed without having looked.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// More cannot get less than that much done, nor more than that, and what says so is something else.
@@ -27,12 +27,15 @@ pub struct Slope {
     prior: f64,
     /// What differences are, as a rule.
     scale: f64,
+    /// The sum of the squares of what the elasticity does not explain of them, and of how many that is.
+    rest: f64,
+    count: f64,
 }
 
 impl Slope {
     /// Nothing seen; believed is `prior`.
     pub fn new(prior: f64) -> Slope {
-        Slope { last: None, sum: 0.0, weight: 0.0, prior, scale: 1.0 }
+        Slope { last: None, sum: 0.0, weight: 0.0, prior, scale: 1.0, rest: 0.0, count: 0.0 }
     }
 
     /// With so many at once so much was done in a time.
@@ -52,6 +55,9 @@ impl Slope {
                 self.scale = (self.scale * (1.0 - LEARNED) + done.abs() * LEARNED).max(LEAST_SCALE);
                 let slope = (done / more).clamp(-MOST, MOST);
                 let keep = KEPT * MEMORY / (MEMORY + weight);
+                let rest = done - self.get() * more;
+                self.rest = self.rest * keep + rest * rest;
+                self.count = self.count * keep + 1.0;
                 self.sum = self.sum * keep + slope * weight;
                 self.weight = self.weight * keep + weight;
             }
@@ -68,6 +74,14 @@ impl Slope {
     /// in each other's way.
     pub fn get(&self) -> f64 {
         (self.sum + self.prior * PRIOR_WEIGHT) / (self.weight + PRIOR_WEIGHT)
+    }
+
+    /// Its standard error: of two neighbours that go up and down in turns, what disturbs one counts in both.
+    pub fn doubt(&self) -> f64 {
+        if self.count < 1.0 {
+            return 0.0;
+        }
+        (2.0 * self.rest / self.count / (self.weight + PRIOR_WEIGHT)).sqrt()
     }
 }
 
