@@ -824,20 +824,27 @@ async fn what_nobody_knows_of_is_not_relied_on() {
     keep(&client, read).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_answers_are_kept_only_where_they_have_seen_everything() {
-    let servers = crate::split::bed("consistency = \"eventual\"").await;
+/// A primary and its replicas behind a proxy that keeps results.
+async fn on_replicas(consistency: &str) -> (crate::split::Bed, Proxy) {
+    let consistency = format!("consistency = \"{consistency}\"");
+    let servers = crate::split::bed(&consistency).await;
     let options = ProxyOptions {
         general: "cache_memory = \"32MiB\"".into(),
         database: "writers = \"proxy\"".into(),
         extra: format!(
-            "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\nconsistency = \"eventual\"\n{EXACT}"
+            "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n{consistency}\n{EXACT}"
         ),
         ..Default::default()
     };
     let proxy = Proxy::edited(&servers.db, &options, |toml| {
         toml.replace("backend = \"primary\"\n", "cluster = \"main\"\n")
     });
+    (servers, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_answers_are_kept_only_where_they_have_seen_everything() {
+    let (servers, proxy) = on_replicas("eventual").await;
     let client = pg(&proxy.url(&servers.db)).await;
     client.batch_execute(TABLES).await.expect("made");
     let read = "SELECT v FROM kv WHERE id = 1";
@@ -856,4 +863,32 @@ async fn replicas_answers_are_kept_only_where_they_have_seen_everything() {
         servers.pass();
         assert_eq!(keep(&client, read).await, v);
     }
+}
+
+/// A commit is seen on the primary before its writer hears of it: whoever reads after one that has seen it sees it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_written_is_read_from_the_primary() {
+    let (servers, proxy) = on_replicas("global").await;
+    let url = proxy.url(&servers.db);
+    let (writer, first, next) = (pg(&url).await, pg(&url).await, pg(&url).await);
+    first.batch_execute(TABLES).await.expect("made");
+    first.batch_execute("SET turnpike.route = 'primary'").await.expect("set");
+    let read = "SELECT v FROM kv WHERE id = 1";
+    let route = async || rows(&next, &format!("EXPLAIN (ROUTE) {read}")).await.concat().join("\n");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !route().await.contains("Route: backend \"replica") {
+        assert!(Instant::now() < deadline, "{}", route().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    servers.replay(false);
+    let write = "BEGIN; UPDATE kv SET v = 'new' WHERE id = 1; COMMIT; SELECT pg_sleep(3)";
+    let writing = tokio::spawn(async move { writer.batch_execute(write).await });
+    while value(&first, read).await != "new" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(value(&next, read).await, "new");
+    assert!(!writing.is_finished() && route().await.contains("being written"), "{}", route().await);
+    writing.await.expect("no panic").expect("written");
+    assert_eq!(value(&next, read).await, "new");
+    servers.replay(true);
 }

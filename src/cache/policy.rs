@@ -68,9 +68,9 @@ impl Policy {
         set(self.rules.iter().map(|rule| rule.auto && rule.mode != CacheMode::Off))
     }
 
-    /// Those that are strict.
-    pub fn strict(&self) -> RuleSet {
-        set(self.rules.iter().map(|rule| rule.mode == CacheMode::Strict))
+    /// Those of a mode.
+    pub fn of_mode(&self, mode: CacheMode) -> RuleSet {
+        set(self.rules.iter().map(|rule| rule.mode == mode))
     }
 
     /// The rules, in order.

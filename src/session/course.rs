@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::way::Ways;
 use crate::cluster::{Cluster, Member};
 use crate::config::Config;
-use crate::fence::versions::Row;
+use crate::fence::versions::{Row, Versions};
 use crate::fence::{Fences, Number, Own};
 use crate::plan::Held;
 use crate::plan::touch::Reach;
@@ -25,6 +25,8 @@ use crate::pool::term;
 pub struct Course {
     pub(super) cluster: Arc<Cluster>,
     fences: Arc<Fences>,
+    /// Who is about to write what, if this process keeps results.
+    pub(super) versions: Option<Arc<Versions>>,
     /// The pool on the primary, as far as it was known when it was last needed.
     pub(super) home: Arc<Pool>,
     /// Pools on replicas that it has used under this configuration.
@@ -99,6 +101,7 @@ impl Course {
         let ways = Ways::new(home.routing.clone(), shared.planner.rules());
         Some(Box::new(Course {
             fences: cluster.fences(&pool.purpose.dbname),
+            versions: shared.cache.as_ref().map(|cache| cache.versions.of(&pool.purpose.dbname)),
             cluster,
             home: pool.clone(),
             away: Vec::new(),

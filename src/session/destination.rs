@@ -67,6 +67,8 @@ impl Client {
             Some("a replica has refused it as a write".into())
         } else if course.ask(std::slice::from_ref(plan)).is_some() {
             None
+        } else if let Some(reason) = course.what_keeps(plan) {
+            Some(reason.into())
         } else if *route == Route::Auto {
             Some("split is off".into())
         } else {

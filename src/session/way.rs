@@ -10,8 +10,9 @@ use super::course::Course;
 use super::run::Client;
 use crate::catalog::Catalog;
 use crate::cluster::{Cluster, Need, State};
-use crate::config::{Consistency, Directions, Route, Routing, SAYABLE, Transactions, Way};
+use crate::config::{CacheMode, Consistency, Directions, Route, Routing, SAYABLE, Transactions, Way};
 use crate::fence;
+use crate::fence::versions::Versions;
 use crate::plan::Held;
 use crate::plan::rules::{RuleSet, Rules};
 use crate::plan::touch::Reach;
@@ -30,6 +31,8 @@ pub(super) struct Ways {
     matched: RuleSet,
     /// The `[[cache]]` rules that it matches and whose results are read from the primary.
     strict: RuleSet,
+    /// Those whose results are read from there while their tables are being written.
+    exact: RuleSet,
     /// What it has set.
     said: Directions,
     /// Settings and catalog from which that was found out; nothing where it has still to be.
@@ -47,7 +50,7 @@ pub(super) struct Ask {
 
 impl Ways {
     pub(super) fn new(base: Routing, rules: Arc<Rules>) -> Ways {
-        Ways { base, rules, matched: 0, strict: 0, said: Directions::default(), known: None }
+        Ways { base, rules, matched: 0, strict: 0, exact: 0, said: Directions::default(), known: None }
     }
 
     /// The configuration has changed.
@@ -159,13 +162,12 @@ impl Client {
         let said = said(own, catalog.as_deref(), &purpose.server_user, &course.cluster);
         let application = self.settings.get(APPLICATION_NAME).unwrap_or_default();
         let matched = rules.routes.of_session(&purpose.user, &purpose.database, application);
-        let strict = match rules.cache.strict() {
-            0 => 0,
-            strict => strict & rules.cache.of_session(&purpose.user, &purpose.database),
-        };
+        let of_session = rules.cache.of_session(&purpose.user, &purpose.database);
+        let [strict, exact] =
+            [CacheMode::Strict, CacheMode::Exact].map(|mode| rules.cache.of_mode(mode) & of_session);
         let known = Some((self.settings.clone(), view));
         if let Some(Course { ways, .. }) = self.course.as_deref_mut() {
-            *ways = Ways { base: ways.base.clone(), rules, matched, strict, said, known };
+            *ways = Ways { base: ways.base.clone(), rules, matched, strict, exact, said, known };
         }
     }
 }
@@ -184,7 +186,10 @@ impl Course {
         let Some((first, others)) = plans.split_first() else {
             return self.ask_for(&Reach::default(), self.ways.way_of_none(&self.cluster));
         };
-        let of = |plan: &Held| self.ask_for(&plan.touches.reads, self.way(plan));
+        let of = |plan: &Held| {
+            let ask = self.ask_for(&plan.touches.reads, self.way(plan))?;
+            (!self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &ask)).then_some(ask)
+        };
         others.iter().try_fold(of(first)?, |ask, plan| ask.and(of(plan)?))
     }
 
@@ -197,9 +202,36 @@ impl Course {
         let mut rules = Rules::places(ways.matched).map(|rule| ways.way_by(Some(rule), &self.cluster));
         let all = rules.try_fold(none, |ask, way| ask.and(of(way)?))?;
         let ask = self.ask(plans)?.and(all)?;
+        if self.may_be_seen_first(RuleSet::MAX, &Reach::Anything, &ask) {
+            return None;
+        }
         // Those would have to be waited for.
         let global = ask.routing.consistency == Consistency::Global;
         (!(by_statement && global)).then_some(ask)
+    }
+
+    /// Why what is kept of a statement is read from the primary, in words for people, if it is.
+    pub(super) fn what_keeps(&self, plan: &Held) -> Option<&'static str> {
+        if plan.cache.rules & self.ways.strict != 0 {
+            return Some("results that are strict are read from the primary");
+        }
+        let ask = self.ask_for(&plan.touches.reads, self.way(plan))?;
+        let is_first = self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &ask);
+        is_first.then_some("it is being written, and results of it that are kept are exact")
+    }
+
+    /// Whether what is read may have been written by now and be seen by some before its writer has been told: the primary
+    /// shows it, and a replica that is quicker than others. That matters where results are kept that are `exact`, which
+    /// are one order for all who read; fences are of what has been acknowledged.
+    fn may_be_seen_first(&self, rules: RuleSet, reads: &Reach, ask: &Ask) -> bool {
+        if rules & self.ways.exact == 0 || ask.routing.consistency != Consistency::Global {
+            return false;
+        }
+        let stamp = |versions: &Arc<Versions>| match reads {
+            Reach::Tables(tables) => versions.stamp(tables),
+            Reach::Anything => versions.stamp_all(),
+        };
+        self.versions.as_ref().is_some_and(|versions| stamp(versions).is_none())
     }
 
     /// Whether what a transaction that this statement begins reads may go elsewhere than to the primary.
