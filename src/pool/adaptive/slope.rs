@@ -109,6 +109,26 @@ mod tests {
     }
 
     #[test]
+    fn the_doubt_is_as_great_as_the_error() {
+        for noise in [0.0, 0.05, 0.3] {
+            let (mut slope, mut state) = (Slope::new(0.5), 88172645463325252u64);
+            let (mut within, mut doubts, rounds) = (0, 0.0, 400);
+            for round in 0..rounds {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let chance = (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+                let at = if round % 2 == 0 { 10.0 } else { 6.4f64 };
+                slope.note(at, at.powf(0.3) * (noise * chance).exp());
+                within += u32::from((slope.get() - 0.3).abs() < 2.0 * slope.doubt() + 0.02);
+                doubts += slope.doubt() / f64::from(rounds);
+            }
+            assert!(within > 360, "{noise}: {within} of {rounds}");
+            assert!(doubts < 0.02 + 2.0 * noise, "{noise}: {doubts}");
+        }
+    }
+
+    #[test]
     fn what_changes_by_itself_is_not_taken_for_it() {
         let drifting = found(8.0, 30, |_, round| 100.0 * 1.1f64.powi(round as i32));
         assert!(drifting.abs() < 0.25, "{drifting}");
