@@ -87,6 +87,8 @@ const IN_USE: f64 = 0.75;
 /// there are get as much done; unless they are few.
 const CROWDED: f64 = 0.5;
 const FEW: f64 = 4.0;
+/// How many are on loan at a moment says little of how many are as a rule: what is left of the most with each look.
+const PEAK_KEPT: f64 = 0.9;
 /// How fast it is learned how many loans are slow by nature, per look.
 const USUALLY: f64 = 0.1;
 /// Where a limit begins.
@@ -189,6 +191,8 @@ pub struct Limiter {
     expected: u32,
     /// The same as it was granted at the last look.
     in_force: u32,
+    /// The most on loan of late, for what is not slow by nature.
+    peak: f64,
     turn: usize,
     why: Why,
     moves: [u64; 2],
@@ -219,6 +223,7 @@ impl Limiter {
             usually: 0.0,
             expected: 0,
             in_force: 0,
+            peak: 0.0,
             turn: 0,
             why: Why::Start,
             moves: [0; 2],
@@ -280,6 +285,7 @@ impl Limiter {
         let kept = sights.iter().any(|s| s.waiting > 0 && s.lent < s.most);
         round.full += u32::from(kept || ordinary >= self.limit);
         round.lent += ordinary;
+        self.peak = f64::from(ordinary).max(self.peak * PEAK_KEPT);
         round.expected += self.in_force;
         round.loans += sights.iter().map(|s| s.loans).sum::<u64>();
         round.waits += sights.iter().map(|s| s.waits).sum::<u64>();
@@ -294,11 +300,11 @@ impl Limiter {
         let full = round.full == looks;
         let lent = f64::from(round.lent) / f64::from(looks);
         let in_use = lent >= IN_USE * f64::from(self.limit);
-        let crowded = !full && lent >= FEW && self.nature.gradient() < CROWDED;
+        let crowded = !full && self.peak >= FEW && self.nature.gradient() < CROWDED;
         let before = self.level;
         if full && in_use || crowded {
             let limit = f64::from(self.limit) + f64::from(round.expected) / f64::from(looks);
-            let limit = if full { limit } else { lent.min(limit) };
+            let limit = if full { limit } else { self.peak.min(limit) };
             self.level = self.level.min(limit * SWING);
             self.slope.note(limit, self.got_done(&round, lent));
             let (beyond, doubt) = (self.slope.get() - ENOUGH, DOUBT * self.slope.doubt());
