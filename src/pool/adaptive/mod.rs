@@ -59,8 +59,9 @@ use slope::Slope;
 const ENOUGH: f64 = 0.04;
 /// What is believed before anything is known: more gets more done.
 const HOPE: f64 = 0.5;
-/// So many standard errors of it may be chance.
-const DOUBT: f64 = 1.0;
+/// So many standard errors of it may be chance. One too few costs more than one too many.
+const DOUBT_UP: f64 = 0.3;
+const DOUBT_DOWN: f64 = 1.0;
 /// How far the limit moves in a round, as a logarithm, for each unit of elasticity beyond that, and at most.
 const GAIN: f64 = 0.5;
 const MOST_UP: f64 = 0.3;
@@ -300,15 +301,15 @@ impl Limiter {
         let full = round.full == looks;
         let lent = f64::from(round.lent) / f64::from(looks);
         let in_use = lent >= IN_USE * f64::from(self.limit);
-        let crowded = !full && self.peak >= FEW && self.nature.gradient() < CROWDED;
+        let crowded = !full && lent > 0.0 && self.peak >= FEW && self.nature.gradient() < CROWDED;
         let before = self.level;
         if full && in_use || crowded {
             let limit = f64::from(self.limit) + f64::from(round.expected) / f64::from(looks);
             let limit = if full { limit } else { self.peak.min(limit) };
             self.level = self.level.min(limit * SWING);
             self.slope.note(limit, self.got_done(&round, lent));
-            let (beyond, doubt) = (self.slope.get() - ENOUGH, DOUBT * self.slope.doubt());
-            let beyond = beyond - beyond.clamp(-doubt, doubt);
+            let (beyond, doubt) = (self.slope.get() - ENOUGH, self.slope.doubt());
+            let beyond = beyond - beyond.clamp(-doubt * DOUBT_DOWN, doubt * DOUBT_UP);
             self.level *= self.pace(beyond, round.seconds).exp();
             let why = if beyond > 0.0 {
                 Why::Gain
