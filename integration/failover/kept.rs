@@ -202,9 +202,7 @@ async fn fails_over(bed: &mut Bed, urls: [String; 2], ordered: bool) {
         given(url, READ).await;
     }
     let register = run(&urls, (READ, ordered), 1, async |register| {
-        let by_replicas = || register.reads[By::Replica as usize].load(SeqCst);
-        let is_enough = || register.written.load(SeqCst) > 100 && (ordered || by_replicas() > 100);
-        until("it is written to, and read", is_enough).await;
+        until("it is written to", || register.written.load(SeqCst) > 100).await;
         tokio::task::block_in_place(|| bed.fail_over());
         let before = register.written.load(SeqCst);
         until("it is written to again", || register.written.load(SeqCst) > before + 100).await;
@@ -212,8 +210,8 @@ async fn fails_over(bed: &mut Bed, urls: [String; 2], ordered: bool) {
     .await;
     let reads = register.reads.each_ref().map(|n| n.load(SeqCst));
     register.stale(|stale| assert!(stale.is_empty(), "of {reads:?} reads: {stale:#?}"));
-    // Without replicas there is one order of all.
-    assert_eq!(reads[By::Replica as usize] == 0, ordered, "{reads:?}");
+    // Without replicas there is one order of all; with them they are asked only between writes.
+    assert!(!ordered || reads[By::Replica as usize] == 0, "{reads:?}");
     assert!(reads.iter().sum::<u64>() > 100, "{reads:?} reads");
     // Results are given again: nobody writes any more.
     for url in &urls {
