@@ -888,6 +888,10 @@ async fn what_is_being_written_is_read_from_the_primary() {
     }
     assert_eq!(value(&next, read).await, "new");
     assert!(!writing.is_finished() && route().await.contains("being written"), "{}", route().await);
+    // Who asks for a replica gets one.
+    next.batch_execute("SET turnpike.route = 'replica'").await.expect("set");
+    assert_ne!(value(&next, read).await, "new");
+    next.batch_execute("RESET turnpike.route").await.expect("reset");
     writing.await.expect("no panic").expect("written");
     assert_eq!(value(&next, read).await, "new");
     servers.replay(true);

@@ -187,8 +187,9 @@ impl Course {
             return self.ask_for(&Reach::default(), self.ways.way_of_none(&self.cluster));
         };
         let of = |plan: &Held| {
-            let ask = self.ask_for(&plan.touches.reads, self.way(plan))?;
-            (!self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &ask)).then_some(ask)
+            let way = self.way(plan);
+            let first = self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &way);
+            if first { None } else { self.ask_for(&plan.touches.reads, way) }
         };
         others.iter().try_fold(of(first)?, |ask, plan| ask.and(of(plan)?))
     }
@@ -202,7 +203,7 @@ impl Course {
         let mut rules = Rules::places(ways.matched).map(|rule| ways.way_by(Some(rule), &self.cluster));
         let all = rules.try_fold(none, |ask, way| ask.and(of(way)?))?;
         let ask = self.ask(plans)?.and(all)?;
-        if self.may_be_seen_first(RuleSet::MAX, &Reach::Anything, &ask) {
+        if self.may_be_seen_first(RuleSet::MAX, &Reach::Anything, &ways.way_of_none(&self.cluster)) {
             return None;
         }
         // Those would have to be waited for.
@@ -215,16 +216,16 @@ impl Course {
         if plan.cache.rules & self.ways.strict != 0 {
             return Some("results that are strict are read from the primary");
         }
-        let ask = self.ask_for(&plan.touches.reads, self.way(plan))?;
-        let is_first = self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &ask);
+        let is_first = self.may_be_seen_first(plan.cache.rules, &plan.touches.reads, &self.way(plan));
         is_first.then_some("it is being written, and results of it that are kept are exact")
     }
 
     /// Whether what is read may have been written by now and be seen by some before its writer has been told: the primary
     /// shows it, and a replica that is quicker than others. That matters where results are kept that are `exact`, which
-    /// are one order for all who read; fences are of what has been acknowledged.
-    fn may_be_seen_first(&self, rules: RuleSet, reads: &Reach, ask: &Ask) -> bool {
-        if rules & self.ways.exact == 0 || ask.routing.consistency != Consistency::Global {
+    /// are one order for all who read; fences are of what has been acknowledged. Who asks for a replica gets one.
+    fn may_be_seen_first(&self, rules: RuleSet, reads: &Reach, way: &Way) -> bool {
+        let asks = way.route != Route::Auto || way.routing.consistency != Consistency::Global;
+        if rules & self.ways.exact == 0 || asks {
             return false;
         }
         let stamp = |versions: &Arc<Versions>| match reads {
