@@ -336,7 +336,9 @@ async fn what_was_sent_before_a_crash_is_waited_for() {
     let sent = tokio::spawn(async move {
         let _ = slow.batch_execute("UPDATE kv SET v = 'late' FROM pg_sleep(4) WHERE id = 1").await;
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let writing = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+                   AND query LIKE 'UPDATE%'";
+    eventually("that the write is carried out", || bed.db.psql(writing) == "1");
     bed.proxy.kill();
     let _ = sent.await;
     bed.proxy.start_again();
@@ -803,7 +805,7 @@ async fn what_nobody_knows_of_is_not_relied_on() {
         let write = format!("UPDATE kv SET v = 'w{n}' WHERE id = 1 AND pg_sleep(3) IS NOT NULL");
         raw.send(query(&write));
         eventually("it runs", || {
-            let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE kv%sleep%'";
+            let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'UPDATE kv%sleep%'";
             bed.db.psql(running) == "1"
         });
         match n % 3 {

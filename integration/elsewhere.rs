@@ -211,11 +211,15 @@ async fn what_it_takes_is_said() {
     says(&client, bare, "not watched").await;
     assert!(!bed.cache("enable-wal").expect("again").contains("public.bare"));
     assert_eq!(keep(&client, bare).await, "1");
-    // What is temporary is nobody's business.
-    keep(&client, read).await;
-    bed.db.psql("CREATE TEMP TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); DROP TABLE t");
-    tokio::time::sleep(BOUND).await;
-    assert!(said(&client, read).await.starts_with("hit"));
+    // What is temporary is nobody's business; roles that other tests make meanwhile are everybody's.
+    let mut survived = false;
+    for _ in 0..10 {
+        keep(&client, read).await;
+        bed.db.psql("CREATE TEMP TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); DROP TABLE t");
+        tokio::time::sleep(BOUND).await;
+        survived = survived || said(&client, read).await.starts_with("hit");
+    }
+    assert!(survived);
     // A transaction that has begun to write when definitions change may write what nobody tells of.
     let writer = pg(&bed.db.direct_url()).await;
     writer.batch_execute("BEGIN; INSERT INTO other VALUES (77)").await.expect("written");
@@ -224,9 +228,16 @@ async fn what_it_takes_is_said() {
     writer.batch_execute("COMMIT").await.expect("committed");
     keep(&client, read).await;
     let admin = pg(&bed.proxy.admin_url(&bed.db)).await;
-    let shown = rows(&admin, "SHOW CACHE").await;
-    let row = shown.iter().find(|row| row[0] == "elsewhere").expect("a row");
-    assert!(row[1] == "known" && row[7].contains("reserved"), "{row:?}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let shown = rows(&admin, "SHOW CACHE").await;
+        let row = shown.iter().find(|row| row[0] == "elsewhere").expect("a row");
+        if row[1] == "known" && row[7].contains("reserved") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{row:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     // Everything goes again, while it is in use.
     bed.cache("disable-wal").unwrap_or_else(|e| panic!("{e}"));
     says(&client, read, "turnpike cache enable-wal").await;

@@ -175,7 +175,7 @@ fn clients_that_vanish() {
         bed.is_clean();
         assert_eq!(bed.db.psql("SELECT a FROM vanish"), "", "{how}");
     }
-    assert_eq!(bed.db.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+    assert_eq!(bed.db.psql("SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND locktype = 'advisory'"), "0");
 }
 
 /// What a client that vanishes has asked for last is cancelled: whoever gets its server connection next is not told that the

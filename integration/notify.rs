@@ -58,7 +58,7 @@ fn many_listen_over_one_connection_and_each_hears_its_own() {
     }
     drop(listeners);
     eventually("nobody listens", || {
-        db.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'") == "0"
+        db.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'") == "0"
     });
 }
 

@@ -276,7 +276,7 @@ async fn session_state_stays_with_its_client() {
         ("CREATE TEMP TABLE tt (a int)", "SELECT to_regclass('tt')::text", "tt"),
         (
             "SELECT pg_advisory_lock(42)",
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND locktype = 'advisory' AND pid = pg_backend_pid()",
             "1",
         ),
         ("SET TimeZone = 'Asia/Tokyo'", "SHOW TimeZone", "Asia/Tokyo"),
@@ -292,7 +292,7 @@ async fn session_state_stays_with_its_client() {
     }
     drop(a);
     eventually("its lock is free", || {
-        db.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+        db.psql("SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND locktype = 'advisory'") == "0"
     });
 }
 
@@ -399,7 +399,7 @@ fn an_answered_batch_without_sync_keeps_its_connection() {
         other.value("SELECT 1");
     }
     eventually("it is undone", || {
-        db.psql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE '%transaction%'") == "0"
+        db.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE '%transaction%'") == "0"
     });
     assert_eq!(db.psql("SELECT count(*) FROM half"), "1", "a client that vanished has committed nothing");
 }

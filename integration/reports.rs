@@ -64,7 +64,7 @@ impl Bed {
         Bed::edited(db, sections, |config| config)
     }
 
-    pub fn edited(db: Db, sections: &str, edit: impl FnOnce(String) -> String) -> Bed {
+    pub fn edited(db: Db, sections: &str, edit: impl Fn(String) -> String) -> Bed {
         Bed::prepared(db, sections, |_| {}, edit)
     }
 

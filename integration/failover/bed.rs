@@ -103,7 +103,7 @@ impl Bed {
     }
 
     /// Another proxy of the same, with its configuration edited.
-    pub fn another(&self, edit: impl FnOnce(String) -> String) -> Proxy {
+    pub fn another(&self, edit: impl Fn(String) -> String) -> Proxy {
         Proxy::edited(&self.db, &self.options, |config| edit(clustered(config)))
     }
 

@@ -69,17 +69,22 @@ impl Proxy {
 
     /// As [`Proxy::start`], with the configuration edited by the test.
     #[track_caller]
-    pub fn edited(db: &Db, options: &ProxyOptions, edit: impl FnOnce(String) -> String) -> Self {
+    pub fn edited(db: &Db, options: &ProxyOptions, edit: impl Fn(String) -> String) -> Self {
         Self::with_config(&[], |port, http_port| edit(config(db, options, port, http_port)))
     }
 
-    /// A proxy with a configuration of the test's own, made for the ports given.
+    /// A proxy with a configuration of the test's own, made for the ports given: others, if somebody has taken those
+    /// meanwhile.
     #[track_caller]
-    pub fn with_config(args: &[String], config: impl FnOnce(u16, u16) -> String) -> Self {
-        let (port, http_port) = (free_port(), free_port());
-        let proxy = Self::spawn(port, http_port, args, config(port, http_port));
-        proxy.wait_listening();
-        proxy
+    pub fn with_config(args: &[String], config: impl Fn(u16, u16) -> String) -> Self {
+        for _ in 0..3 {
+            let (port, http_port) = (free_port(), free_port());
+            let proxy = Self::spawn(port, http_port, args, config(port, http_port));
+            if proxy.listens() {
+                return proxy;
+            }
+        }
+        panic!("turnpike found its ports in use, three times");
     }
 
     /// Another process on the same ports, with the same configuration but for an edit. May well have failed.
@@ -129,15 +134,22 @@ impl Proxy {
 
     #[track_caller]
     fn wait_listening(&self) {
+        assert!(self.listens(), "turnpike found its port in use");
+    }
+
+    /// Waits until it listens itself, since somebody else may; not so if its ports are in use.
+    #[track_caller]
+    fn listens(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        while TcpStream::connect_timeout(&addr, PATIENCE).is_err() {
+        while !is_listener(self.pid(), self.port) {
             if let Some(status) = self.try_wait() {
-                panic!("turnpike ended ({status}) before it listened");
+                assert!(self.log().contains("in use"), "turnpike ended ({status}) before it listened");
+                return false;
             }
             assert!(Instant::now() < deadline, "turnpike does not listen");
             thread::sleep(Duration::from_millis(5));
         }
+        true
     }
 
     /// A connection string for the test's database through the proxy.
@@ -255,6 +267,21 @@ impl Drop for Proxy {
             eprintln!("---- turnpike's log ----\n{}", self.log());
         }
     }
+}
+
+/// Whether the process has a socket that listens on the port (proc(5), `/proc/net/tcp`).
+fn is_listener(pid: u32, port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
+    let sockets: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|of| of.len() > 9 && of[1].ends_with(&format!(":{port:04X}")) && of[3] == "0A")
+        .map(|of| format!("socket:[{}]", of[9]))
+        .collect();
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    open.flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
 }
 
 fn config(db: &Db, options: &ProxyOptions, port: u16, http_port: u16) -> String {
