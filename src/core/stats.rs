@@ -28,43 +28,6 @@ impl Counter {
     }
 }
 
-/// Parts of a [`Striped`] counter.
-const STRIPES: usize = 16;
-
-/// A counter that every worker adds to with every statement: each to a part of its own, so that none waits for another's
-/// cache line.
-#[derive(Debug, Default)]
-pub struct Striped([Stripe; STRIPES]);
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(Counter);
-
-thread_local! {
-    static STRIPE: usize = {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        NEXT.fetch_add(1, Relaxed) as usize % STRIPES
-    };
-}
-
-/// Which part of what is counted in parts is this thread's.
-#[inline]
-pub fn stripe() -> usize {
-    STRIPE.with(|part| *part)
-}
-
-impl Striped {
-    /// Adds one.
-    #[inline]
-    pub fn count(&self) {
-        self.0[stripe()].0.add(1);
-    }
-    /// The value now.
-    pub fn get(&self) -> u64 {
-        self.0.iter().map(|part| part.0.get()).sum()
-    }
-}
-
 /// Workers that count apart; what further ones count, they count together.
 const APART: usize = 16;
 /// Of a thread that has no seat yet.
@@ -130,6 +93,27 @@ impl Lone {
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// A counter that every worker adds to with every statement: each to a part of its own, so that none waits for another's
+/// cache line.
+#[derive(Debug, Default)]
+pub struct Striped([Stripe; APART + 1]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(Lone);
+
+impl Striped {
+    /// Adds one.
+    #[inline]
+    pub fn count(&self) {
+        self.0[seat()].0.add(1);
+    }
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|part| part.0.get()).sum()
     }
 }
 

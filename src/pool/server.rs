@@ -36,17 +36,33 @@ pub enum Activity {
 
 /// What others may know of a server connection: observers, and whoever delivers a cancel request.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Link {
+    // What every transaction looks at or changes comes first: one line of the processor's cache.
+    /// Where it is.
+    pub target: Arc<Target>,
+    /// Client that has it, or 0.
+    pub client: AtomicU64,
+    /// When it was last lent, microseconds after it was opened.
+    pub lent_us: AtomicU64,
+    /// The timeline on which its server takes writes, if it does and is in a cluster.
+    pub term: Term,
+    /// Cancel requests being delivered to it: while there are any, it is lent to nobody else.
+    cancels: AtomicU32,
+    activity: AtomicU8,
+    poisoned: AtomicBool,
+    /// Prepared statements on it.
+    pub prepared: AtomicU32,
+    /// About the least time of late from a statement to its answer, in microseconds; 0 where nothing is known.
+    pub round_trip_us: AtomicU32,
+    /// Errors that speak against the server or the connection.
+    pub errors: AtomicU32,
     /// Identity within this process.
     pub id: u64,
     /// The server process.
     pub pid: i32,
     /// Its secret for CancelRequest.
     pub key: Box<[u8]>,
-    /// Where it is.
-    pub target: Arc<Target>,
-    /// The timeline on which its server takes writes, if it does and is in a cluster.
-    pub term: Term,
     /// TLS version and cipher, or empty.
     pub tls: String,
     /// Our end, when TCP.
@@ -55,21 +71,7 @@ pub struct Link {
     pub opened: SystemTime,
     /// The same on the clock that never jumps.
     born: Instant,
-    activity: AtomicU8,
-    /// Client that has it, or 0.
-    pub client: AtomicU64,
-    /// When it was last lent, microseconds after it was opened.
-    pub lent_us: AtomicU64,
-    /// Prepared statements on it.
-    pub prepared: AtomicU32,
-    /// About the least time of late from a statement to its answer, in microseconds; 0 where nothing is known.
-    pub round_trip_us: AtomicU32,
-    /// Errors that speak against the server or the connection.
-    pub errors: AtomicU32,
-    /// Cancel requests being delivered to it: while there are any, it is lent to nobody else.
-    cancels: AtomicU32,
     cancel_done: Notify,
-    poisoned: AtomicBool,
 }
 
 impl Link {
@@ -197,37 +199,41 @@ const MANY: u64 = u64::MAX;
 
 /// A server connection, owned by whoever has it on loan, or by its pool.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Server {
+    // What every transaction looks at or changes comes first: a few lines of the processor's cache.
     /// The socket.
     pub stream: Stream,
     /// What others may see.
     pub link: Arc<Link>,
+    /// The same once more, for the client that it is lent to: with every transaction it changes hands, uncounted.
+    pub handle: Option<Arc<Link>>,
     /// What the server started with, beyond its own defaults.
     pub class: Arc<Settings>,
     /// What differs from what the server started with.
     pub settings: Arc<Settings>,
     /// The client who would like to have it again; 0 for none.
     pub held_for: u64,
-    /// In whose name it is on loan.
-    pub hold: Option<Hold>,
-    /// Which of its pool's configurations it was opened under.
-    pub epoch: u64,
-    /// Whether a client has had it.
-    pub used: bool,
-    /// Statements under a client's own names.
-    pub own: Option<Box<Own>>,
-    /// The client whose sequence values it may hold; 0 for none.
-    sequences: u64,
-    /// Whose unnamed statement it holds, if any.
-    pub unnamed: Option<Unnamed>,
-    /// Our named statements that it holds, least recently used last.
-    prepared: LruCache<u64, Arc<Prepared>>,
-    /// What the transaction that is open on it may have written, where account is kept of that.
-    pub(super) writes: Option<Box<Writes>>,
     /// When it was opened.
     pub opened: Instant,
     /// When it was last given back.
     pub returned: Instant,
+    /// Which of its pool's configurations it was opened under.
+    pub epoch: u64,
+    /// What the transaction that is open on it may have written, where account is kept of that.
+    pub(super) writes: Option<Box<Writes>>,
+    /// Statements under a client's own names.
+    pub own: Option<Box<Own>>,
+    /// In whose name it is on loan.
+    pub hold: Option<Hold>,
+    /// Whose unnamed statement it holds, if any.
+    pub unnamed: Option<Unnamed>,
+    /// The client whose sequence values it may hold; 0 for none.
+    sequences: u64,
+    /// Whether a client has had it.
+    pub used: bool,
+    /// Our named statements that it holds, least recently used last.
+    prepared: LruCache<u64, Arc<Prepared>>,
     /// Its place in the pool: dropping it makes room for another.
     pub slot: Slot,
 }
@@ -254,6 +260,7 @@ impl Server {
         let settings = slot.pool().neutral().clone();
         Server {
             stream,
+            handle: Some(link.clone()),
             link,
             class,
             settings,

@@ -73,7 +73,7 @@ impl Batch<'_> {
         }
         server.link.lent_us.store(now.micros_since(server.opened), Relaxed);
         server.link.client.store(client.entry.id, Relaxed);
-        client.entry.set_link(Some(server.link.clone()));
+        client.entry.link(server.handle.take().unwrap_or_else(|| server.link.clone()));
         client.leased_at = now;
         server.used = true;
         client.wish.newcomer = false;

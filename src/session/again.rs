@@ -98,7 +98,7 @@ impl Batch<'_> {
 
     fn ask_again(&mut self, outcome: Option<Outcome>) {
         let lost = matches!(outcome, Some(Outcome::Failed(Failure::Lost | Failure::Shutdown)));
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         let hand = &mut self.flow.hand;
         (hand.collecting, hand.turn, hand.passing, hand.flushing) = (None, None, 0, false);
         let Some(course) = &mut self.client.course else { return };

@@ -216,7 +216,7 @@ impl Batch<'_> {
         self.client.shared.totals.backend_violations.add(1);
         // Its connection is in an unknown state.
         self.client.lease = None;
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         let shown = char::from(kind).escape_default();
         Error::backend(
             SqlState::PROTOCOL_VIOLATION,
@@ -492,7 +492,7 @@ impl Batch<'_> {
 
     fn settings_refused(&mut self, code: SqlState, text: &str) -> End {
         self.client.lease = None;
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         Error::backend(code, "could not carry the session's settings to another server connection")
             .detail(text.to_string())
             .into()

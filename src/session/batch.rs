@@ -20,6 +20,7 @@ use crate::pool::server::{Server, Unnamed};
 /// The buffers and bookkeeping of a busy client. Kept per worker when done, so that a batch allocates nothing, and apart
 /// from it, so that it can be moved about.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Flow {
     /// Client to server.
     pub up: Pump,

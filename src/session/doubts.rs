@@ -236,7 +236,7 @@ impl Client {
             settings.set(name, &told);
         }
         if name == APPLICATION_NAME {
-            *self.entry.application_name.lock() = told.as_str().into();
+            self.entry.set_application_name(&told);
         }
         self.adopt_settings(settings);
         if told != value {

@@ -126,6 +126,7 @@ const CALLED_OFF: u8 = 2;
 /// One logged-in client. Small: there may be tens of thousands.
 #[derive(Debug)]
 pub struct Entry {
+    pulse: Pulse,
     /// Identity within the process, also in BackendKeyData.
     pub id: u64,
     /// Secret for CancelRequest: the first four bytes under protocol 3.0.
@@ -133,37 +134,74 @@ pub struct Entry {
     long_key: bool,
     /// Its pool, which knows database and user.
     pub pool: Arc<Pool>,
-    /// `application_name` at login, then as the server reports it.
-    pub application_name: Mutex<Box<str>>,
+    known_as: Mutex<KnownAs>,
     /// Where it comes from; `None` for a Unix socket.
     pub addr: Option<SocketAddr>,
     /// The address that it connected to.
     pub local_addr: Option<SocketAddr>,
     /// When it connected, seconds since the epoch.
     pub connected: u32,
-    connected_at: Instant,
     /// TLS version and cipher, or empty.
     pub tls: Box<str>,
-    /// Milliseconds after `connected` of its last request.
-    requested_ms: AtomicU64,
-    doing: AtomicU8,
-    pins: AtomicU32,
-    prepared: AtomicU32,
+    waker: AtomicWaker,
+}
+
+/// As whom others see it.
+#[derive(Debug)]
+struct KnownAs {
+    /// `application_name` at login, then as the server reports it.
+    application: Box<str>,
+    tenant: Option<Arc<Tenant>>,
+}
+
+/// What every transaction looks at or changes: together in one line of the processor's cache, which the kernel's work in
+/// between has most likely put to other use.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Pulse {
     link: Mutex<Option<Arc<Link>>>,
-    tenant: Mutex<Option<Arc<Tenant>>>,
-    ending: AtomicU8,
-    phase: AtomicU8,
+    connected_at: Instant,
+    /// Milliseconds after it connected of its last request.
+    requested_ms: AtomicU64,
     /// Milliseconds after it connected when the phase began, and when its transaction did.
     since_ms: AtomicU64,
     began_ms: AtomicU64,
+    pins: AtomicU32,
+    prepared: AtomicU32,
+    doing: AtomicU8,
+    ending: AtomicU8,
+    phase: AtomicU8,
     timed_out: AtomicBool,
     /// What it waits for will not come.
     lost: AtomicBool,
     /// It waits for a server of its cluster, and then that it is to wait no longer.
     wait: AtomicU8,
-    waker: AtomicWaker,
     /// Its task has been woken, or is to be told for the first time whom to wake: with every transaction would cost more.
     woken: AtomicBool,
+}
+
+const _: () = assert!(size_of::<Pulse>() == 64, "one line");
+
+impl Pulse {
+    /// Of one that has just connected.
+    fn new() -> Pulse {
+        Pulse {
+            link: Mutex::new(None),
+            connected_at: Instant::now(),
+            requested_ms: AtomicU64::new(0),
+            since_ms: AtomicU64::new(0),
+            began_ms: AtomicU64::new(0),
+            pins: AtomicU32::new(0),
+            prepared: AtomicU32::new(0),
+            doing: AtomicU8::new(Doing::Idle as u8),
+            ending: AtomicU8::new(0),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            timed_out: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            wait: AtomicU8::new(0),
+            woken: AtomicBool::new(true),
+        }
+    }
 }
 
 impl Entry {
@@ -171,31 +209,17 @@ impl Entry {
     pub fn new(id: u64, key: [u8; CANCEL_KEY], long_key: bool, pool: Arc<Pool>, about: About) -> Entry {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Entry {
+            pulse: Pulse::new(),
             id,
             key,
             long_key,
             pool,
-            application_name: Mutex::new(about.application_name),
+            known_as: Mutex::new(KnownAs { application: about.application_name, tenant: about.tenant }),
             addr: about.addr,
             local_addr: about.local_addr,
             connected: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
-            connected_at: Instant::now(),
             tls: about.tls,
-            requested_ms: AtomicU64::new(0),
-            doing: AtomicU8::new(Doing::Idle as u8),
-            pins: AtomicU32::new(0),
-            prepared: AtomicU32::new(0),
-            link: Mutex::new(None),
-            tenant: Mutex::new(about.tenant),
-            ending: AtomicU8::new(0),
-            phase: AtomicU8::new(Phase::Idle as u8),
-            since_ms: AtomicU64::new(0),
-            began_ms: AtomicU64::new(0),
-            timed_out: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
-            wait: AtomicU8::new(0),
             waker: AtomicWaker::new(),
-            woken: AtomicBool::new(true),
         }
     }
 
@@ -211,34 +235,45 @@ impl Entry {
 
     /// Notes that a request came.
     pub fn set_requested(&self, now: Instant) {
-        let since = now.micros_since(self.connected_at) / 1000;
-        self.requested_ms.store(since, Relaxed);
+        let since = now.micros_since(self.pulse.connected_at) / 1000;
+        self.pulse.requested_ms.store(since, Relaxed);
     }
 
     /// Notes what it is doing.
     pub fn set_doing(&self, doing: Doing) {
-        self.doing.store(doing as u8, Relaxed);
+        self.pulse.doing.store(doing as u8, Relaxed);
     }
 
     /// Notes why it keeps its server connection, and what it has prepared.
     pub fn set_state(&self, pins: Traces, prepared: usize) {
-        self.pins.store(pins.bits(), Relaxed);
-        self.prepared.store(u32::try_from(prepared).unwrap_or(u32::MAX), Relaxed);
+        self.pulse.pins.store(pins.bits(), Relaxed);
+        self.pulse.prepared.store(u32::try_from(prepared).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// Notes which server connection it has on loan. Whoever cancels does so under the same lock, so that after
-    /// `set_link(None)` no cancel can begin.
-    pub fn set_link(&self, link: Option<Arc<Link>>) {
-        let mut held = self.link.lock();
-        *held = link;
-        self.lost.store(false, Relaxed);
+    /// [`Entry::unlink`] no cancel can begin.
+    pub fn link(&self, link: Arc<Link>) {
+        *self.pulse.link.lock() = Some(link);
+        self.pulse.lost.store(false, Relaxed);
+    }
+
+    /// Notes that it has none any more; the one that it had.
+    pub fn unlink(&self) -> Option<Arc<Link>> {
+        let link = self.pulse.link.lock().take();
+        self.pulse.lost.store(false, Relaxed);
+        link
+    }
+
+    /// Notes what the client calls itself now.
+    pub fn set_application_name(&self, name: &str) {
+        self.known_as.lock().application = name.into();
     }
 
     /// Notes that connections to `target` are dead: whoever waits for an answer there is woken.
     pub fn lose(&self, target: &Arc<Target>) {
-        let link = self.link.lock();
+        let link = self.pulse.link.lock();
         if link.as_ref().is_some_and(|link| Arc::ptr_eq(&link.target, target)) {
-            self.lost.store(true, Release);
+            self.pulse.lost.store(true, Release);
             self.wake();
         }
     }
@@ -246,43 +281,43 @@ impl Entry {
     /// Whether the server connection that it has on loan is dead. Told once.
     #[inline]
     pub fn take_lost(&self) -> bool {
-        self.lost.load(Relaxed) && self.lost.swap(false, AcqRel)
+        self.pulse.lost.load(Relaxed) && self.pulse.lost.swap(false, AcqRel)
     }
 
     /// Whether the server connection that it has on loan takes writes that would be lost.
     pub fn is_past(&self) -> bool {
-        self.link.lock().as_ref().is_some_and(|link| link.is_past())
+        self.pulse.link.lock().as_ref().is_some_and(|link| link.is_past())
     }
 
     /// Begins a cancel of what it runs, if it runs anything.
     pub fn begin_cancel(&self) -> Option<crate::pool::server::CancelGuard> {
-        self.link.lock().as_ref().map(Link::begin_cancel)
+        self.pulse.link.lock().as_ref().map(Link::begin_cancel)
     }
 
     /// Has its task look at what has changed.
     fn wake(&self) {
-        self.woken.store(true, Release);
+        self.pulse.woken.store(true, Release);
         self.waker.wake();
     }
 
     /// Has the client's task woken when anything changes from now on. It is always the same task.
     #[inline]
     fn register(&self, cx: &std::task::Context<'_>) {
-        if self.woken.load(Acquire) {
+        if self.pulse.woken.load(Acquire) {
             // In this order: who wakes it in between is seen next time.
-            self.woken.store(false, Release);
+            self.pulse.woken.store(false, Release);
             self.waker.register(cx.waker());
         }
     }
 
     /// Notes that it waits for a server of its cluster, or no longer does. True where it has been told to stop waiting.
     pub fn set_awaiting(&self, waits: bool) -> bool {
-        self.wait.swap(u8::from(waits), AcqRel) == CALLED_OFF
+        self.pulse.wait.swap(u8::from(waits), AcqRel) == CALLED_OFF
     }
 
     /// Has it stop waiting for a server of its cluster. False where it does not wait.
     pub fn call_off(&self) -> bool {
-        let waited = self.wait.compare_exchange(u8::from(true), CALLED_OFF, AcqRel, Acquire).is_ok();
+        let waited = self.pulse.wait.compare_exchange(u8::from(true), CALLED_OFF, AcqRel, Acquire).is_ok();
         if waited {
             self.wake();
         }
@@ -292,29 +327,30 @@ impl Entry {
     /// Whether it has been told to stop waiting; otherwise the task of `cx` is woken when it is.
     pub fn poll_called_off(&self, cx: &std::task::Context<'_>) -> bool {
         self.register(cx);
-        self.wait.load(Acquire) == CALLED_OFF
+        self.pulse.wait.load(Acquire) == CALLED_OFF
     }
 
     /// Asks it to end; the first reason counts, unless a later one is more urgent.
     pub fn end(&self, verdict: Verdict) {
-        if self.ending.fetch_max(verdict as u8, AcqRel) < verdict as u8 {
+        if self.pulse.ending.fetch_max(verdict as u8, AcqRel) < verdict as u8 {
             self.wake();
         }
     }
 
     /// What it was to end for does not concern it.
     pub fn stay(&self) {
-        let _ = self.ending.compare_exchange(Verdict::Moved as u8, Verdict::None as u8, AcqRel, Acquire);
+        let _ =
+            self.pulse.ending.compare_exchange(Verdict::Moved as u8, Verdict::None as u8, AcqRel, Acquire);
     }
 
     /// Notes whose work it does.
     pub fn set_tenant(&self, tenant: Option<Arc<Tenant>>) {
-        *self.tenant.lock() = tenant;
+        self.known_as.lock().tenant = tenant;
     }
 
     /// Whose work it does.
     pub fn tenant(&self) -> Option<Arc<Tenant>> {
-        self.tenant.lock().clone()
+        self.known_as.lock().tenant.clone()
     }
 
     /// Whether it has been asked to; otherwise the task of `cx` is woken when it is.
@@ -326,43 +362,43 @@ impl Entry {
     /// Whether there is anything to look at: it has been asked to end, or has lost its server.
     #[inline]
     pub fn is_disturbed(&self) -> bool {
-        self.ending.load(Acquire) != Verdict::None as u8 || self.lost.load(Relaxed)
+        self.pulse.ending.load(Acquire) != Verdict::None as u8 || self.pulse.lost.load(Relaxed)
     }
 
     /// Whether it has been asked to end.
     #[inline]
     pub fn verdict(&self) -> Verdict {
-        Verdict::ALL[usize::from(self.ending.load(Acquire)).min(7)]
+        Verdict::ALL[usize::from(self.pulse.ending.load(Acquire)).min(7)]
     }
 
     /// Notes that a request came.
     #[inline]
     pub fn set_running(&self, now: Instant, first: bool) {
-        let since = now.micros_since(self.connected_at) / 1000;
-        self.since_ms.store(since, Relaxed);
+        let since = now.micros_since(self.pulse.connected_at) / 1000;
+        self.pulse.since_ms.store(since, Relaxed);
         if first {
-            self.began_ms.store(since, Relaxed);
+            self.pulse.began_ms.store(since, Relaxed);
         }
-        self.phase.store(Phase::Running as u8, Relaxed);
+        self.pulse.phase.store(Phase::Running as u8, Relaxed);
     }
 
     /// Notes that it was answered.
     #[inline]
     pub fn set_answered(&self, now: Instant, idle: bool) {
-        self.since_ms.store(now.micros_since(self.connected_at) / 1000, Relaxed);
+        self.pulse.since_ms.store(now.micros_since(self.pulse.connected_at) / 1000, Relaxed);
         let phase = if idle { Phase::Idle } else { Phase::InTransaction };
-        self.phase.store(phase as u8, Relaxed);
+        self.pulse.phase.store(phase as u8, Relaxed);
     }
 
     /// Its phase, since when, and since when its transaction.
     pub fn phase(&self) -> (Phase, Instant, Option<Instant>) {
-        let at = |ms: &AtomicU64| self.connected_at + Duration::from_millis(ms.load(Relaxed));
-        let phase = match self.phase.load(Relaxed) {
+        let at = |ms: &AtomicU64| self.pulse.connected_at + Duration::from_millis(ms.load(Relaxed));
+        let phase = match self.pulse.phase.load(Relaxed) {
             0 => Phase::Idle,
             1 => Phase::InTransaction,
             _ => Phase::Running,
         };
-        (phase, at(&self.since_ms), (phase != Phase::Idle).then(|| at(&self.began_ms)))
+        (phase, at(&self.pulse.since_ms), (phase != Phase::Idle).then(|| at(&self.pulse.began_ms)))
     }
 
     /// How long it may take.
@@ -372,25 +408,26 @@ impl Entry {
 
     /// Notes that its statement is cancelled for having taken too long; false where it has been already.
     pub fn set_timed_out(&self) -> bool {
-        !self.timed_out.swap(true, AcqRel)
+        !self.pulse.timed_out.swap(true, AcqRel)
     }
 
     /// Whether that is why its statement was cancelled.
     pub fn take_timed_out(&self) -> bool {
-        self.timed_out.load(Relaxed) && self.timed_out.swap(false, AcqRel)
+        self.pulse.timed_out.load(Relaxed) && self.pulse.timed_out.swap(false, AcqRel)
     }
 
     /// Why it keeps its server connection, as of its last batch.
     pub fn pins(&self) -> Traces {
-        Traces::from_bits(self.pins.load(Relaxed))
+        Traces::from_bits(self.pulse.pins.load(Relaxed))
     }
 
     /// For observers.
     pub fn row(&self) -> ClientRow {
-        let link = self.link.lock().as_ref().map(|l| l.id);
+        let link = self.pulse.link.lock().as_ref().map(|l| l.id);
         let connect_time = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(self.connected));
-        let doing = self.doing.load(Relaxed);
-        let requested = self.connected_at + Duration::from_millis(self.requested_ms.load(Relaxed));
+        let doing = self.pulse.doing.load(Relaxed);
+        let requested =
+            self.pulse.connected_at + Duration::from_millis(self.pulse.requested_ms.load(Relaxed));
         let waiting = if doing == Doing::Waiting as u8 { requested.elapsed() } else { Duration::ZERO };
         ClientRow {
             id: self.id,
@@ -401,16 +438,16 @@ impl Entry {
             },
             database: self.pool.purpose.database.clone(),
             user: self.pool.purpose.user.clone(),
-            application_name: self.application_name.lock().to_string(),
+            application_name: self.known_as.lock().application.to_string(),
             tenant: self.tenant().map(|tenant| tenant.name.to_string()),
             addr: self.addr,
             local_addr: self.local_addr,
             connect_time,
-            request_time: connect_time + Duration::from_millis(self.requested_ms.load(Relaxed)),
+            request_time: connect_time + Duration::from_millis(self.pulse.requested_ms.load(Relaxed)),
             waiting,
             link,
-            pins: Traces::from_bits(self.pins.load(Relaxed)).labels(),
-            prepared_statements: self.prepared.load(Relaxed) as usize,
+            pins: Traces::from_bits(self.pulse.pins.load(Relaxed)).labels(),
+            prepared_statements: self.pulse.prepared.load(Relaxed) as usize,
             tls: self.tls.to_string(),
             pid: self.pid(),
         }

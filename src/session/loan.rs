@@ -256,7 +256,7 @@ impl Batch<'_> {
             return;
         }
         let Some(mut server) = client.lease.take() else { return };
-        client.entry.set_link(None);
+        server.handle = client.entry.unlink();
         // What waits for an answer of its has none.
         self.flow.hand.collecting = None;
         server.held_for = if client.wish.sticky { client.entry.id } else { 0 };
@@ -277,7 +277,7 @@ impl Batch<'_> {
     /// handed over with it; where it is in the middle of a message of ours, nothing can help it.
     pub(super) fn hand_over(&mut self, end: &End) {
         let Some(server) = self.client.lease.take() else { return };
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         let up = &self.flow.up;
         if self.server_said_goodbye || matches!(end, End::ServerLost(_)) {
             return;

@@ -231,7 +231,7 @@ impl Batch<'_> {
         self.flow.up.recall(0);
         // It ignores what it is sent until a Sync that is not to come.
         self.client.lease = None;
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         let Some(course) = &mut self.client.course else { return Ok(()) };
         course.unopened = course.opening.take().map(|begun| Unopened { begun, failed: true });
         self.client.come_home(None);

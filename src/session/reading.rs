@@ -288,7 +288,7 @@ impl Batch<'_> {
             return false;
         }
         self.client.lease = None;
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         // Its farewell.
         self.flow.down.take_unread();
         self.begin_again();
@@ -299,7 +299,7 @@ impl Batch<'_> {
     /// Leaves the replica; the transaction is begun again on the primary.
     fn move_home(&mut self) {
         let Some(server) = self.client.lease.take() else { return };
-        self.client.entry.set_link(None);
+        self.client.entry.unlink();
         self.client.abandon(server, Debris::default());
         self.flow.expected.clear();
         self.begin_again();

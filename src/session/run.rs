@@ -174,7 +174,7 @@ impl Client {
             self.stream.say_goodbye(&bytes).await;
         }
         if let Some(server) = self.lease.take() {
-            self.entry.set_link(None);
+            self.entry.unlink();
             // Batches hand over what they leave; here the connection is at a message boundary, or useless.
             match end {
                 End::ServerLost(_) => drop(server),
