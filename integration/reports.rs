@@ -73,7 +73,7 @@ impl Bed {
         db: Db,
         sections: &str,
         prepare: impl FnOnce(&TempDir),
-        edit: impl FnOnce(String) -> String,
+        edit: impl Fn(String) -> String,
     ) -> Bed {
         Bed::with(db, sections, "", prepare, edit)
     }
@@ -84,7 +84,7 @@ impl Bed {
         sections: &str,
         lines: &str,
         prepare: impl FnOnce(&TempDir),
-        edit: impl FnOnce(String) -> String,
+        edit: impl Fn(String) -> String,
     ) -> Bed {
         db.psql(SALES);
         let dir = TempDir::with_prefix("turnpike-reports-").expect("a directory");
