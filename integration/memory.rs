@@ -159,7 +159,7 @@ fn keeping_costs_what_it_may() {
 /// Of small results and large ones the memory is what it is said to be, and of those of a few rows little more than their
 /// bytes.
 fn memory_is_what_is_kept() {
-    for (len, over_payload) in [(16, 9.9), (400, 9.9), (4096, 0.15), (64 << 10, 0.15)] {
+    for (len, over_payload) in [(16, 2.2), (400, 0.6), (2048, 0.15), (4096, 0.15), (64 << 10, 0.15)] {
         let region = Region::new(ALLOCATOR);
         let resident_before = resident();
         let mut bed = Bed::new(capacity(), len);
@@ -272,7 +272,7 @@ fn a_hit_allocates_nothing() {
         bed.ask(n);
     }
     bed.cache.size();
-    // What is made once: thread-locals, the queue of what has been read.
+    // What is made once: thread-locals.
     for n in 0..2000 {
         bed.ask(n % 1000);
     }
@@ -281,6 +281,5 @@ fn a_hit_allocates_nothing() {
     let change = region.change();
     println!("{hits} hits: {} allocations, {} reallocations", change.allocations, change.reallocations);
     assert_eq!((hits, change.reallocations), (100_000, 0));
-    // Each has none of its own. One in about 126 looks after what others have read and freed (moka's table).
-    assert!(change.allocations * 100 <= hits, "{change:?}");
+    assert_eq!(change.allocations, 0, "{change:?}");
 }

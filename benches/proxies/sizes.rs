@@ -138,17 +138,24 @@ impl SizesRow {
         median(self.rounds.iter().filter_map(|round| round.get(size)).map(figure))
     }
 
-    /// The fixed size with the best rate, by its median.
-    fn best(&self) -> Option<String> {
-        let rate = |size: &String| self.median(size, |m| m.tps).unwrap_or_default();
+    /// The fixed size with the best rate, by its median over these rounds.
+    fn best<'a>(rounds: impl Iterator<Item = &'a BTreeMap<String, Measured>> + Clone) -> Option<String> {
+        let rate = |size: &String| {
+            median(rounds.clone().filter_map(|round| round.get(size)).map(|m| m.tps)).unwrap_or_default()
+        };
         FIXED.iter().map(u32::to_string).max_by(|a, b| rate(a).total_cmp(&rate(b)))
     }
 
-    /// A size's rate divided by the best fixed one's in the same round: the median, the least and the most.
+    /// A size's rate in each round, divided by the best fixed one's in the same: the median, the least and the most. Which
+    /// one is best is said by the other rounds: by all of them it would be the luckiest of seven, whose luck counts.
     fn ratio(&self, size: &str) -> Option<(f64, f64, f64)> {
-        let best = self.best()?;
-        let of = |round: &BTreeMap<String, Measured>| Some(round.get(size)?.tps / round.get(&best)?.tps);
-        let ratios: Vec<f64> = self.rounds.iter().filter_map(of).collect();
+        let of = |(i, round): (usize, &BTreeMap<String, Measured>)| {
+            let others =
+                self.rounds.iter().enumerate().filter(move |(j, _)| *j != i || self.rounds.len() == 1);
+            let best = Self::best(others.map(|(_, round)| round))?;
+            Some(round.get(size)?.tps / round.get(&best)?.tps)
+        };
+        let ratios: Vec<f64> = self.rounds.iter().enumerate().filter_map(of).collect();
         let least = ratios.iter().copied().min_by(f64::total_cmp)?;
         let most = ratios.iter().copied().max_by(f64::total_cmp)?;
         Some((median(ratios.into_iter())?, least, most))
@@ -170,7 +177,7 @@ impl SizesRow {
 
     /// What is wanted of it.
     pub fn goal(&self) -> Goal {
-        let best = self.best().unwrap_or_default();
+        let best = Self::best(self.rounds.iter()).unwrap_or_default();
         let goal = format!("{}: adaptive at least {KEEPS} of the best fixed size ({best})", self.name);
         let judged = self
             .ratio("adaptive")

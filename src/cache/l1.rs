@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use moka::notification::RemovalCause;
-use moka::sync::Cache as Moka;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +12,14 @@ mod account;
 mod entry;
 mod packed;
 mod reading;
+mod table;
 
 pub use account::{Flush, Outdated, Stats, Why};
 pub use entry::Entry;
 pub use packed::Foreign;
 pub use reading::{Collected, Reading, Turn};
+
+use table::{Table, table};
 
 use super::answer::Answer;
 use super::key::Contexts;
@@ -69,7 +70,7 @@ const SHAPES: usize = 1024;
 /// See the module.
 #[derive(Debug)]
 pub struct Cache {
-    entries: Moka<u64, Arc<Entry>>,
+    entries: Table,
     key: (u64, u64),
     /// Whose results there are.
     pub contexts: Contexts,
@@ -92,9 +93,6 @@ pub struct Cache {
     /// Bytes of answers that are being collected.
     collected: AtomicU64,
     most: u64,
-    /// Bytes of results that have come since what is too much was last taken away, and how many there may be.
-    unsettled: AtomicU64,
-    slack: u64,
     /// Where results are kept outside of the process, too.
     remote: OnceLock<Arc<Remote>>,
 }
@@ -145,18 +143,9 @@ impl Cache {
     /// The system gives no random key.
     pub fn new(max_memory: u64) -> Result<Arc<Cache>, String> {
         let number = || getrandom::u64().map_err(|e| format!("no random key: {e}"));
-        let weigher = |_: &u64, entry: &Arc<Entry>| entry.weight();
         let stats = Arc::<Stats>::default();
-        let counts = stats.clone();
-        let evicted = move |_, _, cause| {
-            if cause == RemovalCause::Size {
-                counts.evicted.add(1);
-            }
-        };
-        let entries =
-            Moka::builder().max_capacity(max_memory).weigher(weigher).eviction_listener(evicted).build();
         Ok(Arc::new(Cache {
-            entries,
+            entries: table(max_memory, stats.clone())?,
             key: (number()?, number()?),
             contexts: Contexts::default(),
             versions: Book::default(),
@@ -171,8 +160,6 @@ impl Cache {
             collected: AtomicU64::new(0),
             // What is not kept yet takes memory as well.
             most: max_memory / 4,
-            unsettled: AtomicU64::new(0),
-            slack: max_memory / 64,
             remote: OnceLock::new(),
         }))
     }
@@ -308,24 +295,13 @@ impl Cache {
         let mut entry = Entry::new(key, answer, as_of, born, fingerprint);
         *entry.asked.get_mut() = asked;
         let entry = Arc::new(entry);
-        self.insert(hash, entry.clone());
+        self.entries.insert(at(hash), entry.clone());
         entry
-    }
-
-    /// Takes away what is too much once some bytes have come: moka does so after some results, which may be large.
-    fn insert(&self, hash: u128, entry: Arc<Entry>) {
-        let weight = u64::from(entry.weight());
-        self.entries.insert(at(hash), entry);
-        if self.unsettled.fetch_add(weight, Relaxed) + weight > self.slack {
-            self.unsettled.store(0, Relaxed);
-            self.entries.run_pending_tasks();
-        }
     }
 
     /// Keeps what was kept outside; whether it may be given is found out like that of any other.
     pub fn put_back(&self, hash: u128, mut entry: Entry) {
         *entry.fetched.get_mut() = true;
-        // It is given at once: whether there is room for it is for later, or it might be gone again by then.
         self.entries.insert(at(hash), Arc::new(entry));
     }
 
@@ -379,7 +355,7 @@ impl Cache {
         self.epoch.fetch_add(1, AcqRel);
         let flushes = self.count_flush();
         self.stats.flush(Flush::All);
-        self.entries.invalidate_all();
+        self.entries.clear();
         flushes
     }
 
@@ -406,20 +382,14 @@ impl Cache {
         self.count_flush();
         self.stats.flush(Flush::Shape);
         // They would be given no more, and the memory may be others'.
-        let found: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.fingerprint() == shape)
-            .map(|(at, _)| *at)
-            .collect();
-        found.iter().for_each(|at| self.entries.invalidate(at));
-        found.len() as u64
+        let found: Vec<u64> =
+            self.entries.iter().filter(|(_, entry)| entry.fingerprint() == shape).map(|(at, _)| at).collect();
+        found.iter().filter(|at| self.entries.remove(*at).is_some()).count() as u64
     }
 
     /// How many results there are, and about how much memory they take, in bytes; and those that are being collected.
     pub fn size(&self) -> (u64, u64, u64) {
-        self.entries.run_pending_tasks();
-        (self.entries.entry_count(), self.entries.weighted_size(), self.collected.load(Relaxed))
+        (self.entries.len() as u64, self.entries.weight(), self.collected.load(Relaxed))
     }
 
     /// Those that have been asked for most, at most so many.
@@ -440,7 +410,7 @@ impl Cache {
     /// Results and bytes by shape.
     pub fn by_shape(&self) -> HashMap<u128, (u64, u64)> {
         let mut shapes: HashMap<u128, (u64, u64)> = HashMap::new();
-        for (_, entry) in &self.entries {
+        for (_, entry) in self.entries.iter() {
             let shape = shapes.entry(entry.fingerprint()).or_default();
             *shape = (shape.0 + 1, shape.1 + u64::from(entry.weight()));
         }
