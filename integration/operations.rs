@@ -127,7 +127,7 @@ async fn kill_ends_clients_at_once() {
         }
     }
     eventually("its transaction, too", || {
-        db.psql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE '%transaction%'") == "0"
+        db.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE '%transaction%'") == "0"
     });
     admin.simple_query(&format!("RESUME {}", db.name)).await.expect("resumed");
     let again = pg(&proxy.url(&db)).await;
