@@ -253,15 +253,17 @@ impl Entry {
     /// Notes which server connection it has on loan. Whoever cancels does so under the same lock, so that after
     /// [`Entry::unlink`] no cancel can begin.
     pub fn link(&self, link: Arc<Link>) {
-        *self.pulse.link.lock() = Some(link);
+        // Under the lock, or what is lost just then would not be known.
+        let mut held = self.pulse.link.lock();
+        *held = Some(link);
         self.pulse.lost.store(false, Relaxed);
     }
 
     /// Notes that it has none any more; the one that it had.
     pub fn unlink(&self) -> Option<Arc<Link>> {
-        let link = self.pulse.link.lock().take();
+        let mut held = self.pulse.link.lock();
         self.pulse.lost.store(false, Relaxed);
-        link
+        held.take()
     }
 
     /// Notes what the client calls itself now.
@@ -429,6 +431,11 @@ impl Entry {
         let requested =
             self.pulse.connected_at + Duration::from_millis(self.pulse.requested_ms.load(Relaxed));
         let waiting = if doing == Doing::Waiting as u8 { requested.elapsed() } else { Duration::ZERO };
+        let (application_name, tenant) = {
+            let known_as = self.known_as.lock();
+            let tenant = known_as.tenant.as_ref().map(|tenant| tenant.name.to_string());
+            (known_as.application.to_string(), tenant)
+        };
         ClientRow {
             id: self.id,
             state: match doing {
@@ -438,8 +445,8 @@ impl Entry {
             },
             database: self.pool.purpose.database.clone(),
             user: self.pool.purpose.user.clone(),
-            application_name: self.known_as.lock().application.to_string(),
-            tenant: self.tenant().map(|tenant| tenant.name.to_string()),
+            application_name,
+            tenant,
             addr: self.addr,
             local_addr: self.local_addr,
             connect_time,
