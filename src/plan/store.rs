@@ -255,7 +255,6 @@ impl Store {
         scope: Scope,
         build: impl FnOnce(&Shape) -> Plan,
     ) -> Held {
-        self.lookups.count();
         let mut shape = Shape::default();
         shape.read(text, conforming);
         let hash = self.hash(&shape, scope);

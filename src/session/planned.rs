@@ -100,6 +100,8 @@ impl Client {
         let _turn = shared.planner.aside.acquire().await.ok()?;
         let Under { reading, scope, view, alone } = self.under();
         let (shared, home) = (self.shared.clone(), self.home(view, alone));
+        // Here, not there: each thread that counts has a part of its own for good, and those come and go.
+        shared.planner.store.lookups.count();
         let made = move || shared.planner.plan_aside(&text, reading, scope, home);
         tokio::task::spawn_blocking(made).await.ok().map(|plan| (plan, scope))
     }
