@@ -553,6 +553,7 @@ mod tests {
         }
         let (entries, bytes, _) = cache.size();
         assert!(bytes <= 64 << 10 && entries > 10, "{entries} {bytes}");
+        assert_eq!(cache.stats.evicted.get(), 10_000 - entries, "who makes room is counted");
         let mut collected = cache.collect();
         assert!(collected.add([&[0; 10], &[0; 10]], 1 << 20) && !collected.add([&[0; 100], b""], 50));
         assert!(!collected.add([&[0; 17 << 10], b""], 1 << 20));
