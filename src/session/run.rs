@@ -234,6 +234,6 @@ mod tests {
             size_of::<F>()
         }
         assert!(size(run) + size_of::<Client>() <= 512, "{} and {}", size(run), size_of::<Client>());
-        assert!(size_of::<Entry>() <= 384, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 264, "{}", size_of::<Entry>());
     }
 }
