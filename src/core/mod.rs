@@ -5,6 +5,7 @@ pub mod budget;
 pub mod clock;
 pub mod durations;
 pub mod error;
+pub mod hashed;
 pub mod keyfile;
 pub mod latency;
 pub mod ledger;

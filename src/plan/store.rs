@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use moka::sync::Cache;
 
 use super::{Held, Hold, Plan};
+use crate::core::hashed::Hashed;
 use crate::core::stats::{Counter, Striped};
 use crate::sql::fingerprint;
 use crate::sql::shape::Shape;
@@ -51,7 +52,7 @@ struct Local {
     shape: Shape,
     /// Of which store: two have never the same rules.
     serial: u64,
-    plans: HashMap<u128, Held, Identity>,
+    plans: HashMap<u128, Held, Hashed>,
     texts: Texts,
 }
 
@@ -130,34 +131,6 @@ impl Texts {
         {
             set[way] = Some(Text { place, model, plan: plan.clone() });
         }
-    }
-}
-
-/// The key is a hash already.
-#[derive(Clone, Copy, Default)]
-struct Identity;
-
-impl std::hash::BuildHasher for Identity {
-    type Hasher = Low;
-    fn build_hasher(&self) -> Low {
-        Low(0)
-    }
-}
-
-/// The low half of a hash, as a hash.
-struct Low(u64);
-
-impl std::hash::Hasher for Low {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for (i, b) in bytes.iter().take(8).enumerate() {
-            self.0 |= u64::from(*b) << (i * 8);
-        }
-    }
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
     }
 }
 

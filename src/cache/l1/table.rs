@@ -2,7 +2,6 @@
 //! CLOCK-Pro, 2005), much like S3-FIFO (J. Yang and others: FIFO queues are all you need for cache eviction, 2023). Whoever
 //! reads everything once takes the place of nothing that is asked for again.
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
@@ -11,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::account::Stats;
 use super::entry::Entry;
+use crate::core::hashed::Hashed;
 
 /// Results, by half of the hash of their keys.
 pub(super) type Table = Cache<u64, Arc<Entry>, Weight, Hashed, Evicted>;
@@ -56,33 +56,5 @@ impl Lifecycle<u64, Arc<Entry>> for Evicted {
     fn on_evict(&self, state: &mut Self::RequestState, _: u64, entry: Arc<Entry>) {
         self.0.evicted.add(1);
         state.push(entry);
-    }
-}
-
-/// The key is a hash already.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hashed;
-
-impl BuildHasher for Hashed {
-    type Hasher = Same;
-    fn build_hasher(&self) -> Same {
-        Same(0)
-    }
-}
-
-/// A hash, as it is.
-pub(super) struct Same(u64);
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for (i, byte) in bytes.iter().take(8).enumerate() {
-            self.0 |= u64::from(*byte) << (i * 8);
-        }
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
