@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, sockets};
 use crate::config::{Config, Log};
+use crate::core::clock;
 
 /// How long a thread for what takes long waits for more of it. With one worker and no other thread, system calls are
 /// cheaper: the system need not count who uses a file.
@@ -52,6 +53,7 @@ pub fn runtime(workers: usize) -> std::io::Result<Runtime> {
             builder
         }
     };
+    builder.on_thread_unpark(clock::turn_begins).on_thread_park(clock::turn_ends);
     builder.enable_all().thread_keep_alive(KEPT).build()
 }
 

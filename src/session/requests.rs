@@ -7,7 +7,7 @@ use super::batch::{Batch, Flow, Next};
 use super::cached::Given;
 use super::expect::Expect;
 use super::run::End;
-use crate::core::clock::Instant;
+use crate::core::clock;
 use crate::core::error::Error;
 use crate::core::limits::{FRAME_HEADER, MAX_EXPECTED};
 use crate::plan::Held;
@@ -181,7 +181,7 @@ impl Batch<'_> {
     pub(super) fn begin(&mut self) -> bool {
         let anew = self.begun.is_none() || std::mem::take(&mut self.answered);
         if anew {
-            let now = Instant::now();
+            let now = clock::arrival();
             self.begun = Some(now);
             self.client.entry.set_requested(now);
             self.client.entry.set_running(now, self.client.is_idle());
