@@ -26,6 +26,7 @@ mod elsewhere;
 mod failover;
 mod faults;
 mod health;
+mod hidden;
 mod hostile;
 mod limits;
 mod metrics;

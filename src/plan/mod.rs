@@ -17,6 +17,7 @@ use crate::catalog::{Catalog, SearchPath};
 use crate::config::{self, CacheRule, Directions, Route, Rule};
 use crate::core::clock::Instant;
 use crate::core::stats::Counter;
+use crate::pool::suspects::Suspects;
 use crate::sql::effect::Traces;
 use crate::sql::facts::Facts;
 use crate::sql::lex::{self, Lexer};
@@ -157,6 +158,8 @@ pub struct Home {
     pub catalog: Option<Arc<Catalog>>,
     /// The session's schema search path, where that is known.
     pub path: Option<SearchPath>,
+    /// What leaves something behind in sessions without being called, if there is any such thing.
+    pub suspects: Option<Arc<Suspects>>,
 }
 
 impl Plan {
@@ -360,7 +363,12 @@ impl Planner {
             path: home.path.as_ref(),
         };
         let names = self.name(&home.names);
-        build::build(text, shape, build::Under { known, rules: &rules, scope, reading, names })
+        let mut plan =
+            build::build(text, shape, build::Under { known, rules: &rules, scope, reading, names });
+        if home.suspects.as_ref().is_some_and(|suspects| suspects.are_mentioned(text)) {
+            plan.traces.add(Traces::CALLS);
+        }
+        plan
     }
 
     /// One name for all plans of a home: there are many of them, and few homes.

@@ -27,6 +27,7 @@ pub mod defaults;
 pub mod driver;
 mod fair;
 pub mod fate;
+pub mod hidden;
 mod home;
 pub mod hub;
 mod identity;

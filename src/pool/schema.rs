@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::driver;
 use super::fate::Fates;
+use super::hidden::HIDDEN;
 use super::pool::Pool;
 use super::suspects::{Functions, Suspects};
 use crate::catalog::{Catalog, read};
@@ -286,9 +287,10 @@ async fn fetch(pool: &Pool) -> Result<(Catalog, Option<Suspects>), String> {
     let login = pool.cataloguer.lock().clone();
     let client = driver::client(pool, login, APPLICATION).await.map_err(|e| e.to_string())?;
     let catalog = read::load(&client).await.map_err(|e| e.to_string())?;
+    let hidden = client.simple_query(HIDDEN).await.map_err(|e| e.to_string())?;
     // There may be much code to look at.
     let look = move || {
-        let suspects = Suspects::of_catalog(&catalog);
+        let suspects = Suspects::of_catalog(&catalog, &hidden);
         (catalog, suspects)
     };
     tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())

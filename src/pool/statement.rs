@@ -27,6 +27,8 @@ pub struct Prepared {
     pub pins: Traces,
     /// The body that servers are sent in place of the client's, where that is ours to answer.
     sent: Option<Box<[u8]>>,
+    /// See [`Scope`]: under what it was first prepared.
+    mark: Box<[u8]>,
     accepted: AtomicBool,
     described: OnceLock<Described>,
     changed: AtomicBool,
@@ -55,26 +57,48 @@ struct Known {
     generation: u64,
 }
 
+/// Settings that decide what names and constants in a text mean when it is prepared: constants are read then
+/// (`parse_coerce.c`), be they times, arrays or documents.
+pub const MEANINGS: [&str; 12] = [
+    "search_path",
+    "role",
+    "session_authorization",
+    "client_encoding",
+    "standard_conforming_strings",
+    "timezone",
+    "datestyle",
+    "intervalstyle",
+    "transform_null_equals",
+    "array_nulls",
+    "xmloption",
+    "lc_monetary",
+];
+
 /// What a statement is prepared under: the same text may mean something else under another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope<'a> {
-    /// The session's schema search path and role, as far as it has set them.
-    pub path: [Option<&'a str>; 2],
+    /// What the session has set of [`MEANINGS`].
+    pub meanings: [Option<&'a str>; MEANINGS.len()],
     /// Counts changes of the database's objects.
     pub generation: u64,
 }
 
 impl Scope<'_> {
     fn key<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
-        if self.path == [None, None] {
-            return Cow::Borrowed(body);
+        let mark = self.mark();
+        if mark.is_empty() { Cow::Borrowed(body) } else { Cow::Owned([body, &mark].concat()) }
+    }
+
+    /// All of it but for the generation, as bytes.
+    fn mark(&self) -> Vec<u8> {
+        let mut mark = Vec::new();
+        let set = self.meanings.iter().enumerate().filter_map(|(i, value)| Some((i, (*value)?)));
+        for (i, value) in set {
+            mark.push(i as u8);
+            mark.extend_from_slice(value.as_bytes());
+            mark.push(0);
         }
-        let mut key = body.to_vec();
-        for part in self.path {
-            key.extend_from_slice(part.unwrap_or_default().as_bytes());
-            key.push(0);
-        }
-        Cow::Owned(key)
+        mark
     }
 }
 
@@ -120,7 +144,7 @@ impl Statements {
         if known.len() >= PRUNE_FLOOR && known.len() == known.capacity() {
             known.retain(|_, statement| statement.strong_count() > 0);
         }
-        let made = Arc::new(Prepared::new(body, pins(), sent));
+        let made = Arc::new(Prepared::new(body, &scope.mark(), pins(), sent));
         known.insert(key.into(), Arc::downgrade(&made));
         made
     }
@@ -174,7 +198,17 @@ impl Prepared {
         self.changed.load(Relaxed)
     }
 
-    fn new(body: &[u8], pins: Traces, sent: Option<&[u8]>) -> Prepared {
+    /// One that nobody else shares: what its text means is not known, or nobody else's.
+    pub fn alone(body: &[u8], scope: Scope<'_>, pins: Traces, sent: Option<&[u8]>) -> Arc<Prepared> {
+        Arc::new(Prepared::new(body, &scope.mark(), pins, sent))
+    }
+
+    /// Whether its text means to a session what it meant to who first prepared it.
+    pub fn is_under(&self, scope: Scope<'_>) -> bool {
+        *self.mark == *scope.mark()
+    }
+
+    fn new(body: &[u8], mark: &[u8], pins: Traces, sent: Option<&[u8]>) -> Prepared {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let mut name = SERVER_PREFIX.to_vec();
@@ -185,6 +219,7 @@ impl Prepared {
             body: body.into(),
             pins,
             sent: sent.map(Into::into),
+            mark: mark.into(),
             accepted: AtomicBool::new(false),
             described: OnceLock::new(),
             changed: AtomicBool::new(false),
@@ -223,10 +258,10 @@ mod tests {
     #[test]
     fn another_scope_another_statement() {
         let statements = Statements::default();
-        let intern = |path, generation| {
+        let intern = |path: Option<&'static str>, generation| {
             statements.intern(
                 b"SELECT 1\0\0\0",
-                Scope { path: [path, None], generation },
+                Scope { meanings: std::array::from_fn(|i| path.filter(|_| i == 0)), generation },
                 || Traces::NONE,
                 None,
             )
@@ -245,7 +280,7 @@ mod tests {
             column
         };
         let row = |columns: &[Vec<u8>]| [&[0, columns.len() as u8], columns.concat().as_slice()].concat();
-        let statement = Prepared::new(b"SELECT a WHERE $1\0\0\0", Traces::NONE, None);
+        let statement = Prepared::new(b"SELECT a WHERE $1\0\0\0", b"", Traces::NONE, None);
         assert!(!statement.is_described());
         assert!(statement.describe(&[0, 1, 0, 0, 0, 23], &row(&[column("a", 1, 23)])));
         assert_eq!(statement.to_parse(), b"SELECT a WHERE $1\0\0\x01\0\0\0\x17");

@@ -2,13 +2,15 @@
 //! what the functions that it calls do: from the catalog where that is read, else by a question of its own.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::defaults::rows;
+use super::hidden::HIDDEN;
 use super::pool::Pool;
 use super::server::Server;
 use crate::catalog::{self, Catalog, Oid};
@@ -101,13 +103,7 @@ impl Found {
 
     /// Takes one row. `None` where it makes no sense.
     pub fn row(&mut self, row: &[Option<&[u8]>]) -> Option<()> {
-        let [Some(name), code, trigger, suspect] = row else { return None };
-        self.functions.push(Function {
-            name: (*name).into(),
-            code: code.unwrap_or_default().into(),
-            trigger: *trigger == Some(b"true"),
-            suspect: *suspect == Some(b"true"),
-        });
+        self.functions.push(Function::of(row)?);
         Some(())
     }
 }
@@ -121,6 +117,10 @@ pub struct Suspects {
     settings: Vec<String>,
     /// The same of those that are triggers, which any statement that writes may call.
     triggers: Option<bool>,
+    /// Operators among them.
+    symbols: Vec<(Box<[u8]>, bool)>,
+    /// Whether some are called without being named as functions are.
+    quiet: bool,
     asked: Instant,
 }
 
@@ -133,7 +133,11 @@ const LONGEST: usize = 24_000;
 /// User-written functions, each with whether its code mentions anything that outlives a transaction. Languages that
 /// hide what they do count as a whole, but for C: what is written in it has no need of SQL to keep state. Code that is
 /// too long to be looked at counts as code that may set anything.
-pub const QUESTION: &str = "SELECT p.proname, \
+/// Then what calls them unseen.
+pub static QUESTION: LazyLock<String> =
+    LazyLock::new(|| format!("{CALLED} UNION ALL SELECT * FROM ({HIDDEN}) h"));
+
+const CALLED: &str = "SELECT p.proname, \
     CASE WHEN pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<) 24000 THEN p.prosrc \
     ELSE 'EXECUTE set_config' END, \
     (p.prorettype OPERATOR(pg_catalog.=) 'pg_catalog.trigger'::pg_catalog.regtype)::pg_catalog.text, \
@@ -141,7 +145,7 @@ pub const QUESTION: &str = "SELECT p.proname, \
     OR pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.>=) 24000 \
     OR p.prosrc OPERATOR(pg_catalog.~*) \
     '(set_config|advisory_lock|setseed|dblink_connect|\\mtemp(orary)?\\M|\\mexecute\\M|with\\s+hold|\
-    (^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M)')::pg_catalog.text \
+    (^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M)')::pg_catalog.text, 'false' \
     FROM pg_catalog.pg_proc p \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
@@ -155,6 +159,18 @@ struct Function {
     code: Box<[u8]>,
     trigger: bool,
     suspect: bool,
+    /// It is called without being named as functions are, or is no function at all but calls one.
+    quiet: bool,
+}
+
+impl Function {
+    /// From a row of [`QUESTION`]. `None` where it makes no sense.
+    fn of(row: &[Option<&[u8]>]) -> Option<Function> {
+        let [Some(name), code, trigger, suspect, quiet] = row else { return None };
+        let is = |column: &Option<&[u8]>| *column == Some(b"true");
+        let (name, code) = ((*name).into(), code.unwrap_or_default().into());
+        Some(Function { name, code, trigger: is(trigger), suspect: is(suspect), quiet: is(quiet) })
+    }
 }
 
 /// The names that a text mentions, folded as Postgres folds them.
@@ -169,7 +185,9 @@ impl Suspects {
     pub fn called_by(&self, sql: &[u8], writes: bool) -> Option<(&[String], bool)> {
         let triggers = self.triggers.filter(|_| writes);
         let named = mentioned(sql).filter_map(|name| self.names.get(name.as_slice()).copied());
-        let unnamed = named.chain(triggers).reduce(|a, b| a || b)?;
+        let written = |symbol: &[u8]| sql.windows(symbol.len()).any(|bytes| bytes == symbol);
+        let symbols = self.symbols.iter().filter(|(symbol, _)| written(symbol)).map(|(_, unnamed)| *unnamed);
+        let unnamed = named.chain(triggers).chain(symbols).reduce(|a, b| a || b)?;
         Some((self.settings.as_slice(), unnamed))
     }
 
@@ -179,13 +197,19 @@ impl Suspects {
         Some((self.settings.as_slice(), unnamed))
     }
 
+    /// Whether a statement may call one without seeming to call anything.
+    pub fn are_mentioned(&self, sql: &[u8]) -> bool {
+        self.quiet && self.called_by(sql, false).is_some()
+    }
+
     /// Whether no function does anything of the kind.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// What [`QUESTION`] would find, from a catalog. `None` where whoever read that may not see functions.
-    pub fn of_catalog(catalog: &Catalog) -> Option<Suspects> {
+    /// What [`QUESTION`] would find, from a catalog, and rows of [`HIDDEN`]. `None` where whoever read that may not see
+    /// functions.
+    pub fn of_catalog(catalog: &Catalog, hidden: &[SimpleQueryMessage]) -> Option<Suspects> {
         let all = catalog.all_functions();
         let system = |oid| {
             let schema = catalog.schema_by_oid(oid);
@@ -200,14 +224,27 @@ impl Suspects {
                 trigger: f.returns == TRIGGER,
                 // Code that is too long has been replaced with some that does.
                 suspect: !matches!(&*f.language, "sql" | "plpgsql") || outlives(code),
+                quiet: false,
             }
         });
-        (!all.is_empty()).then(|| Suspects::of(functions.collect()))
+        let hidden = hidden.iter().filter_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else { return None };
+            let columns: Vec<_> =
+                (0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::as_bytes)).collect();
+            Function::of(&columns)
+        });
+        (!all.is_empty()).then(|| Suspects::of(functions.chain(hidden).collect()))
     }
 
     fn of(functions: Vec<Function>) -> Suspects {
-        let mut found =
-            Suspects { names: HashMap::new(), settings: Vec::new(), triggers: None, asked: Instant::now() };
+        let mut found = Suspects {
+            names: HashMap::new(),
+            settings: Vec::new(),
+            triggers: None,
+            symbols: Vec::new(),
+            quiet: false,
+            asked: Instant::now(),
+        };
         let (mut new, mut rest): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.suspect);
         // Whoever calls a suspect is one.
         while !new.is_empty() {
@@ -216,6 +253,8 @@ impl Suspects {
                 .into_iter()
                 .partition(|f| mentioned(&f.code).any(|n| found.names.contains_key(n.as_slice())));
         }
+        let symbols = found.names.iter().filter(|(name, _)| is_symbol(name));
+        found.symbols = symbols.map(|(name, unnamed)| (name.clone(), *unnamed)).collect();
         found
     }
 
@@ -224,6 +263,7 @@ impl Suspects {
         let called = mentioned(&function.code).any(|n| self.names.get(n.as_slice()) == Some(&true));
         let unnamed = changes.unnamed || called || mentions_execute(&function.code);
         *self.names.entry(function.name.clone()).or_default() |= unnamed;
+        self.quiet |= function.quiet;
         if function.trigger {
             self.triggers = Some(self.triggers.unwrap_or_default() || unnamed);
         }
@@ -233,6 +273,11 @@ impl Suspects {
             }
         }
     }
+}
+
+/// Whether a name is an operator's.
+fn is_symbol(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| b"+-*/<>=~!@#%^&|`?".contains(b))
 }
 
 /// Whether code mentions anything that outlives a transaction: the same as the regular expression of [`QUESTION`].
@@ -278,7 +323,7 @@ fn mentions_execute(code: &[u8]) -> bool {
 pub(super) async fn ask_again(pool: &Pool, mut server: Box<Server>) {
     server.unnamed = None;
     let mut found = Found::new(pool.schema.functions.generation());
-    let answered = rows(&mut server, QUESTION, |row| found.row(row)).await;
+    let answered = rows(&mut server, &QUESTION, |row| found.row(row)).await;
     if answered.is_some() {
         pool.schema.functions.learn(found);
         pool.give_back(server, Instant::now());
@@ -321,6 +366,7 @@ mod tests {
             code: code.as_bytes().into(),
             trigger,
             suspect,
+            quiet: false,
         };
         assert!(Suspects::of(Vec::new()).called_by(b"SELECT f()", true).is_none());
         let f = || function("f", "BEGIN PERFORM set_config('a.b', $1, false); END", false, true);
@@ -335,6 +381,11 @@ mod tests {
             );
         }
         assert!(known.called_by(b"SELECT h(1)", true).is_none());
+        let view = Function { quiet: true, ..function("v", "\"f\"", false, false) };
+        let operator = Function { quiet: true, ..function("@@@", "\"f\"", false, false) };
+        let quiet = Suspects::of(vec![f(), view, operator, harmless()]);
+        assert!(quiet.are_mentioned(b"TABLE v") && quiet.are_mentioned(b"SELECT @@@ 1"));
+        assert!(!quiet.are_mentioned(b"TABLE w") && !known.are_mentioned(b"SELECT f(1)"));
         let trigger = function("t", "BEGIN SET work_mem = '1MB'; RETURN NEW; END", true, true);
         let any = function("any", "BEGIN PERFORM set_config(name, value, false); END", false, true);
         let known = Suspects::of(vec![trigger, any, f()]);

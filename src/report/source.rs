@@ -128,7 +128,7 @@ impl Source {
             let known = || catalog.as_ref()?.search_path(&purpose.server_user).map(str::to_string);
             let path = path.or_else(known).and_then(|p| SearchPath::parse(&p, &purpose.server_user).ok());
             let names = Names { database: purpose.database.clone(), backend: pool.target.name().into() };
-            Home { names, catalog: catalog.clone(), path }
+            Home { names, catalog: catalog.clone(), path, suspects: None }
         };
         let reading = Reading { conforming: true, is_ambiguous: false };
         let plan = shared.planner.plan(report.sql.as_bytes(), reading, scope, home);

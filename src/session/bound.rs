@@ -112,7 +112,8 @@ impl Batch<'_> {
         }
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(statement, plan)) => {
-                if statement.is_changed() {
+                let astray = std::mem::take(&mut self.flow.hand.astray) == statement.id;
+                if astray || statement.is_changed() {
                     // What a connection of its own would say (plancache.c, `RevalidateCachedQuery`).
                     let reason = "cached plan must not change result type";
                     return Ok(Resolved::Lost(Error::statement(SqlState::FEATURE_NOT_SUPPORTED, reason)));

@@ -7,7 +7,7 @@ use super::names::Named;
 use super::run::Client;
 use crate::core::clock::Instant;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
-use crate::pool::statement::Scope;
+use crate::pool::statement::{MEANINGS, Scope};
 use crate::pool::suspects::Suspects;
 use crate::sql::effect::Traces;
 use crate::sql::prepare;
@@ -24,6 +24,8 @@ pub struct Doubts {
     pub(super) named: Vec<(String, Change)>,
     /// RESET ALL.
     pub(super) all: bool,
+    /// Some of it may have been undone, or never done.
+    pub(super) failed: bool,
     /// Statements prepared by SQL.
     pub(super) prepared: Vec<Candidate>,
     /// Objects that others see, too, may have been made, changed or dropped.
@@ -57,6 +59,25 @@ const REPORTED: &[&str] = &[
     "standard_conforming_strings",
     "timezone",
 ];
+
+/// What these say of a transaction ends with it; of a session they say nothing, though the server lists them as if it had set
+/// them.
+pub(super) const PASSING: &[&str] =
+    &["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+
+/// Functions of large objects (`pg_proc.dat`), which drivers call by FunctionCall.
+const LARGE_OBJECTS: [u32; 15] =
+    [715, 764, 765, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171];
+
+/// The first argument of a FunctionCall, as a setting's name.
+fn first_argument(body: &[u8]) -> Option<String> {
+    let (formats, rest) = body.get(4..)?.split_first_chunk()?;
+    // Text is the same in both formats.
+    let rest = rest.get(usize::from(u16::from_be_bytes(*formats)) * 2 + 2..)?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let name = rest.get(..usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
+    std::str::from_utf8(name).ok().map(str::to_ascii_lowercase)
+}
 
 impl Doubts {
     pub(super) fn note(&mut self, traces: Traces, sql: &[u8]) {
@@ -120,7 +141,7 @@ impl Doubts {
     }
 
     pub(super) fn name(&mut self, name: String, change: Change) {
-        if REPORTED.contains(&name.as_str()) {
+        if REPORTED.contains(&name.as_str()) || PASSING.contains(&name.as_str()) {
             return;
         }
         match self.named.iter().position(|(known, _)| *known == name) {
@@ -135,12 +156,13 @@ impl Client {
     /// What the functions that a statement calls may leave behind, as far as is known; the rest is noted, to be found
     /// out when the transaction is over. No text stands for one that was too long to be held.
     pub fn suspect(&mut self, traces: Traces, sql: Option<&[u8]>) -> Traces {
-        if !traces.any(Traces::CALLS.and(Traces::ADVANCES).and(Traces::EXECUTES))
+        if !traces.any(Traces::CALLS.and(Traces::ADVANCES).and(Traces::EXECUTES).and(Traces::DDL))
             || self.pins.any(Traces::CERTAIN)
         {
             return Traces::NONE;
         }
-        let writes = traces.any(Traces::ADVANCES.and(Traces::EXECUTES));
+        // Triggers, also those of events.
+        let writes = traces.any(Traces::ADVANCES.and(Traces::EXECUTES).and(Traces::DDL));
         match self.pool.schema.functions.known(Instant::now()).as_ref() {
             Some(known) if known.is_empty() => Traces::NONE,
             Some(known) => self.doubts.get_or_insert_default().suspect(known, sql, writes),
@@ -149,6 +171,35 @@ impl Client {
                 Traces::NONE
             }
         }
+    }
+
+    /// Notes what a FunctionCall may leave behind, by what is here of its body: anything, but for large objects, which end
+    /// with the transaction.
+    pub fn calls_function(&mut self, body: &[u8]) {
+        const SET_CONFIG: u32 = 2078;
+        const SETSEED: u32 = 1599;
+        // nextval and setval; currval and lastval.
+        const SEQUENCES: [u32; 3] = [1574, 1576, 1765];
+        const VALUES: [u32; 2] = [1575, 2559];
+        // Above that they are somebody's own (`FirstNormalObjectId`).
+        const SYSTEM: u32 = 16_384;
+        let function = body.first_chunk().map_or(u32::MAX, |oid| u32::from_be_bytes(*oid));
+        if LARGE_OBJECTS.contains(&function) {
+            return;
+        }
+        let mut traces = Traces::OPAQUE.and(Traces::CALLS);
+        match function {
+            SET_CONFIG => match first_argument(body) {
+                Some(name) => self.doubts.get_or_insert_default().name(name, Change::Reset),
+                None => traces.add(Traces::UNKNOWN),
+            },
+            SETSEED => traces.add(Traces::SEED),
+            _ if SEQUENCES.contains(&function) => traces.add(Traces::SERIAL),
+            _ if VALUES.contains(&function) => traces.add(Traces::SEQUENCE.and(Traces::SERIAL)),
+            ..SYSTEM => {}
+            _ => traces.add(self.suspect(traces, None)),
+        }
+        self.note(traces, b"");
     }
 
     /// Notes what running a prepared statement by its name may leave behind.
@@ -180,6 +231,7 @@ impl Client {
         if traces.contains(Traces::FUNCTIONS) {
             self.pool.schema.functions.forget();
         }
+        self.savepoints |= traces.contains(Traces::SAVEPOINT);
         self.messy |= traces.any(Traces::DDL);
         // Code may make temporary objects and others.
         let temporary = traces.contains(Traces::TEMPORARY) && !traces.contains(Traces::OPAQUE);
@@ -265,7 +317,13 @@ impl Client {
     /// What decides about the meaning of names in what it prepares.
     pub fn scope(&self) -> Scope<'_> {
         let own = |name: &str| self.settings.get(name).or_else(|| self.wish.class.get(name));
-        Scope { path: [own("search_path"), own("role")], generation: self.pool.schema.generation() }
+        Scope { meanings: MEANINGS.map(own), generation: self.pool.schema.generation() }
+    }
+
+    /// Whether what it prepares now may mean something that no scope tells: settings may have changed since the server was
+    /// last heard or asked, be it for the transaction, and names of temporary objects are its own.
+    pub fn means_its_own(&self) -> bool {
+        self.blurred || self.doubts.is_some() || self.pins.contains(Traces::TEMPORARY)
     }
 
     /// What the session began with for a setting, as far as is known.

@@ -54,6 +54,8 @@ pub struct Hand {
     /// How the tables of the request at hand stand among all processes, if that has just been looked at.
     pub(super) seen: Option<Option<Seen>>,
     pub(super) waited_for: bool,
+    /// The statement, by its number, that returns something else to this session alone; 0 for none.
+    pub(super) astray: u64,
 }
 
 impl Hand {
@@ -70,7 +72,7 @@ impl Hand {
         let params = params.is_some() || reason.is_some();
         let others = long_text.is_some() || ahead.is_some() || running.is_some() || asked.is_some();
         let kept = self.collecting.is_some() || self.awaited.is_some() || self.waited_for || self.completed;
-        let noted = self.sent > 0 || self.peeks.is_some();
+        let noted = self.sent > 0 || self.peeks.is_some() || self.astray > 0;
         let looked_for = self.turn.is_some() || self.flushing || self.passing > 0 || self.seen.is_some();
         if plans || others || params || kept || noted || looked_for {
             *self = Hand::default();

@@ -109,6 +109,7 @@ impl Seat {
             messy: false,
             doubts: None,
             blurred: false,
+            savepoints: false,
             shadow: None,
             sighting: None,
             reading: None,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::doubts::{Candidate, Doubts};
+use super::doubts::{Candidate, Doubts, PASSING};
 use super::names::{Named, SqlText};
 use super::run::Client;
 use crate::core::clock::Instant;
@@ -77,6 +77,10 @@ impl Doubts {
 
     /// The question, and what its answer is about.
     fn ask(mut self, settings: &Settings, pins: Traces) -> (String, Question) {
+        // Only the list tells then what has been set.
+        if self.failed && (!self.named.is_empty() || self.all) {
+            self.traces.add(Traces::SETTINGS);
+        }
         let mut kinds =
             self.traces.of(Traces::ASKABLE).and(pins.of(Traces::ASKABLE)).without(Traces::SETTING);
         if self.all {
@@ -86,6 +90,8 @@ impl Doubts {
         }
         if kinds.any(Traces::SETTINGS) || self.traces.any(Traces::SETTINGS) {
             kinds.add(Traces::SETTINGS);
+            let failed = self.failed;
+            self.named.retain(|(name, change)| name.contains('.') || *change == Change::Reset && !failed);
             // Who the session is stands in no list of settings.
             for name in ["session_authorization", "role"] {
                 self.named.push((name.to_string(), Change::Reset));
@@ -133,7 +139,7 @@ impl Client {
                 }
                 None => {
                     self.doubts = Some(doubts);
-                    return Some((suspects::QUESTION.into(), Asked::Functions(Found::new(generation))));
+                    return Some((suspects::QUESTION.clone(), Asked::Functions(Found::new(generation))));
                 }
             }
         }
@@ -222,6 +228,9 @@ impl Client {
         for item in list.split(|&b| b == b',').filter(|item| !item.is_empty()) {
             let at = item.iter().position(|&b| b == b'=')?;
             let (name, value) = (std::str::from_utf8(&item[..at]).ok()?, unhex(&item[at + 1..])?);
+            if PASSING.contains(&name) {
+                continue;
+            }
             let ours = self.settings.get(&name.to_ascii_lowercase()).is_none()
                 && self.lease.as_ref().is_some_and(|s| !self.wish.is_same(s))
                 && self.beginning(&name.to_ascii_lowercase()).as_ref() == Some(&value);

@@ -134,7 +134,8 @@ impl Client {
             && !self.pins.contains(Traces::LISTEN)
             && self.told() != TxStatus::Failed
             && own("client_encoding").is_none()
-            && !matches!(&listen, Listen::To(channel) if refused(channel));
+            // What is begun after a savepoint may end with it: the server knows.
+            && !matches!(&listen, Listen::To(channel) if refused(channel) || self.savepoints);
         shared.then_some(listen)
     }
 }
@@ -327,6 +328,9 @@ impl Batch<'_> {
 
     /// Notes that something was undone: a transaction, or what an error has aborted.
     pub fn note_rollback(&mut self) {
+        if let Some(doubts) = &mut self.client.doubts {
+            doubts.failed = true;
+        }
         if let Some(listening) = &mut self.client.listening {
             listening.rolled_back = true;
         }

@@ -252,6 +252,7 @@ impl Batch<'_> {
         if client.blurred && client.doubts.is_none() {
             (client.blurred, client.reading) = (false, None);
         }
+        client.savepoints = false;
         if !client.pins.is_empty() {
             return;
         }

@@ -72,7 +72,9 @@ impl Client {
         let path = path.or_else(|| catalog.as_ref().and_then(|c| c.search_path(login)).map(str::to_string));
         let names = Names { database: pool.purpose.database.clone(), backend: pool.target.name().into() };
         let path = path.filter(|_| !self.blurred);
-        Home { names, catalog, path: path.and_then(|path| SearchPath::parse(&path, &role).ok()) }
+        // They are known together with the catalog.
+        let suspects = pool.schema.functions.known(Instant::now()).clone();
+        Home { names, catalog, path: path.and_then(|path| SearchPath::parse(&path, &role).ok()), suspects }
     }
 
     /// Has the catalog read, where that is due and wanted at all.

@@ -26,7 +26,7 @@ impl Batch<'_> {
     pub(super) fn parse_alone(&mut self, len: usize) -> Result<bool, End> {
         let body = self.body(len);
         let Some((name, body)) = cstr(body).filter(|(name, _)| !name.is_empty()) else { return Ok(false) };
-        if self.client.names.get(name).is_some() {
+        if self.client.names.get(name).is_some() || self.client.means_its_own() {
             return Ok(false);
         }
         let Some(statement) =
@@ -215,6 +215,7 @@ impl Batch<'_> {
     pub(super) fn parse_named(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
         match self.client.names.get(name).cloned() {
             Some(Named::Shared(known, _)) => return self.parse_duplicate(len, name, &known),
+            Some(Named::Sql(_)) if self.is_settled() => return self.parse_taken(len, name),
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
@@ -236,7 +237,11 @@ impl Batch<'_> {
             (Some(_), _) => Traces::EXPLAINED,
             (None, _) => Client::shared_traces(&plan, text),
         };
-        let statement = client.pool.statements.intern(body, client.scope(), traces, sent.as_deref());
+        let statement = if client.means_its_own() {
+            Prepared::alone(body, client.scope(), traces(), sent.as_deref())
+        } else {
+            client.pool.statements.intern(body, client.scope(), traces, sent.as_deref())
+        };
         self.parse_shared(len, name, statement, plan)
     }
 
@@ -281,6 +286,20 @@ impl Batch<'_> {
             format!("prepared statement \"{shown}\" already exists"),
         );
         self.flow.expected.push(Expect::Doomed(error.code, Box::new(error)));
+        Ok(())
+    }
+
+    /// Whether everything that may change what names mean has been answered.
+    fn is_settled(&self) -> bool {
+        self.client.doubts.is_none() && self.flow.expected.is_empty()
+    }
+
+    /// SQL has taken the name: the server, which has it, says so.
+    fn parse_taken(&mut self, len: usize, name: &[u8]) -> Result<(), End> {
+        self.ensure_own(name)?;
+        let undo = self.client.names.set(name, self.client.names.get(name).cloned());
+        self.flow.expected.push(Expect::ParseRaw(undo));
+        self.flow.up.pass_frame(len);
         Ok(())
     }
 
@@ -345,9 +364,24 @@ impl Batch<'_> {
             return;
         };
         if !statement.describe(&params, &row) {
-            statement.set_changed();
-            // Who prepares it from now on gets what there is now.
-            self.client.pool.statements.forget_all();
+            let statement = statement.clone();
+            self.returns_else(statement);
         }
+    }
+
+    /// A statement returns something else than when it was first prepared.
+    fn returns_else(&mut self, statement: Arc<Prepared>) {
+        let own = self.client.means_its_own() || !statement.is_under(self.client.scope());
+        if own && let Some(server) = &mut self.client.lease {
+            // To this session alone, where it is now: it is told so, and the server forgets what it has made of it.
+            server.forget(statement.id);
+            self.flow.hand.astray = statement.id;
+            reply::close_statement(self.flow.up.insert(), &statement.name);
+            self.flow.expected.push(Expect::OurClose(Some(statement)));
+            return;
+        }
+        statement.set_changed();
+        // Who prepares it from now on gets what there is now.
+        self.client.pool.statements.forget_all();
     }
 }

@@ -326,7 +326,10 @@ impl Batch<'_> {
             b'E' => return self.execute(len).map(|()| true),
             b'F' => {
                 self.client.will_write(None);
-                self.flow.expected.push(Expect::Query(None));
+                let Self { client, flow, .. } = self;
+                let window = flow.up.window();
+                client.calls_function(&window[FRAME_HEADER..len.min(window.len())]);
+                flow.expected.push(Expect::Query(None));
             }
             b'S' if !self.flow.expected.is_copying_in() => self.flow.expected.push(Expect::Sync),
             b'c' | b'f' => self.flow.expected.copy_ended(),

@@ -71,6 +71,8 @@ pub struct Client {
     pub serial: bool,
     /// Whether its statements have changed what there is, which fills the memory of server processes.
     pub messy: bool,
+    /// Whether its transaction has savepoints.
+    pub savepoints: bool,
     /// What its statements may have left behind since the server was last asked.
     pub doubts: Option<Box<Doubts>>,
     /// What names and strings mean to it may have changed, and the server has not said how.

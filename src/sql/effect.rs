@@ -36,6 +36,10 @@ fn read(sql: &[u8], conforming: bool) -> Traces {
                     traces.add(Traces::CALLS);
                 }
             }
+            // Not worth spelling out here: it may be anything.
+            Kind::Quoted if text.starts_with(b"U&") || text.starts_with(b"u&") => {
+                traces.add(Traces::OPAQUE.and(Traces::CALLS));
+            }
             Kind::Quoted => {
                 traces.add(name(text.trim_ascii_start().strip_prefix(b"\"").unwrap_or(text)));
                 if called(&sql[token.end..]) {
@@ -176,6 +180,7 @@ pub(super) enum Lead {
     Create,
     /// GRANT, IMPORT and the like: objects, or who may look into them, change.
     Change,
+    Savepoint,
     /// SELECT, WITH and the like: where TEMP makes a temporary object.
     Making,
     Other,
@@ -212,6 +217,7 @@ const LEADS: &[(&str, Lead)] = &[
     ("commit", Lead::Commit),
     ("end", Lead::Commit),
     ("notify", Lead::Notify),
+    ("savepoint", Lead::Savepoint),
     ("copy", Lead::Write),
     ("merge", Lead::Write),
 ];
@@ -233,6 +239,7 @@ impl Lead {
             Lead::Commit if is(first(), "prepared") => Traces::COMMITS.and(Traces::DDL),
             Lead::Commit => Traces::COMMITS,
             Lead::Notify => Traces::NOTIFIES,
+            Lead::Savepoint => Traces::SAVEPOINT,
             Lead::Load => Traces::LOAD.and(Traces::FRESH),
             Lead::Opaque if makes(sql) => Traces::OPAQUE.and(Traces::DDL),
             Lead::Opaque => Traces::OPAQUE,
@@ -255,10 +262,23 @@ fn makes(sql: &[u8]) -> bool {
 
 /// Whether a SET or RESET, be it for the transaction, may change what names or strings mean.
 fn meaning(sql: &[u8]) -> Traces {
-    const WORDS: &[&[u8]] =
-        &[b"search_path", b"role", b"schema", b"authorization", b"all", b"standard_conforming"];
+    const WORDS: &[&[u8]] = &[
+        b"search_path",
+        b"role",
+        b"schema",
+        b"authorization",
+        b"all",
+        b"standard_conforming",
+        b"transform_null",
+        b"array_nulls",
+        b"xml",
+        b"lc_monetary",
+    ];
+    // What is set for a transaction is reported when it is over, too; but what comes in one go with it is prepared before.
+    const REPORTED: &[&[u8]] = &[b"zone", b"style", b"encoding", b"names"];
     let any = |word: &[u8]| sql.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
-    if WORDS.iter().any(|word| any(word)) { Traces::MEANING } else { Traces::NONE }
+    let for_now = || any(b"local") && REPORTED.iter().any(|word| any(word));
+    if WORDS.iter().any(|word| any(word)) || for_now() { Traces::MEANING } else { Traces::NONE }
 }
 
 impl Lead {
@@ -341,11 +361,17 @@ const fn names(first: u8) -> &'static [(&'static str, Traces)] {
             ("setseed", Traces::SEED),
             ("setval", SERIAL),
             ("set_limit", Traces::SETTINGS),
+            ("schema_to_xml", Traces::OPAQUE),
         ],
         b'n' => &[("nextval", SERIAL)],
-        b'c' => &[("currval", VALUE)],
+        // Statements within strings.
+        b'q' => &[("query_to_xml", Traces::OPAQUE)],
+        b't' => {
+            &[("ts_stat", Traces::OPAQUE), ("ts_rewrite", Traces::OPAQUE), ("table_to_xml", Traces::OPAQUE)]
+        }
+        b'c' => &[("currval", VALUE), ("cursor_to_xml", Traces::OPAQUE)],
         b'l' => &[("lastval", VALUE)],
-        b'd' => &[("dblink_connect", Traces::EXTENSION)],
+        b'd' => &[("dblink_connect", Traces::EXTENSION), ("database_to_xml", Traces::OPAQUE)],
         b'h' => &[("hypopg", Traces::EXTENSION)],
         b'p' => &[
             ("pg_notify", Traces::NOTIFIES),
@@ -397,6 +423,9 @@ mod tests {
         check("SELECT set_config('a.b', 'c', false)", &["setting"]);
         check("SELECT pg_catalog.\"set_config\"('a.b', 'c', false)", &["setting"]);
         check("SELECT 'set_config', '; SET x = 1'", &[]);
+        let any = &["prepare", "listen", "temporary object", "cursor with hold", "advisory lock", "settings"];
+        check(r#"SELECT U&"set_confi\0067"('a', 'b', false)"#, any);
+        check("SELECT query_to_xml('SELECT 1', true, true, '')", any);
         check("PREPARE s AS SELECT 1", &["prepare"]);
         check("PREPARE TRANSACTION 'x'", &[]);
         check("LISTEN a", &["listen"]);

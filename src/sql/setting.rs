@@ -165,8 +165,16 @@ impl Statement<'_> {
         for (i, token) in self.tokens.iter().enumerate() {
             let text = &self.sql[token.start..token.end];
             let name = if token.kind == Kind::Quoted { bare(text) } else { text };
-            if matches!(token.kind, Kind::Word | Kind::Quoted) && name.eq_ignore_ascii_case(b"set_config") {
-                match self.constant(i + 2).filter(|_| self.text(i + 1) == b"(" && self.text(i + 3) == b",") {
+            // A column of a view is called like the function that it comes from.
+            let column = i > 0 && self.is(i - 1, "as") && self.text(i + 1) != b"(";
+            if matches!(token.kind, Kind::Word | Kind::Quoted)
+                && name.eq_ignore_ascii_case(b"set_config")
+                && !column
+            {
+                // Expressions that the server shows say what type each constant is.
+                let typed = self.text(i + 3) == b":" && self.text(i + 4) == b":" && self.is(i + 5, "text");
+                let ends = self.text(if typed { i + 6 } else { i + 3 }) == b",";
+                match self.constant(i + 2).filter(|_| self.text(i + 1) == b"(" && ends) {
                     Some(name) => changes.named.push((name, Change::Reset)),
                     None => changes.unnamed = true,
                 }

@@ -72,6 +72,8 @@ traces! {
     FUNCTIONS = 27, "functions";
     /// What names and strings mean may change: the schema search path, the role, be it for the transaction.
     MEANING = 28, "meaning";
+    /// SAVEPOINT: what comes after it may be undone by itself.
+    SAVEPOINT = 30, "savepoint";
     /// A statement that is run for EXPLAIN (ROUTE, ANALYZE). No text alone has it.
     EXPLAINED = 29, "explained";
 }
