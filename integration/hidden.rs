@@ -134,6 +134,8 @@ fn what_is_reached_without_a_name() {
     std::thread::sleep(Duration::from_secs(1));
     for sql in [
         "TABLE by_view",
+        "PREPARE p AS TABLE by_view; EXECUTE p",
+        "COPY (SELECT * FROM by_view) TO STDOUT",
         "SELECT * FROM by_function",
         "TABLE by_views",
         "INSERT INTO defaults VALUES (1)",
@@ -161,6 +163,23 @@ fn what_is_reached_without_a_name() {
         drop(a);
         assert_eq!(b.value("SELECT current_user"), before, "{sql}, afterwards");
     }
+}
+
+/// What a prepared statement reads is another view by now.
+#[test]
+fn what_a_view_has_become() {
+    let (db, proxy) = bed(1);
+    db.psql("CREATE VIEW v AS SELECT 'x'::text AS a; GRANT ALL ON v TO PUBLIC");
+    let (mut a, mut b) = (login(&db, &proxy), login(&db, &proxy));
+    assert_eq!(ask(&mut a, &prepared("p", "SELECT * FROM v")), ["x"]);
+    b.query("CREATE OR REPLACE VIEW v AS SELECT set_config('work_mem', '66MB', false) AS a");
+    db.psql("CREATE OR REPLACE VIEW v AS SELECT set_config('work_mem', '66MB', false) AS a");
+    b.query("CREATE TABLE of_its_own (a int); DROP TABLE of_its_own");
+    std::thread::sleep(Duration::from_secs(1));
+    let run = [bind("", "p", &[]), execute("", 0), sync()];
+    assert_eq!(ask(&mut a, &run), ["66MB"]);
+    assert_eq!(b.value("SHOW work_mem"), "4MB");
+    assert_eq!(a.value("SHOW work_mem"), "66MB");
 }
 
 /// One text, prepared by sessions that read it differently.

@@ -192,12 +192,7 @@ impl Store {
         }
         let plan = match self.plans.get(&hash).filter(|plan| fits(plan)) {
             Some(plan) => plan,
-            None => {
-                self.built.add(1);
-                let plan = Arc::new(build(&local.shape));
-                self.plans.insert(hash, plan.clone());
-                plan
-            }
+            None => self.keep(hash, build(&local.shape), fits),
         };
         let plan = Hold::new(plan);
         if local.plans.len() >= AT_HAND {
@@ -232,13 +227,16 @@ impl Store {
         shape.read(text, conforming);
         let hash = self.hash(&shape, scope);
         let serial = self.serial();
-        let known = self.plans.get(&hash).filter(|plan| fits(plan, &shape, scope, serial));
-        Hold::new(known.unwrap_or_else(|| {
-            self.built.add(1);
-            let plan = Arc::new(build(&shape));
-            self.plans.insert(hash, plan.clone());
-            plan
-        }))
+        let fits = |plan: &Plan| fits(plan, &shape, scope, serial);
+        let known = self.plans.get(&hash).filter(|plan| fits(plan));
+        Hold::new(known.unwrap_or_else(|| self.keep(hash, build(&shape), fits)))
+    }
+
+    /// Keeps a plan that has been built, unless another worker has built the same meanwhile: then that is the one, or what
+    /// is counted by it would be counted twice, and shown once.
+    fn keep(&self, hash: u128, plan: Plan, fits: impl Fn(&Plan) -> bool) -> Arc<Plan> {
+        self.built.add(1);
+        self.plans.entry(hash).or_insert_with_if(|| Arc::new(plan), |known| !fits(known)).into_value()
     }
 
     fn hash(&self, shape: &Shape, scope: Scope) -> u128 {

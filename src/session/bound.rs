@@ -130,7 +130,10 @@ impl Batch<'_> {
                         Some(plan)
                     }
                 };
-                self.use_statement(statement.pins, &statement.body)?;
+                // What it mentions may call something by now that it did not when it was prepared.
+                let calls =
+                    self.flow.hand.resolved.as_ref().map_or(Traces::NONE, |p| p.traces.of(Traces::CALLS));
+                self.use_statement(statement.pins.and(calls), &statement.body)?;
                 Ok(Resolved::Ours(statement))
             }
             // The server says that it does not exist; a name of ours must not exist for a client that guesses it.

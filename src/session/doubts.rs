@@ -205,7 +205,8 @@ impl Client {
     /// Notes what running a prepared statement by its name may leave behind.
     pub fn executes(&mut self, name: &[u8]) {
         let note = |client: &mut Client, traces: Traces, text: &[u8]| {
-            let traces = traces.and(client.suspect(traces, Some(text)));
+            // It may call what it only mentions.
+            let traces = traces.and(client.suspect(traces.and(Traces::CALLS), Some(text)));
             client.note(traces, text);
         };
         match self.names.get(name).cloned() {

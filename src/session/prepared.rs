@@ -26,7 +26,7 @@ impl Batch<'_> {
     pub(super) fn parse_alone(&mut self, len: usize) -> Result<bool, End> {
         let body = self.body(len);
         let Some((name, body)) = cstr(body).filter(|(name, _)| !name.is_empty()) else { return Ok(false) };
-        if self.client.names.get(name).is_some() || self.client.means_its_own() {
+        if self.client.names.get(name).is_some() || self.means_its_own() {
             return Ok(false);
         }
         let Some(statement) =
@@ -219,6 +219,7 @@ impl Batch<'_> {
             Some(Named::OnServer | Named::Sql(_)) => return self.parse_large(len, name),
             None => {}
         }
+        let own = self.means_its_own();
         let Self { client, flow, .. } = self;
         let body = &flow.up.window()[FRAME_HEADER + name.len() + 1..len];
         let text = cstr(body).map_or(body, |(text, _)| text);
@@ -237,7 +238,7 @@ impl Batch<'_> {
             (Some(_), _) => Traces::EXPLAINED,
             (None, _) => Client::shared_traces(&plan, text),
         };
-        let statement = if client.means_its_own() {
+        let statement = if own {
             Prepared::alone(body, client.scope(), traces(), sent.as_deref())
         } else {
             client.pool.statements.intern(body, client.scope(), traces, sent.as_deref())
@@ -291,7 +292,13 @@ impl Batch<'_> {
 
     /// Whether everything that may change what names mean has been answered.
     fn is_settled(&self) -> bool {
-        self.client.doubts.is_none() && self.flow.expected.is_empty()
+        !self.means_its_own() && self.flow.expected.is_empty()
+    }
+
+    /// Whether what is prepared now may mean something that no scope tells. What the server is just being asked, it has not
+    /// said yet.
+    fn means_its_own(&self) -> bool {
+        self.client.means_its_own() || self.flow.hand.asked.is_some()
     }
 
     /// SQL has taken the name: the server, which has it, says so.
@@ -371,7 +378,7 @@ impl Batch<'_> {
 
     /// A statement returns something else than when it was first prepared.
     fn returns_else(&mut self, statement: Arc<Prepared>) {
-        let own = self.client.means_its_own() || !statement.is_under(self.client.scope());
+        let own = self.means_its_own() || !statement.is_under(self.client.scope());
         if own && let Some(server) = &mut self.client.lease {
             // To this session alone, where it is now: it is told so, and the server forgets what it has made of it.
             server.forget(statement.id);
