@@ -93,6 +93,7 @@ impl Seat {
         Client {
             stream,
             course: Course::of(&shared, &self.pool),
+            beside: None,
             caching: Caching::of(&shared, &self.pool),
             max_message: shared.config.load().general.max_message_size,
             shared,

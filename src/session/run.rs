@@ -16,6 +16,7 @@ use super::planned::Place;
 use super::shadow::{Shadow, Sighting};
 use super::shared::Shared;
 use super::tenancy::Tenancy;
+use super::written::Written;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::pool::Pool;
@@ -59,6 +60,8 @@ pub struct Client {
     pub tenancy: Tenancy,
     /// Where its statements may go, if its database is on a cluster.
     pub course: Option<Box<Course>>,
+    /// What it has written on a server of a cluster that its database is not on.
+    pub beside: Option<Box<Written>>,
     /// What it may be given that is kept, and what it writes, if this process keeps results.
     pub caching: Option<Box<Caching>>,
     /// What it listens to, if anything.
