@@ -119,6 +119,12 @@ async fn methods_that_need_tls() {
     let proxy = start(hba("host", "password"));
     assert_eq!(psql(&proxy, &db, "sslmode=require").as_deref(), Ok("through"));
     assert!(psql(&proxy, &db, "sslmode=disable").is_err_and(|e| e.contains("without TLS")));
+    // What it has shown in the clear opens the backend, of which only a verifier is known here.
+    let user = format!("verifier = \"{}\"", db.verifier());
+    let rules = hba("host", "password");
+    let extra = certificates.section();
+    let proxy = Proxy::start(&db, ProxyOptions { extra, hba: rules, user, ..Default::default() });
+    assert_eq!(psql(&proxy, &db, "sslmode=require").as_deref(), Ok("through"));
     let proxy = start(hba("hostssl", "scram-sha-256"));
     assert!(psql(&proxy, &db, "sslmode=disable").is_err_and(|e| e.contains("no encryption")));
 }
