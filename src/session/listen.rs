@@ -122,7 +122,7 @@ async fn login(
                     client = seat.entry.id,
                     user = who.user,
                     database = who.database,
-                    ?addr,
+                    addr = addr.map(tracing::field::display),
                     "connected"
                 );
             }
