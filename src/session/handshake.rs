@@ -95,7 +95,7 @@ impl Seat {
             course: Course::of(&shared, &self.pool),
             beside: None,
             caching: Caching::of(&shared, &self.pool),
-            max_message: shared.config.load().general.max_message_size,
+            most: u32::try_from(shared.config.load().general.max_message_size).unwrap_or(u32::MAX),
             shared,
             pool: self.pool,
             tenancy: Tenancy::of(self.claims),

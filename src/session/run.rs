@@ -86,8 +86,8 @@ pub struct Client {
     pub armed: bool,
     /// How its texts are read, where that is known.
     pub reading: Option<Place>,
-    /// Largest message it may send, in bytes.
-    pub max_message: usize,
+    /// See [`Client::max_message`].
+    pub(super) most: u32,
 }
 
 /// How a client's session ends.
@@ -146,6 +146,12 @@ async fn serve(client: &mut Client) -> End {
 }
 
 impl Client {
+    /// Largest message it may send, in bytes.
+    #[inline]
+    pub fn max_message(&self) -> usize {
+        self.most as usize
+    }
+
     /// At rest: wakes when the client says something, its server does, or we are to end it. Who has `rested` and is
     /// woken has most likely something to read: that is found out by reading.
     fn poll_rest(&mut self, cx: &mut Context<'_>, rested: bool) -> Poll<Wake> {
