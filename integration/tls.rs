@@ -318,3 +318,24 @@ async fn backends_may_speak_tls_from_the_first_byte() {
         assert!(failed, "port {port}, direct {is_direct}");
     }
 }
+
+/// What `run` refuses, `check` refuses.
+#[test]
+fn files_that_hold_no_certificate_are_found_by_check() {
+    let certificates = Certificates::new("anybody");
+    let file = certificates.path("t.toml");
+    let check = |cert: &str, key: &str| {
+        let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n");
+        let backend =
+            "[[backend]]\nname = \"b\"\nhost = \"h\"\n[[database]]\nname = \"d\"\nbackend = \"b\"\n";
+        fs::write(&file, tls + backend).expect("ours to write");
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_turnpike")).arg("check").arg(&file).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(check("server.crt", "server.key"), (true, String::new()));
+    let (fine, said) = check("server.key", "server.key");
+    assert!(!fine && said.contains("no certificate in it"), "{said}");
+    let (fine, said) = check("server.crt", "client.key");
+    assert!(!fine && said.contains("t.toml:3:7: tls.key: ") && said.contains("is not the key of"), "{said}");
+}
