@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use tokio_postgres::SimpleQueryMessage;
+
 use crate::harness::{Db, Proxy, ProxyOptions, pg, try_pg, value};
 
 /// What psql prints for these commands, standard error included.
@@ -113,4 +115,24 @@ async fn only_who_is_listed_comes_in() {
     let error =
         try_pg(&proxy.url_as(&db.user, "wrong", "turnpike")).await.map(drop).expect_err("wrong password");
     assert_eq!(error.code().map(|c| c.code()), Some("28P01"), "{error}");
+}
+
+/// However a statement is called, each Bind of it counts.
+#[tokio::test]
+async fn binds_are_counted() {
+    let db = Db::new();
+    let proxy = Proxy::to(&db);
+    let client = pg(&proxy.url(&db)).await;
+    let named = client.prepare("SELECT $1::int").await.expect("prepared");
+    for n in 0..5 {
+        client.query_one(&named, &[&n]).await.expect("a row");
+    }
+    client.query_typed("SELECT 1", &[]).await.expect("a row");
+    let admin = pg(&proxy.admin_url(&db)).await;
+    let stats = admin.simple_query("SHOW STATS").await.expect("shown");
+    let count = stats.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) if row.get("database") == Some(&*db.name) => row.get("total_bind_count"),
+        _ => None,
+    });
+    assert_eq!(count, Some("6"));
 }

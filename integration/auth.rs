@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Db, Proxy, ProxyOptions, pg, try_pg, value};
+use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, try_pg, value};
 
 fn hba(method: &str) -> String {
     format!("[[hba]]\ntype = \"host\"\ndatabase = \"all\"\nuser = \"all\"\nmethod = \"{method}\"\n")
@@ -198,4 +198,14 @@ async fn replication_connections_get_a_backend_of_their_own() {
     let proxy = Proxy::start(&db, ProxyOptions { hba, ..Default::default() });
     let physical = format!("{}?replication=true", proxy.url(&db));
     assert!(psql(&physical, "IDENTIFY_SYSTEM").contains('|'));
+}
+
+#[tokio::test]
+async fn who_connects_is_logged_with_its_address() {
+    let db = Db::new();
+    let extra = "[log]\nformat = \"json\"\nconnections = true\n".to_string();
+    let proxy = Proxy::start(&db, ProxyOptions { extra, ..Default::default() });
+    drop(pg(&proxy.url(&db)).await);
+    eventually("it is logged", || proxy.log().contains("\"connected\""));
+    assert!(proxy.log().contains("\"addr\":\"127.0.0.1:"), "{}", proxy.log());
 }

@@ -826,7 +826,7 @@ async fn what_nobody_knows_of_is_not_relied_on() {
     keep(&client, read).await;
 }
 
-/// A primary and its replicas behind a proxy that keeps results.
+/// A primary and its replicas behind a proxy that keeps results; `direct` is the primary alone.
 async fn on_replicas(consistency: &str) -> (crate::split::Bed, Proxy) {
     let consistency = format!("consistency = \"{consistency}\"");
     let servers = crate::split::bed(&consistency).await;
@@ -834,7 +834,9 @@ async fn on_replicas(consistency: &str) -> (crate::split::Bed, Proxy) {
         general: "cache_memory = \"32MiB\"".into(),
         database: "writers = \"proxy\"".into(),
         extra: format!(
-            "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n{consistency}\n{EXACT}"
+            "[[cluster]]\nname = \"main\"\nbackends = [\"primary\", \"replica1\", \"replica2\"]\n{consistency}\n{EXACT}\
+             [[database]]\nname = \"direct\"\ndbname = \"{}\"\nbackend = 'primary'\nwriters = \"proxy\"\n",
+            servers.db.name
         ),
         ..Default::default()
     };
@@ -864,6 +866,43 @@ async fn replicas_answers_are_kept_only_where_they_have_seen_everything() {
         servers.replay(true);
         servers.pass();
         assert_eq!(keep(&client, read).await, v);
+    }
+}
+
+/// Whoever names a server of the cluster instead of the cluster is heard of there nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_beside_a_cluster_is_read_there() {
+    let (servers, proxy) = on_replicas("global").await;
+    let client = pg(&proxy.url(&servers.db)).await;
+    let direct = pg(&proxy.url_as(&servers.db.user, &servers.db.password, "direct")).await;
+    client.batch_execute(TABLES).await.expect("made");
+    let read = "SELECT v FROM kv WHERE id = 1";
+    for (n, write) in ["UPDATE kv SET v = $1 WHERE id = 1", "DO"].into_iter().enumerate() {
+        servers.replay(true);
+        servers.pass();
+        keep(&client, read).await;
+        servers.replay(false);
+        let v = format!("v{n}");
+        match write {
+            "DO" => {
+                direct.batch_execute(&format!("DO $$BEGIN UPDATE kv SET v = '{v}'; END$$")).await.map(|()| 1)
+            }
+            _ => direct.execute(write, &[&v]).await,
+        }
+        .expect("written");
+        for _ in 0..5 {
+            assert_eq!(value(&client, read).await, v, "{}", said(&client, read).await);
+        }
+    }
+    // What is only read there holds nobody up.
+    servers.replay(true);
+    servers.pass();
+    direct.batch_execute(&format!("BEGIN; {read}; COMMIT")).await.expect("read");
+    let route = async || rows(&client, &format!("EXPLAIN (ROUTE) {read}")).await.concat().join("\n");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !route().await.contains("Route: backend \"replica") {
+        assert!(Instant::now() < deadline, "{}", route().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::harness::raw::query;
+use crate::harness::raw::{Raw, query, ssl_request, startup};
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, try_pg, value};
 
 async fn admin(proxy: &Proxy, db: &Db) -> Client {
@@ -238,12 +238,49 @@ async fn shutdown_waits_for_clients_if_asked() {
     let proxy = Proxy::to(&db);
     let (client, admin) = (pg(&proxy.url(&db)).await, admin(&proxy, &db).await);
     admin.simple_query("SHUTDOWN WAIT_FOR_CLIENTS").await.expect("begun");
-    assert!(try_pg(&proxy.url(&db)).await.is_err(), "nobody new");
+    assert_eq!(refused(&proxy, &db).await, SHUTTING_DOWN, "nobody new");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(value(&client, "SELECT 1").await, "1");
     drop(client);
     // The connection's task must run for it to be closed.
     tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(proxy.wait().success());
+}
+
+/// What Postgres says to who comes too late.
+const SHUTTING_DOWN: (&str, &str) = ("57P03", "the database system is shutting down");
+
+/// What a client that comes now is told.
+async fn refused(proxy: &Proxy, db: &Db) -> (&'static str, &'static str) {
+    let error = try_pg(&proxy.url(db)).await.map(drop).expect_err("refused");
+    let said = error.as_db_error().unwrap_or_else(|| panic!("it is told nothing: {error}"));
+    assert_eq!((said.code().code(), said.message()), SHUTTING_DOWN);
+    SHUTTING_DOWN
+}
+
+#[tokio::test]
+async fn who_comes_while_we_drain_is_told() {
+    let db = Db::new();
+    let proxy = Proxy::to(&db);
+    let (client, operator) = (pg(&proxy.url(&db)).await, admin(&proxy, &db).await);
+    client.batch_execute("BEGIN").await.expect("a transaction");
+    // Of the whole process: who names a part of it means something else.
+    for command in [format!("DRAIN {}", db.name), "RELOAD x".into(), "DRAIN a b".into()] {
+        assert_eq!(code(&operator, &command).await, "42601", "{command}");
+    }
+    drop(pg(&proxy.url(&db)).await);
+    operator.simple_query("DRAIN").await.expect("begun");
+    assert_eq!(refused(&proxy, &db).await, SHUTTING_DOWN);
+    drop(admin(&proxy, &db).await);
+    proxy.signal(Signal::SIGTERM);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(refused(&proxy, &db).await, SHUTTING_DOWN);
+    let mut raw = Raw::connect(proxy.port);
+    raw.send(ssl_request());
+    assert_eq!(raw.take(1).as_deref(), Some(&b"N"[..]));
+    raw.send(startup(0x0003_0000, &[("user", "nobody"), ("database", "nothing")]));
+    assert_eq!(raw.expect(b'E').field(b'S'), "FATAL");
+    client.batch_execute("COMMIT").await.expect("it ends");
     assert!(proxy.wait().success());
 }
 

@@ -218,6 +218,8 @@ async fn reports_say_what_postgres_says() {
         ("from=1", 200, "\"n\":2"),
         ("from=1&not=a%20%22b%22%2C%20%3Cc%3E", 200, "\"n\":1"),
         ("from=1&before=2026-06-01", 200, "\"n\":1"),
+        ("from=%ff", 400, "the parameters are not percent-encoded UTF-8"),
+        ("from=%zz", 400, "the parameters are not percent-encoded UTF-8"),
         ("from=1'%20OR%201=1", 400, "invalid input syntax for type integer: \"1' OR 1=1\" (22P02)"),
         ("from=99999999999", 400, "out of range for type integer"),
         ("from=1&before=yesterday-ish", 400, "invalid input syntax for type timestamp with time zone"),
@@ -251,7 +253,7 @@ async fn reports_say_what_postgres_says() {
     assert!(bed.shown("SHOW REPORTS", "wrong", "error").await.contains("secret_column"));
     assert!(bed.shown("SHOW REPORTS", "writes", "error").await.contains("read-only transaction"));
     let (_, metrics) = crate::metrics::get(&bed.proxy, "/metrics");
-    assert!(metrics.contains("turnpike_report_answers_total{report=\"by\",status=\"400\"} 6"), "{metrics}");
+    assert!(metrics.contains("turnpike_report_answers_total{report=\"by\",status=\"400\"} 8"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use turnpike::app::cluster::binaries::Binaries;
 
-use crate::harness::raw::{self, Raw, cancel, query};
+use crate::harness::raw::{self, Raw, cancel, query, startup};
 use crate::harness::{Db, Proxy, ProxyOptions, eventually, pg, rows, try_pg, value};
 
 /// Process ids of a successor's clients begin here.
@@ -292,9 +292,15 @@ fn a_process_on_its_way_out_is_not_in_the_way() {
     let mut busy = bed.raw();
     busy.query("BEGIN");
     bed.proxy.signal(Signal::SIGTERM);
-    eventually("it listens no more", || TcpStream::connect((Ipv4Addr::LOCALHOST, bed.proxy.port)).is_err());
+    let told = || {
+        let mut raw = Raw::connect(bed.proxy.port);
+        raw.send(startup(0x0003_0000, &[("user", &bed.db.user), ("database", &bed.db.name)]));
+        let first = raw.frame();
+        first.filter(|frame| frame.kind == b'E').map(|frame| frame.field(b'C'))
+    };
+    eventually("it lets nobody in", || told().as_deref() == Some("57P03"));
     let new = bed.proxy.again(|config| config);
-    eventually("another does", || TcpStream::connect((Ipv4Addr::LOCALHOST, bed.proxy.port)).is_ok());
+    eventually("another does", || told().is_none());
     assert_eq!(new.raw(&bed.db).value("SELECT 1"), "1");
     assert!(get(new.http_port, "/readyz").contains("200 OK"), "HTTP is the new one's");
     is_cancelled(&mut busy, |key| cancel(bed.proxy.port, key));

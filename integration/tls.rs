@@ -119,6 +119,12 @@ async fn methods_that_need_tls() {
     let proxy = start(hba("host", "password"));
     assert_eq!(psql(&proxy, &db, "sslmode=require").as_deref(), Ok("through"));
     assert!(psql(&proxy, &db, "sslmode=disable").is_err_and(|e| e.contains("without TLS")));
+    // What it has shown in the clear opens the backend, of which only a verifier is known here.
+    let user = format!("verifier = \"{}\"", db.verifier());
+    let rules = hba("host", "password");
+    let extra = certificates.section();
+    let proxy = Proxy::start(&db, ProxyOptions { extra, hba: rules, user, ..Default::default() });
+    assert_eq!(psql(&proxy, &db, "sslmode=require").as_deref(), Ok("through"));
     let proxy = start(hba("hostssl", "scram-sha-256"));
     assert!(psql(&proxy, &db, "sslmode=disable").is_err_and(|e| e.contains("no encryption")));
 }
@@ -311,4 +317,25 @@ async fn backends_may_speak_tls_from_the_first_byte() {
         };
         assert!(failed, "port {port}, direct {is_direct}");
     }
+}
+
+/// What `run` refuses, `check` refuses.
+#[test]
+fn files_that_hold_no_certificate_are_found_by_check() {
+    let certificates = Certificates::new("anybody");
+    let file = certificates.path("t.toml");
+    let check = |cert: &str, key: &str| {
+        let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n");
+        let backend =
+            "[[backend]]\nname = \"b\"\nhost = \"h\"\n[[database]]\nname = \"d\"\nbackend = \"b\"\n";
+        fs::write(&file, tls + backend).expect("ours to write");
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_turnpike")).arg("check").arg(&file).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(check("server.crt", "server.key"), (true, String::new()));
+    let (fine, said) = check("server.key", "server.key");
+    assert!(!fine && said.contains("no certificate in it"), "{said}");
+    let (fine, said) = check("server.crt", "client.key");
+    assert!(!fine && said.contains("t.toml:3:7: tls.key: ") && said.contains("is not the key of"), "{said}");
 }

@@ -54,7 +54,7 @@ pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Resul
     let object = words.get(1).map(|w| w.trim_matches('"'));
     tracing::info!(user = caller.user, command = words.join(" "), "admin command");
     match verb.as_str() {
-        "RELOAD" => reload(shared),
+        "RELOAD" => alone(words).and_then(|()| reload(shared)),
         "PAUSE" => pause(shared, known(shared, object)?).await,
         "RESUME" => resume(shared, known(shared, object)?),
         "RECONNECT" => {
@@ -78,6 +78,7 @@ pub async fn run(shared: &Arc<Shared>, caller: &Caller, words: &[&str]) -> Resul
             Ok(Answer::Done(if verb == "DISABLE" { "DISABLE" } else { "ENABLE" }))
         }
         "DRAIN" => {
+            alone(words)?;
             shared.drain();
             Ok(Answer::Done("DRAIN"))
         }
@@ -101,6 +102,17 @@ fn needed(object: Option<&str>) -> Result<&str, Error> {
     object.ok_or_else(|| {
         Error::statement(SqlState::SYNTAX_ERROR, "a name is missing").hint("SHOW HELP lists the commands.")
     })
+}
+
+/// What concerns the whole process: whoever names a part of it means something else.
+fn alone(words: &[&str]) -> Result<(), Error> {
+    match words {
+        [] | [_] => Ok(()),
+        [verb, ..] => {
+            let message = format!("{} is of the whole process, and takes no name", verb.to_ascii_uppercase());
+            Err(Error::statement(SqlState::SYNTAX_ERROR, message).hint("SHOW HELP lists the commands."))
+        }
+    }
 }
 
 async fn until(mut done: impl FnMut() -> bool) {

@@ -95,6 +95,16 @@ impl Door {
         }
     }
 
+    /// Leaves clients to the process after us where systemd keeps their sockets for it. On others nobody will accept before
+    /// we have ended: there clients are told why they may not come in.
+    pub async fn leave(&mut self) {
+        self.pause().await;
+        self.sockets.retain(|socket| socket.role != Role::Clients || !socket.given);
+        if let Err(e) = self.accept() {
+            tracing::warn!(error = %e, "clients that come now are not told that we end");
+        }
+    }
+
     /// Accepts no clients any more, and nobody shall think that we will. HTTP answers on.
     pub async fn close(&mut self) {
         self.pause().await;

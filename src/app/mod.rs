@@ -185,8 +185,8 @@ async fn serve(
         () = &mut shutdown => false,
         () = takeover::replaced(control.as_ref(), &mut door, shared) => true,
     };
-    door.close().await;
     if replaced {
+        door.close().await;
         drop(control);
         door.close_http();
         let left = tokio::select! {
@@ -199,11 +199,17 @@ async fn serve(
         return;
     }
     notify::tell(notify::STOPPING);
+    // Nobody is to get in between.
+    shared.close();
+    door.leave().await;
     let mut drained = pin!(drain(shared));
     tokio::select! {
         () = &mut drained => return,
-        // Who starts before we have ended gets what is left: HTTP, and the cancel requests of our clients.
-        () = takeover::replaced(control.as_ref(), &mut door, shared) => door.close_http(),
+        // Who starts before we have ended gets what is left, and the cancel requests of our clients.
+        () = takeover::replaced(control.as_ref(), &mut door, shared) => {
+            door.close().await;
+            door.close_http();
+        }
     }
     drained.await;
 }

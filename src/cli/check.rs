@@ -5,9 +5,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::Config;
+use crate::pool::Pools;
+use crate::session::gate::Gate;
 
-/// Says what is in the file, which is in order.
+/// Says what is in the file, which is in order, unless the files that it names are not what they are said to be.
 pub fn run(path: &Path, config: Config) -> ExitCode {
+    // As a process that starts or reloads would find out.
+    if let Err(problem) = Gate::new(&config).map(drop).and_then(|()| Pools::new(&config).map(drop)) {
+        let _ = writeln!(io::stderr(), "{}: {problem}", path.display());
+        return ExitCode::FAILURE;
+    }
     // Who reads the output may stop early (`| head`); the exit code is the answer.
     let _ = writeln!(io::stdout(), "{}: ok ({})", path.display(), contents(&config));
     ExitCode::SUCCESS

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::units;
 use crate::core::keyfile;
 use crate::report::access;
+use crate::report::params::{EXPIRES, SIGNATURE};
 
 /// Arguments of `turnpike sign`.
 #[derive(Debug, clap::Args)]
@@ -36,8 +37,25 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_string(), value.to_string()))
 }
 
+/// What would be refused of these parameters, whichever report it is.
+fn problem(params: &[(String, String)]) -> Option<String> {
+    for (i, (name, _)) in params.iter().enumerate() {
+        if [EXPIRES, SIGNATURE].contains(&name.as_str()) {
+            return Some(format!("{name} is what is added, and no parameter"));
+        }
+        if params.iter().take(i).any(|(other, _)| other == name) {
+            return Some(format!("parameter {name:?} is given twice"));
+        }
+    }
+    None
+}
+
 /// Prints it.
 pub fn run(args: Args) -> ExitCode {
+    if let Some(problem) = problem(&args.params) {
+        eprintln!("turnpike: {problem}");
+        return ExitCode::FAILURE;
+    }
     let key = match keyfile::key(&args.key) {
         Ok(key) => key,
         Err(e) => {
@@ -49,4 +67,20 @@ pub fn run(args: Args) -> ExitCode {
     let expires = now.saturating_add(args.time).as_secs();
     println!("{}{}", args.base.trim_end_matches('/'), access::sign(&key, &args.report, args.params, expires));
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_refuses_is_not_signed() {
+        let of =
+            |pairs: &[&str]| problem(&pairs.iter().filter_map(|text| pair(text).ok()).collect::<Vec<_>>());
+        assert_eq!(of(&["x=1", "y=1", "z="]), None);
+        assert_eq!(of(&["x=1", "x=2"]).as_deref(), Some("parameter \"x\" is given twice"));
+        for taken in ["expires=1", "signature=0"] {
+            assert!(of(&[taken]).is_some_and(|said| said.ends_with("no parameter")), "{taken}");
+        }
+    }
 }

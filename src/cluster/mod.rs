@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::core::stats::Counter;
 use crate::fence::{Clock, Fences, Number};
 use crate::pool::Pools;
+use crate::pool::connect::Target;
 use crate::pool::driver::Login;
 use crate::pool::term::{self, Term};
 use crate::route::locality::Place;
@@ -136,6 +137,11 @@ impl Cluster {
         self.members.load().iter().find(|m| m.name().eq_ignore_ascii_case(name)).cloned()
     }
 
+    /// The member that a backend is here, if it is one.
+    pub fn member_of(&self, target: &Arc<Target>) -> Option<Arc<Member>> {
+        self.members.load().iter().find(|m| Arc::ptr_eq(&m.target, target)).cloned()
+    }
+
     /// Who takes writes; `None` while nobody does, or it is not known who.
     #[inline]
     pub fn primary(&self) -> Option<Arc<Member>> {
@@ -164,6 +170,11 @@ impl Cluster {
         let made = Arc::new(Fences::new(self.clock.now()));
         fences.insert(dbname.to_string(), made.clone());
         made
+    }
+
+    /// The same, if anybody has asked for them.
+    pub fn known_fences(&self, dbname: &str) -> Option<Arc<Fences>> {
+        self.fences.lock().get(dbname).cloned()
     }
 
     /// The least that any replica has passed: what sessions may forget ([`crate::fence::Own::forget`]). Replicas that

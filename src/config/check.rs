@@ -14,6 +14,7 @@ use super::cluster;
 use super::invalidation;
 use super::metric;
 use super::mirror;
+use super::pair::pair;
 use super::people;
 use super::plan;
 use super::problem::Problem;
@@ -251,6 +252,7 @@ fn tls(section: &Section<'_>) -> Option<ClientTls> {
     for key in ["cert", "key"].into_iter().filter(|key| needed && !section.has(key)) {
         section.report(key, "is missing: TLS needs both cert and key");
     }
+    pair(section, "key", cert.as_deref(), key.as_deref());
     // What is wrong with them is reported, and must not be reported again by what needs TLS.
     needed.then(|| ClientTls { cert: cert.unwrap_or_default(), key: key.unwrap_or_default(), client_ca })
 }
@@ -433,6 +435,8 @@ fn backend(section: &Section<'_>) -> Backend {
             section.report(key, format!("is missing: {other} is of no use without it"));
         }
     }
+    let (sslcert, sslkey) = (file(section, "sslcert"), file(section, "sslkey"));
+    pair(section, "sslkey", sslcert.as_deref(), sslkey.as_deref());
     Backend {
         name: section.required("name"),
         host: section.required("host"),
@@ -440,8 +444,8 @@ fn backend(section: &Section<'_>) -> Backend {
         sslmode,
         ssl_direct,
         sslrootcert: file(section, "sslrootcert"),
-        sslcert: file(section, "sslcert"),
-        sslkey: file(section, "sslkey"),
+        sslcert,
+        sslkey,
         max_connections: section.number("max_connections", 0..=MANY).unwrap_or(0),
         role: section.word("role", ROLES).unwrap_or(Role::Auto),
         zone: section.text("zone"),

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod listed;
 mod metric;
 mod mirror;
+mod pair;
 mod people;
 mod plan;
 pub mod problem;

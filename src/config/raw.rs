@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,9 +58,21 @@ impl<'t> Source<'t> {
     pub fn document(&self) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
-            self.report(error.span().map_or(0, |s| s.start), "", error.message());
+            let span = error.span().unwrap_or_default();
+            // A key is no secret, other parts of the text may be one.
+            let named = error.message() == "duplicate key" && self.is_key(&span);
+            let key = self.text.get(span.clone()).filter(|_| named).unwrap_or_default();
+            self.report(span.start, key, error.message());
         }
         table.into_inner()
+    }
+
+    /// Whether that is a key: `=` or `]` follows, and nothing before it on its line.
+    fn is_key(&self, span: &Range<At>) -> bool {
+        let follows = self.text.get(span.end..).unwrap_or_default().trim_start();
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        follows.starts_with(['=', '.', ']']) && !text.is_empty() && text.chars().all(bare)
     }
 
     /// Line of a place, from 1.

@@ -58,11 +58,8 @@ pub struct Redis {
     pub key_file: Option<PathBuf>,
 }
 
-/// `[redis]`; `None` where it does not say where that is.
+/// `[redis]`; `None` where it does not say where that is. What else it says must make sense even so.
 pub(super) fn redis(section: &Section<'_>) -> Option<Redis> {
-    if !section.has("nodes") {
-        return None;
-    }
     let mode = section.word("mode", REDIS_MODES).unwrap_or(RedisMode::Single);
     let nodes = section.parsed("nodes", node).unwrap_or_default();
     if section.count("nodes") == Some(0) {
@@ -95,7 +92,7 @@ pub(super) fn redis(section: &Section<'_>) -> Option<Redis> {
             None
         }
     };
-    Some(Redis {
+    let redis = Redis {
         mode,
         nodes,
         master: master.unwrap_or_default(),
@@ -111,7 +108,8 @@ pub(super) fn redis(section: &Section<'_>) -> Option<Redis> {
         encrypt: section.flag("encrypt").unwrap_or(true),
         coalesce: coalesce(section),
         key_file: key_file(section),
-    })
+    };
+    section.has("nodes").then_some(redis)
 }
 
 fn coalesce(section: &Section<'_>) -> Duration {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::check::{addr, file, unique, unknown};
 use super::metric::asker;
+use super::pair::pair;
 use super::raw::{Fault, Section, Sections, Source};
 use super::words::{CDN_KINDS, REPORT_ACCESS, REPORT_FORMATS};
 use super::{ClientTls, Config, Database, Pattern, User};
@@ -228,6 +229,7 @@ fn tls(section: &Section<'_>) -> Option<ClientTls> {
     for key in ["tls_cert", "tls_key"].into_iter().filter(|key| needed && !section.has(key)) {
         section.report(key, "is missing: TLS needs both tls_cert and tls_key");
     }
+    pair(section, "tls_key", cert.as_deref(), key.as_deref());
     cert.zip(key).map(|(cert, key)| ClientTls { cert, key, client_ca: None })
 }
 
@@ -301,6 +303,9 @@ fn access(section: &Section<'_>, has: impl Fn(&str) -> bool) -> Vec<ReportAccess
         found.ok_or_else(|| Fault::from(format!("{text:?} is not one of public, signed, token")))
     };
     let access = section.parsed("access", one).unwrap_or_default();
+    if section.count("access") == Some(0) {
+        section.report("access", Fault::from("is empty: nobody could have it"));
+    }
     for (wanted, key) in [(ReportAccess::Signed, "key_file"), (ReportAccess::Token, "tokens_file")] {
         if access.contains(&wanted) && !has(key) {
             section.report("access", format!("reports.{key} is missing: nobody could show that they may"));

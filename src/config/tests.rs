@@ -336,6 +336,15 @@ const CASES: &[(&str, &str)] = &[
          14:6: cdn.ca: has no effect unless url begins with https\n\
          14:6: cdn.ca: cannot read none.crt: No such file or directory (os error 2)",
     ),
+    // What Redis is told holds once it is said where that is.
+    (
+        "[redis]\nmode = 'bogus'\ndatabase = true",
+        "8:8: redis.mode: \"bogus\" is not one of single, sentinel, cluster\n9:12: redis.database: must be a whole number, not a boolean",
+    ),
+    (
+        "[reports]\nlisten = '127.0.0.1:1'\n[[report]]\nname = 'r'\ndatabase = 'd'\nuser = 'u'\nsql = 'SELECT 1'\naccess = []\n[[user]]\nname = 'u'\npassword = 'hunter2'",
+        "14:10: report.access: is empty: nobody could have it",
+    ),
     ("[tls]\ncert = 'Cargo.toml'", "7:1: tls.key: is missing: TLS needs both cert and key"),
     (
         "[tls]\ncert = 'src'\nkey = 'none.key'",
@@ -448,7 +457,8 @@ const CASES: &[(&str, &str)] = &[
         "9:12: string values must be quoted, expected literal string",
     ),
     ("[[user]]\nname = 'u'\npassword = \"hunter2", "9:20: invalid basic string, expected `\"`"),
-    ("[[user]]\nname = 'u'\npassword = 'x'\npassword = 'hunter2'", "10:1: duplicate key"),
+    ("[[user]]\nname = 'u'\npassword = 'x'\npassword = 'hunter2'", "10:1: password: duplicate key"),
+    ("[pool]\nsize = 1\n[pool]\nmin = 1", "9:2: pool: duplicate key"),
     ("[[user]]\nname = 'u'\npassword_env = 'PATH'", ""),
     (
         "[[user]]\nname = 'u'\npassword_file = 'hunter2'",
@@ -616,6 +626,31 @@ fn paths_are_relative_to_the_file() {
     let text = format!("{BASE}[tls]\ncert = 'a.pem'\nkey = '{}/b.pem'", dir.path().display());
     let tls = parse(&text, &dir.path().join("t.toml")).unwrap().tls.unwrap();
     assert_eq!((tls.cert, tls.key), (dir.path().join("a.pem"), dir.path().join("b.pem")));
+}
+
+#[test]
+fn a_key_belongs_to_its_certificate() {
+    let made = [(); 2].map(|()| rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap());
+    let [(cert, key), (_, other)] = made.map(|m| (m.cert.pem(), m.signing_key.serialize_pem()));
+    let dir =
+        directory(&[("a.crt", cert.as_bytes()), ("a.key", key.as_bytes()), ("b.key", other.as_bytes())]);
+    let of = |section: &str, cert: &str, name: &str, key: &str| {
+        let text = format!("{BASE}{section}{cert} = 'a.crt'\n{name} = '{key}'");
+        parse(&text, &dir.path().join("t.toml")).map(drop).map_err(|problems| problems.0)
+    };
+    let reports = "[reports]\nlisten = '127.0.0.1:1'\n";
+    let backend = "[[backend]]\nname = 'c'\nhost = 'i'\n";
+    for (section, cert, name, line, key) in [
+        ("[tls]\n", "cert", "key", 9, "tls.key"),
+        (reports, "tls_cert", "tls_key", 10, "reports.tls_key"),
+        (backend, "sslcert", "sslkey", 11, "backend.sslkey"),
+    ] {
+        assert_eq!(of(section, cert, name, "a.key"), Ok(()));
+        let problems = of(section, cert, name, "b.key").unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!((problem.line, problem.key.as_str()), (line, key));
+        assert!(problem.message.contains("b.key is not the key of"), "{}", problem.message);
+    }
 }
 
 /// A directory with the files given, each for its owner alone.

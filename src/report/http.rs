@@ -86,7 +86,10 @@ async fn answered(
     headers: &HeaderMap,
 ) -> Response {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let asked = params::read(query);
+    let asked = match params::read(query) {
+        Ok(asked) => asked,
+        Err(problem) => return refusal(StatusCode::BAD_REQUEST, &problem),
+    };
     let now = server.shared.unix_time() as u64;
     let keys = match &current.keys {
         Ok(keys) => keys,

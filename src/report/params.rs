@@ -18,8 +18,30 @@ pub struct Asked {
     pub signature: Option<String>,
 }
 
+/// Whether nothing of it would be read as something else: `%` stands before two digits, and what they mean is UTF-8.
+fn is_spelt(query: &str) -> bool {
+    let mut parts = query.as_bytes().split(|byte| *byte == b'%');
+    let mut meant = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        let Some((digits, rest)) = part.split_first_chunk::<2>() else { return false };
+        let mut byte = [0];
+        if hex::decode_to_slice(digits, &mut byte).is_err() {
+            return false;
+        }
+        meant.extend_from_slice(&byte);
+        meant.extend_from_slice(rest);
+    }
+    std::str::from_utf8(&meant).is_ok()
+}
+
 /// The parts of a query string (URL Standard, "application/x-www-form-urlencoded").
-pub fn read(query: &str) -> Asked {
+///
+/// # Errors
+/// What that standard would have read as something else.
+pub fn read(query: &str) -> Result<Asked, String> {
+    if !is_spelt(query) {
+        return Err("the parameters are not percent-encoded UTF-8".into());
+    }
     let mut asked = Asked::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name == SIGNATURE && asked.signature.is_none() {
@@ -28,7 +50,7 @@ pub fn read(query: &str) -> Asked {
             asked.pairs.push((name.into_owned(), value.into_owned()));
         }
     }
-    asked
+    Ok(asked)
 }
 
 impl Asked {
@@ -95,7 +117,7 @@ mod tests {
     fn values_are_found_or_missed() {
         let params = vec![param("who", None), param("what", Some(Some("all"))), param("when", Some(None))];
         let report = Report { params, ..report() };
-        let of = |query: &str| read(query).values(&report, false).map(|values| key(&values));
+        let of = |query: &str| read(query)?.values(&report, false).map(|values| key(&values));
         assert_eq!(of("who=a+b%26").unwrap(), "4:a b&,3:all,-,");
         assert_eq!(of("what=&who=x&when=1").unwrap(), "1:x,0:,1:1,");
         assert_eq!(of("what=x").unwrap_err(), "parameter \"who\" (text) is missing");
@@ -103,7 +125,14 @@ mod tests {
         let unknown = "there is no parameter \"x\"; this report has who, what, when";
         assert_eq!(of("who=a&x=1").unwrap_err(), unknown);
         assert!(of("who=%00").unwrap_err().contains("zero byte"));
-        assert!(of("who=a&expires=1").is_err() && read("who=a&expires=1").values(&report, true).is_ok());
+        assert_eq!(of("who=%C3%a9%25").unwrap(), "3:é%,3:all,-,");
+        for wrong in ["%ff", "%zz", "%", "%4", "%c3", "%c3&what=%a9", "%+1"] {
+            let refused = of(&format!("who={wrong}")).unwrap_err();
+            assert_eq!(refused, "the parameters are not percent-encoded UTF-8", "{wrong}");
+        }
+        assert!(
+            of("who=a&expires=1").is_err() && read("who=a&expires=1").unwrap().values(&report, true).is_ok()
+        );
     }
 
     #[test]

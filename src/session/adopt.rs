@@ -47,7 +47,7 @@ impl Batch<'_> {
         if same && (select || !matches!(window, [b'Q', ..])) {
             return None;
         }
-        let header = frame::client(window, self.client.max_message).ok()??;
+        let header = frame::client(window, self.client.max_message()).ok()??;
         let body = &window[FRAME_HEADER..header.len.min(window.len())];
         let text = match header.kind {
             b'Q' if same && !leads(body, b"set ") && !leads(body, b"load") => return None,

@@ -191,7 +191,7 @@ impl Batch<'_> {
         let mut look = Look::default();
         loop {
             let rest = flow.up.window().get(look.batched.len..)?;
-            let header = frame::client(rest, client.max_message).ok()??;
+            let header = frame::client(rest, client.max_message()).ok()??;
             let body = rest.get(FRAME_HEADER..header.len)?;
             let end = look.at(header.kind, body, client, &mut flow.hand.found)?;
             look.batched.len += header.len;

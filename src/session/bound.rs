@@ -176,6 +176,7 @@ impl Batch<'_> {
                 self.rename(len, portal + 1, name.len(), resolved.name());
             }
         }
+        self.client.pool.traffic.work.own().binds.add(1);
         self.flow.expected.push(Expect::Bind);
         Ok(true)
     }

@@ -124,7 +124,7 @@ impl Batch<'_> {
             let (form, steps, ends) = (Form::Simple, Steps::new(), client.is_idle());
             return Some(Wanted { plan, asked, form, steps, most: 0, len: header.len, ends });
         }
-        let single = Single::read(up.window(), client.max_message)?;
+        let single = Single::read(up.window(), client.max_message())?;
         // Where a server has begun what a Sync ends, that is the server's.
         let single = if expected.needs_sync() { single.without_sync() } else { single };
         hand.passing = single.len;
@@ -319,7 +319,8 @@ impl Batch<'_> {
         let Self { client, flow, .. } = self;
         let told = client.told();
         if prepares {
-            let body = Single::read(flow.up.window(), client.max_message).and_then(|single| single.prepares);
+            let body =
+                Single::read(flow.up.window(), client.max_message()).and_then(|single| single.prepares);
             let body = body.unwrap_or_default();
             let traces = cstr(body).map_or(Traces::NONE, |(text, _)| client.traces(&wanted.plan, text));
             client.names.set_unnamed(Some(body), traces, Some(wanted.plan.clone()));

@@ -11,6 +11,7 @@ use super::reading::Reading;
 use super::run::Client;
 use super::shared::Shared;
 use super::way::Ways;
+use super::written::Written;
 use crate::cluster::{Cluster, Member};
 use crate::config::Config;
 use crate::fence::versions::{Row, Versions};
@@ -55,42 +56,9 @@ pub struct Course {
     pub(super) stays_home: bool,
 }
 
-/// Tables that may have been written.
-#[derive(Debug, Default)]
-struct Written {
-    tables: Vec<u32>,
-    anything: bool,
-}
-
-/// Tables above which they are not told apart.
-const MOST_TABLES: usize = 64;
 /// Samples of the primary's position that are taken before what may or may not have been committed is taken for seen: a
 /// server goes on with a statement whose client is lost.
 const DOUBTFUL: u64 = 100;
-
-impl Written {
-    fn add(&mut self, reach: &Reach) {
-        match reach {
-            Reach::Tables(tables) if self.tables.len() + tables.len() <= MOST_TABLES => {
-                for table in tables {
-                    if !self.tables.contains(table) {
-                        self.tables.push(*table);
-                    }
-                }
-            }
-            _ => self.anything = true,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.anything && self.tables.is_empty()
-    }
-
-    fn clear(&mut self) {
-        self.tables.clear();
-        self.anything = false;
-    }
-}
 
 impl Course {
     /// For a session of `pool`, if its database is on a cluster.
@@ -186,12 +154,11 @@ impl Course {
     /// Fences what has been written. `later` where the server may not have committed it yet, and may still do so.
     fn fence(&mut self, later: u64) {
         let now = self.cluster.clock.now().saturating_add(later);
+        self.written.mark(&self.fences, now);
         if self.written.anything {
             self.own.mark_all(now);
-            self.fences.mark_all(now);
         } else {
             self.own.mark(self.written.tables.iter().copied(), now);
-            self.fences.mark(self.written.tables.iter().copied(), now);
         }
     }
 }
@@ -209,22 +176,21 @@ impl Client {
         if self.caching.is_some() {
             self.mark_written(plan, row);
         }
-        let Some(course) = &mut self.course else { return };
+        let Some(course) = &mut self.course else { return self.will_write_beside(plan) };
         // A transaction that has begun on a replica writes nothing, whatever becomes of that.
         if course.reading.as_ref().is_some_and(|r| r.transaction.is_some()) {
             return;
         }
-        match plan {
-            Some(plan) if plan.touches.writes.is_nothing() => {}
-            Some(plan) => course.written.add(&plan.touches.writes),
-            None => course.written.anything = true,
-        }
+        course.written.note(plan);
     }
 
     /// Notes that what has been written may have been committed by now (invariant 9): `over` where it has been, or
     /// never will be.
     #[inline]
     pub fn fence_written(&mut self, over: bool) {
+        if self.beside.is_some() {
+            self.fence_beside(0, over);
+        }
         let Some(course) = self.course.as_mut().filter(|c| !c.written.is_empty()) else { return };
         course.fence(0);
         if over {
@@ -236,6 +202,7 @@ impl Client {
 
     /// The same where nobody knows, nor for how long.
     pub fn fence_doubtful(&mut self) {
+        self.fence_beside(DOUBTFUL, false);
         if let Some(course) = self.course.as_mut().filter(|c| !c.written.is_empty()) {
             course.fence(DOUBTFUL);
         }

@@ -93,8 +93,9 @@ impl Seat {
         Client {
             stream,
             course: Course::of(&shared, &self.pool),
+            beside: None,
             caching: Caching::of(&shared, &self.pool),
-            max_message: shared.config.load().general.max_message_size,
+            most: u32::try_from(shared.config.load().general.max_message_size).unwrap_or(u32::MAX),
             shared,
             pool: self.pool,
             tenancy: Tenancy::of(self.claims),
@@ -144,8 +145,13 @@ pub async fn handshake(shared: &Arc<Shared>, visitor: &mut Visitor) -> Result<Ou
     let Some(startup) = greet(shared, visitor).await? else { return Ok(Outcome::Done) };
     let config = shared.config.load_full();
     let minor = negotiate(visitor, &startup).await?;
+    let administers = startup.database == config.admin.database && startup.replication == Replication::No;
+    // As Postgres says it, before anybody has to prove anything. Admins may see how far it is.
+    if shared.closed() && !administers {
+        return Err(Error::fatal(SqlState::CANNOT_CONNECT_NOW, "the database system is shutting down"));
+    }
     let keys = admit(shared, &config, visitor, &startup).await?;
-    if startup.database == config.admin.database && startup.replication == Replication::No {
+    if administers {
         return admin(&config, startup, minor);
     }
     let Some(database) = config.database(&startup.database) else {

@@ -106,8 +106,7 @@ async fn login(
     admins: mpsc::Sender<AdminVisit>,
 ) -> Option<impl Future<Output = ()>> {
     let config = shared.config.load_full();
-    if shared.totals.clients.get() > u64::from(config.general.max_clients) + LOGIN_HEADROOM || shared.closed()
-    {
+    if shared.totals.clients.get() > u64::from(config.general.max_clients) + LOGIN_HEADROOM {
         shared.totals.refused.add(1);
         return None;
     }
@@ -123,7 +122,7 @@ async fn login(
                     client = seat.entry.id,
                     user = who.user,
                     database = who.database,
-                    ?addr,
+                    addr = addr.map(tracing::field::display),
                     "connected"
                 );
             }

@@ -179,7 +179,7 @@ impl Batch<'_> {
         self.client.shared.totals.own_errors.count(e.code);
         reply::error(down.insert(), e);
         (self.begun, hand.found, hand.turn, hand.passing) = (None, None, None, 0);
-        let refused = frame::client(up.window(), self.client.max_message)?;
+        let refused = frame::client(up.window(), self.client.max_message())?;
         let is_query = refused.is_some_and(|header| matches!(header.kind, b'Q' | b'F'));
         match refused.filter(|_| is_query) {
             Some(header) => {

@@ -13,7 +13,8 @@ use crate::wire::scram::{self, ChannelBinding, Keys, ServerExchange, Verifier};
 use crate::wire::startup::{Replication, Startup};
 use crate::wire::{password, reply};
 
-/// Lets a client in, having sent AuthenticationOk, or says why not. Gives the keys that a SCRAM login has shown.
+/// Lets a client in, having sent AuthenticationOk, or says why not. Gives the keys that a login has shown to whoever keeps a SCRAM
+/// verifier.
 ///
 /// # Errors
 /// The same for a wrong password and for a user who does not exist, after the same delay.
@@ -201,10 +202,9 @@ impl Login<'_> {
             Some(Secret::Password(plain)) => password::same(plain.as_bytes(), &answer),
             Some(Secret::Md5(stored)) => password::md5_stored_matches(&stored, &self.startup.user, &answer),
             Some(secret @ Secret::ScramVerifier(_)) => {
-                match self.shared.gate.verifier(&self.startup.user, &secret).await {
-                    Some(verifier) => check_away(verifier, answer).await,
-                    None => false,
-                }
+                let verifier = self.shared.gate.verifier(&self.startup.user, &secret).await;
+                let Some(verifier) = verifier else { return Err(self.wrong()) };
+                return check_away(verifier, answer).await.map(Some).ok_or_else(|| self.wrong());
             }
             Some(Secret::None) | None => false,
         };
@@ -233,9 +233,9 @@ impl Login<'_> {
     }
 }
 
-/// Checks a plain password against a verifier, away from the event loop.
-async fn check_away(verifier: Arc<Verifier>, answer: Vec<u8>) -> bool {
-    tokio::task::spawn_blocking(move || verifier.matches(&answer)).await.unwrap_or(false)
+/// Checks a plain password against a verifier, away from the event loop. Gives the keys that it stands for.
+async fn check_away(verifier: Arc<Verifier>, answer: Vec<u8>) -> Option<Keys> {
+    tokio::task::spawn_blocking(move || verifier.proved(&answer)).await.ok().flatten()
 }
 
 fn gone() -> Error {

@@ -60,3 +60,4 @@ pub mod watch;
 pub mod way;
 mod within;
 mod wording;
+pub mod written;

@@ -6,6 +6,7 @@ use super::run::{Client, End};
 use crate::core::clock::Instant;
 use crate::core::error::Error;
 use crate::core::limits::FRAME_HEADER;
+use crate::sql::lex::{Kind, Lexer};
 use crate::sql::transaction::{Control, Isolation, Modes};
 use crate::wire::message::TxStatus;
 use crate::wire::reply;
@@ -114,6 +115,14 @@ impl Client {
     }
 }
 
+/// The tag of what begins a transaction: each of its two forms has its own.
+fn begun_tag(text: &[u8]) -> &'static str {
+    let word = Lexer::new(text, true).find(|token| token.kind == Kind::Word);
+    let starts =
+        word.and_then(|w| text.get(w.start..w.end)).is_some_and(|w| w.eq_ignore_ascii_case(b"start"));
+    if starts { "START TRANSACTION" } else { Control::Begin(Modes::default()).tag() }
+}
+
 impl Batch<'_> {
     /// Answers a simple Query that does nothing but begin a transaction, or is about one that no server knows of. False
     /// where it is another, or takes a server.
@@ -134,7 +143,7 @@ impl Batch<'_> {
         let tag = match (control, &mut course.unopened) {
             (Control::Begin(modes), none @ None) if splits => {
                 *none = Some(Unopened::new(Begun { text: text.into(), modes }));
-                control.tag()
+                begun_tag(text)
             }
             (Control::Set(modes), Some(unopened)) if !unopened.failed => {
                 unopened.begun = Begun::of(unopened.begun.modes.and(modes));

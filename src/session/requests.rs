@@ -99,7 +99,7 @@ impl Batch<'_> {
         if full || !self.stream_request() {
             return Ok(None);
         }
-        let max = self.client.max_message;
+        let max = self.client.max_message();
         let Some(header) = frame::client(self.flow.up.window(), max).inspect_err(|e| self.violated(e))?
         else {
             return Ok(None);

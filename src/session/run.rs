@@ -16,6 +16,7 @@ use super::planned::Place;
 use super::shadow::{Shadow, Sighting};
 use super::shared::Shared;
 use super::tenancy::Tenancy;
+use super::written::Written;
 use crate::core::clock::Instant;
 use crate::core::error::{Error, SqlState};
 use crate::pool::pool::Pool;
@@ -59,6 +60,8 @@ pub struct Client {
     pub tenancy: Tenancy,
     /// Where its statements may go, if its database is on a cluster.
     pub course: Option<Box<Course>>,
+    /// What it has written on a server of a cluster that its database is not on.
+    pub beside: Option<Box<Written>>,
     /// What it may be given that is kept, and what it writes, if this process keeps results.
     pub caching: Option<Box<Caching>>,
     /// What it listens to, if anything.
@@ -85,8 +88,8 @@ pub struct Client {
     pub armed: bool,
     /// How its texts are read, where that is known.
     pub reading: Option<Place>,
-    /// Largest message it may send, in bytes.
-    pub max_message: usize,
+    /// See [`Client::max_message`].
+    pub(super) most: u32,
 }
 
 /// How a client's session ends.
@@ -145,6 +148,12 @@ async fn serve(client: &mut Client) -> End {
 }
 
 impl Client {
+    /// Largest message it may send, in bytes.
+    #[inline]
+    pub fn max_message(&self) -> usize {
+        self.most as usize
+    }
+
     /// At rest: wakes when the client says something, its server does, or we are to end it. Who has `rested` and is
     /// woken has most likely something to read: that is found out by reading.
     fn poll_rest(&mut self, cx: &mut Context<'_>, rested: bool) -> Poll<Wake> {

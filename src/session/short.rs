@@ -224,7 +224,7 @@ impl Batch<'_> {
     /// The next request, if all of it is here and it is a small one.
     #[inline]
     fn next_short(&self) -> Option<Header> {
-        let most = LARGE.min(self.client.max_message);
+        let most = LARGE.min(self.client.max_message());
         frame::whole(self.flow.up.window()).filter(|header| header.len <= most)
     }
 

@@ -136,10 +136,12 @@ impl Verifier {
         }
     }
 
-    /// Whether this is the password. Takes a millisecond or more.
-    pub fn matches(&self, password: &[u8]) -> bool {
+    /// What this password is good for elsewhere, if it is the right one. Takes a millisecond or more.
+    pub fn proved(&self, password: &[u8]) -> Option<Keys> {
         let salted = salted(&prepare(password), &self.salt, self.iterations);
-        Self::from_salted(salted, &self.salt, self.iterations).stored_key.ct_eq(&self.stored_key).into()
+        let found = Self::from_salted(salted, &self.salt, self.iterations);
+        let right: bool = found.stored_key.ct_eq(&self.stored_key).into();
+        right.then(|| self.keys(sign(&salted, b"Client Key")))
     }
 
     /// What a client's key, once it has shown it, is good for elsewhere.
@@ -534,7 +536,10 @@ mod tests {
             !exchange(Credential::Password("x".into()), &MockSecret::random().verifier("u"), endpoint())
                 .unwrap()
         );
-        assert!(verifier.matches("pässword".as_bytes()) && !verifier.matches(b"x"));
+        assert!(verifier.proved(b"x").is_none());
+        // Whoever has shown it to us in the clear can be who it is elsewhere.
+        let keys = verifier.proved("pässword".as_bytes()).unwrap();
+        assert!(exchange(Credential::Keys(keys), &verifier, ChannelBinding::None).unwrap());
         assert_eq!(Verifier::parse(&verifier.to_string()).unwrap(), verifier);
     }
 
