@@ -215,8 +215,8 @@ impl Client {
             return;
         }
         match plan {
-            Some(plan) if plan.touches.writes.is_nothing() => {}
-            Some(plan) => course.written.add(&plan.touches.writes),
+            Some(plan) if plan.writes().is_nothing() => {}
+            Some(plan) => course.written.add(plan.writes()),
             None => course.written.anything = true,
         }
     }
