@@ -27,6 +27,7 @@ mod failover;
 mod faults;
 mod health;
 mod hostile;
+mod implied;
 mod limits;
 mod metrics;
 mod mirrors;

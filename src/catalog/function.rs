@@ -69,6 +69,9 @@ pub struct Function {
     pub owner: Oid,
     /// Types of its input arguments. Those of an aggregate include the ones that are aggregated over.
     pub arguments: Box<[Oid]>,
+    /// Types of all its arguments, columns of the rows that it returns among them, where some are no input. Only of
+    /// functions that are not the system's own.
+    pub all_arguments: Box<[Oid]>,
     /// How many of the last input arguments have defaults.
     pub defaults: u16,
     /// The text of these defaults, separated by commas; `None` where there are none.

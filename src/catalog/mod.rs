@@ -10,6 +10,7 @@ pub mod read;
 pub mod relation;
 pub mod resolve;
 
+mod domain;
 mod query;
 
 use std::collections::HashMap;
@@ -210,6 +211,7 @@ pub struct Catalog {
     functions_by_name: HashMap<Arc<str>, Range<usize>>,
     types: HashMap<Oid, usize>,
     types_by_name: HashMap<Arc<str>, Range<usize>>,
+    domains: HashMap<Oid, Box<[Oid]>>,
     defines: bool,
 }
 
@@ -282,6 +284,7 @@ impl Catalog {
             functions_by_name: runs(functions, |f| &f.name),
             types: types.iter().enumerate().map(|(i, t)| (t.oid, i)).collect(),
             types_by_name: runs(types, |t| &t.name),
+            domains: domain::contained(&contents),
             defines: defines(&contents),
             contents,
         }
@@ -393,6 +396,21 @@ impl Catalog {
     pub fn types_named(&self, name: &str) -> &[Type] {
         let range = self.types_by_name.get(name).cloned().unwrap_or_default();
         self.contents.types.get(range).unwrap_or_default()
+    }
+
+    /// The domains that values of a type contain, or are of: somebody's own, with constraints or a default.
+    pub fn domains_of(&self, of: Oid) -> &[Oid] {
+        self.domains.get(&of).map_or(&[], |domains| domains)
+    }
+
+    /// Whether there is any such domain.
+    pub fn has_domains(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
+    /// All of them, some more than once.
+    pub fn all_domains(&self) -> impl Iterator<Item = Oid> {
+        self.domains.values().flatten().copied()
     }
 
     /// Operators whose function is not immutable; others are. `None` where that is not known.

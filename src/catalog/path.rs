@@ -54,6 +54,11 @@ impl SearchPath {
         }
         Ok(SearchPath { places, role: role.into() })
     }
+
+    /// The role that it is for.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
 }
 
 /// Whether a schema's name means a session's temporary objects.

@@ -170,7 +170,8 @@ pub(super) const FUNCTIONS: &str = "SELECT p.oid, p.pronamespace, p.proname, p.p
     p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, p.prorettype, p.proretset, p.provolatile, p.proisstrict, \
     p.prosecdef, l.lanname, p.proconfig, \
     CASE WHEN l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['internal', 'c']::pg_catalog.name[]) \
-    AND pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) $1 THEN p.prosrc END \
+    AND pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) $1 THEN p.prosrc END, \
+    CASE WHEN p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid THEN p.proallargtypes END \
     FROM pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
     ORDER BY p.oid";
 

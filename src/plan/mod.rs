@@ -30,6 +30,7 @@ pub mod declared;
 pub mod explain;
 pub mod functions;
 pub mod hint;
+mod implied;
 pub mod kept;
 pub mod row;
 pub mod rules;

@@ -63,6 +63,7 @@ fn function(f: &mut Fields<'_>, languages: &mut HashSet<Arc<str>>) -> Result<Fun
             settings.iter().map(|Raw(bytes)| String::from_utf8_lossy(bytes).into()).collect()
         },
         body: f.code()?,
+        all_arguments: f.list()?,
         support: Box::default(),
     })
 }
