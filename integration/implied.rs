@@ -154,13 +154,15 @@ async fn what_operators_casts_and_aggregates_call() {
         (
             "CREATE FUNCTION op(int, int) RETURNS int LANGUAGE sql STABLE AS 'SELECT wr($1)';
              CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = op);
+             CREATE FUNCTION im(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT op($1, $2)';
+             CREATE OPERATOR @@! (LEFTARG = int, RIGHTARG = int, FUNCTION = im);
              CREATE FUNCTION step(int, int) RETURNS int LANGUAGE sql STABLE AS 'SELECT wr($2)';
              CREATE AGGREGATE agg (int) (SFUNC = step, STYPE = int, INITCOND = 0)",
-            &["SELECT 1 @@@ 2", "SELECT agg(id) FROM other"][..],
+            &["SELECT 1 @@@ 2", "SELECT 1 @@! 2", "SELECT agg(id) FROM other"][..],
         ),
         (
             "CREATE TYPE mood AS (n int);
-             CREATE FUNCTION turn(mood) RETURNS int LANGUAGE sql STABLE AS 'SELECT wr($1.n)';
+             CREATE FUNCTION turn(mood) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT wr($1.n)';
              CREATE CAST (mood AS int) WITH FUNCTION turn(mood)",
             &["SELECT ROW(1)::mood::int"],
         ),

@@ -130,7 +130,7 @@ pub fn may_define(code: &str) -> bool {
     })
 }
 
-/// An operator whose function is not immutable.
+/// An operator whose function is not immutable, or somebody's own.
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
     /// `pg_operator.oid`
@@ -172,7 +172,7 @@ impl CastContext {
     }
 }
 
-/// A cast whose function is not immutable. Casts by way of text are not listed anywhere: see
+/// A cast whose function is not immutable, or somebody's own. Casts by way of text are not listed anywhere: see
 /// [`super::Type::text_volatility`].
 #[derive(Clone, Debug, Default)]
 pub struct Cast {

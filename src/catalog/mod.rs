@@ -185,9 +185,10 @@ pub struct Contents {
     pub relations: Vec<Relation>,
     /// Functions.
     pub functions: Vec<Function>,
-    /// Operators whose function is not immutable. `None` where they could not be read.
+    /// Operators whose function is not immutable, or somebody's own and perhaps no better than its promise. `None` where
+    /// they could not be read.
     pub operators: Option<Vec<Operator>>,
-    /// Casts whose function is not immutable. `None` where they could not be read.
+    /// Casts of the same kind. `None` where they could not be read.
     pub casts: Option<Vec<Cast>>,
     /// Types.
     pub types: Vec<Type>,
@@ -413,12 +414,13 @@ impl Catalog {
         self.domains.values().flatten().copied()
     }
 
-    /// Operators whose function is not immutable; others are. `None` where that is not known.
+    /// Operators whose function is not immutable, or somebody's own and not in C; others are. `None` where that is not
+    /// known.
     pub fn operators(&self) -> Option<&[Operator]> {
         self.contents.operators.as_deref()
     }
 
-    /// Casts whose function is not immutable; others are. `None` where that is not known.
+    /// Casts of the same kind; others are immutable. `None` where that is not known.
     pub fn casts(&self) -> Option<&[Cast]> {
         self.contents.casts.as_deref()
     }

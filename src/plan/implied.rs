@@ -40,7 +40,12 @@ impl<'a> Case<'a> {
         let looked_into = |f: &&Function| Some(f.schema) != system && &*f.language != "c";
         if let Some(function) = catalog.function_by_oid(oid).filter(looked_into) {
             let name = Name { schema: None, name: function.name.as_ref().into() };
+            let fleeting = self.fleeting.clone();
             self.function(catalog, &name, function);
+            if function.volatility == Volatility::Immutable {
+                // What it returns is taken at its word: any statement may call it, as far as is known here.
+                self.fleeting = fleeting;
+            }
         }
     }
 
@@ -52,7 +57,7 @@ impl<'a> Case<'a> {
         for operator in operators.iter().filter(|o| PLAIN.contains(&&*o.name) || is_used(&o.name)) {
             if operator.volatility == Volatility::Volatile {
                 self.unknown(format!("operator {} is volatile for some types", operator.name));
-            } else if operator.volatility == Volatility::Stable {
+            } else {
                 self.implied(catalog, operator.function);
             }
         }
@@ -156,18 +161,23 @@ impl<'a> Case<'a> {
 
     /// Where names are looked for while a function runs. `None` where that is not known.
     fn path_of(&self, catalog: &Catalog, function: &Function) -> Option<Option<Cow<'a, SearchPath>>> {
+        let owner = || {
+            let owner = catalog.contents().roles.iter().find(|role| role.oid == function.owner);
+            owner.map(|role| &*role.name)
+        };
         let mut path = self.path.clone();
+        if function.security_definer
+            && let Some(path) = &mut path
+            && owner()? != path.role()
+        {
+            *path = Cow::Owned(path.for_role(owner()?));
+        }
         for setting in &function.settings {
             let (name, value) = setting.split_once('=')?;
             match name.to_ascii_lowercase().as_str() {
                 "search_path" => {
-                    let owner = catalog.contents().roles.iter().find(|role| role.oid == function.owner);
-                    let role = match (function.security_definer, &self.path) {
-                        (true, _) => &*owner?.name,
-                        (false, Some(path)) => path.role(),
-                        (false, None) => return None,
-                    };
-                    path = Some(Cow::Owned(SearchPath::parse(value, role).ok()?));
+                    let own = SearchPath::parse(value, path.as_ref()?.role()).ok()?;
+                    path = Some(Cow::Owned(own));
                 }
                 "role" | "session_authorization" | "standard_conforming_strings" => return None,
                 _ => {}
@@ -248,7 +258,7 @@ fn tells_server(after: &[Tok<'_>]) -> bool {
     let ends = |at: usize| rest.get(at).is_some_and(|t| t.is_punct(b',') || t.is_punct(b')'));
     let is_text =
         rest.get(..3).is_some_and(|t| t[0].is_punct(b':') && t[1].is_punct(b':') && t[2].is("text"));
-    if !open.is_punct(b'(') || setting.kind != Kind::String || !ends(0) && !(is_text && ends(3)) {
+    if !open.is_punct(b'(') || setting.kind != Kind::String || !(ends(0) || is_text && ends(3)) {
         return true;
     }
     let said = String::from_utf8_lossy(setting.text).to_ascii_lowercase();

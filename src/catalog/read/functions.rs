@@ -117,7 +117,7 @@ async fn aggregates(
     Ok(())
 }
 
-/// Operators whose function is not immutable.
+/// Operators whose function is not immutable, or somebody's own.
 pub(super) async fn operators(reader: Reader<'_>) -> Result<Option<Vec<Operator>>> {
     let row = |f: &mut Fields<'_>| {
         Ok(Operator {
@@ -133,7 +133,7 @@ pub(super) async fn operators(reader: Reader<'_>) -> Result<Option<Vec<Operator>
     reader.part(query::OPERATORS, &[], row).await
 }
 
-/// Casts whose function is not immutable.
+/// Casts of the same kind.
 pub(super) async fn casts(reader: Reader<'_>) -> Result<Option<Vec<Cast>>> {
     let row = |f: &mut Fields<'_>| {
         Ok(Cast {
