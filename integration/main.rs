@@ -28,6 +28,7 @@ mod faults;
 mod health;
 mod hidden;
 mod hostile;
+mod implied;
 mod limits;
 mod metrics;
 mod mirrors;

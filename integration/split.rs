@@ -245,13 +245,13 @@ async fn every_way_of_writing_is_seen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_replica_refuses_the_primary_answers() {
     let bed = bed("consistency = \"eventual\"").await;
-    // A function that says of itself that it reads, and writes.
+    // A function that says of itself that it reads, and writes: by one whose name is not looked for in its code.
     let owner = bed.client().await;
     owner
         .batch_execute(
             "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
-             'BEGIN PERFORM write(); RETURN 1; END';
-             CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'",
+             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
+             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'",
         )
         .await
         .expect("made");
@@ -280,13 +280,38 @@ async fn what_a_replica_refuses_the_primary_answers() {
     assert_eq!(port(&owner).await, bed.servers.primary().port);
 }
 
+/// What the primary has then written counts for whoever wrote it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_refused_is_a_write() {
+    let bed = bed("").await;
+    let client = bed.client().await;
+    client
+        .batch_execute(
+            "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
+             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
+             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS
+             'BEGIN UPDATE u SET n = n + 1; END'",
+        )
+        .await
+        .expect("made");
+    bed.until_split(&client).await;
+    bed.pass();
+    for n in 1..4 {
+        bed.replay(false);
+        assert_eq!(value(&client, "SELECT lies()").await, "1");
+        assert_eq!(value(&client, "SELECT n FROM u").await, n.to_string());
+        bed.replay(true);
+        bed.pass();
+    }
+}
+
 /// The same by a prepared statement that is bound first: what is asked again is all that was asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_replica_refuses_when_it_is_bound_the_primary_answers() {
     let bed = bed("consistency = \"eventual\"").await;
     let owner = bed.client().await;
-    let write =
-        "CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'";
+    let write = "CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS
+        'BEGIN UPDATE u SET n = n + 1; END'";
     owner.batch_execute(write).await.expect("made");
     let mut raw = bed.raw();
     for n in 1..4 {
@@ -295,7 +320,7 @@ async fn what_a_replica_refuses_when_it_is_bound_the_primary_answers() {
         owner
             .batch_execute(&format!(
                 "CREATE FUNCTION lies{n}() RETURNS int LANGUAGE plpgsql STABLE AS
-                 'BEGIN PERFORM write(); RETURN 1; END'"
+                 'BEGIN PERFORM \"write-it\"(); RETURN 1; END'"
             ))
             .await
             .expect("made");

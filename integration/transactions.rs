@@ -300,8 +300,9 @@ async fn a_transaction_survives_its_replica() {
     owner
         .batch_execute(
             "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
-             'BEGIN PERFORM write(); RETURN 1; END';
-             CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'",
+             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
+             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS
+             'BEGIN UPDATE u SET n = n + 1; END'",
         )
         .await
         .expect("made");

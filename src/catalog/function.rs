@@ -69,6 +69,9 @@ pub struct Function {
     pub owner: Oid,
     /// Types of its input arguments. Those of an aggregate include the ones that are aggregated over.
     pub arguments: Box<[Oid]>,
+    /// Types of all its arguments, columns of the rows that it returns among them, where some are no input. Only of
+    /// functions that are not the system's own.
+    pub all_arguments: Box<[Oid]>,
     /// How many of the last input arguments have defaults.
     pub defaults: u16,
     /// The text of these defaults, separated by commas; `None` where there are none.
@@ -127,7 +130,7 @@ pub fn may_define(code: &str) -> bool {
     })
 }
 
-/// An operator whose function is not immutable.
+/// An operator whose function is not immutable, or somebody's own.
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
     /// `pg_operator.oid`
@@ -169,7 +172,7 @@ impl CastContext {
     }
 }
 
-/// A cast whose function is not immutable. Casts by way of text are not listed anywhere: see
+/// A cast whose function is not immutable, or somebody's own. Casts by way of text are not listed anywhere: see
 /// [`super::Type::text_volatility`].
 #[derive(Clone, Debug, Default)]
 pub struct Cast {

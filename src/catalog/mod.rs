@@ -10,6 +10,7 @@ pub mod read;
 pub mod relation;
 pub mod resolve;
 
+mod domain;
 mod query;
 
 use std::collections::HashMap;
@@ -184,9 +185,10 @@ pub struct Contents {
     pub relations: Vec<Relation>,
     /// Functions.
     pub functions: Vec<Function>,
-    /// Operators whose function is not immutable. `None` where they could not be read.
+    /// Operators whose function is not immutable, or somebody's own and perhaps no better than its promise. `None` where
+    /// they could not be read.
     pub operators: Option<Vec<Operator>>,
-    /// Casts whose function is not immutable. `None` where they could not be read.
+    /// Casts of the same kind. `None` where they could not be read.
     pub casts: Option<Vec<Cast>>,
     /// Types.
     pub types: Vec<Type>,
@@ -210,6 +212,7 @@ pub struct Catalog {
     functions_by_name: HashMap<Arc<str>, Range<usize>>,
     types: HashMap<Oid, usize>,
     types_by_name: HashMap<Arc<str>, Range<usize>>,
+    domains: HashMap<Oid, Box<[Oid]>>,
     defines: bool,
 }
 
@@ -282,6 +285,7 @@ impl Catalog {
             functions_by_name: runs(functions, |f| &f.name),
             types: types.iter().enumerate().map(|(i, t)| (t.oid, i)).collect(),
             types_by_name: runs(types, |t| &t.name),
+            domains: domain::contained(&contents),
             defines: defines(&contents),
             contents,
         }
@@ -395,12 +399,28 @@ impl Catalog {
         self.contents.types.get(range).unwrap_or_default()
     }
 
-    /// Operators whose function is not immutable; others are. `None` where that is not known.
+    /// The domains that values of a type contain, or are of: somebody's own, with constraints or a default.
+    pub fn domains_of(&self, of: Oid) -> &[Oid] {
+        self.domains.get(&of).map_or(&[], |domains| domains)
+    }
+
+    /// Whether there is any such domain.
+    pub fn has_domains(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
+    /// All of them, some more than once.
+    pub fn all_domains(&self) -> impl Iterator<Item = Oid> {
+        self.domains.values().flatten().copied()
+    }
+
+    /// Operators whose function is not immutable, or somebody's own and not in C; others are. `None` where that is not
+    /// known.
     pub fn operators(&self) -> Option<&[Operator]> {
         self.contents.operators.as_deref()
     }
 
-    /// Casts whose function is not immutable; others are. `None` where that is not known.
+    /// Casts of the same kind; others are immutable. `None` where that is not known.
     pub fn casts(&self) -> Option<&[Cast]> {
         self.contents.casts.as_deref()
     }

@@ -54,6 +54,20 @@ impl SearchPath {
         }
         Ok(SearchPath { places, role: role.into() })
     }
+
+    /// The same where another role looks, which `"$user"` stands for from then on.
+    pub fn for_role(&self, role: &str) -> SearchPath {
+        let place = |place: &Place| match place {
+            Place::Schema(name) if *name == self.role => Place::Schema(role.into()),
+            other => other.clone(),
+        };
+        SearchPath { places: self.places.iter().map(place).collect(), role: role.into() }
+    }
+
+    /// The role that it is for.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
 }
 
 /// Whether a schema's name means a session's temporary objects.
@@ -123,6 +137,12 @@ fn cut_off(mut name: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_role_has_another_schema() {
+        let own = SearchPath::parse("\"$user\", public", "one").expect("a path");
+        assert_eq!(own.for_role("two"), SearchPath::parse("\"$user\", public", "two").expect("a path"));
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -170,7 +170,8 @@ pub(super) const FUNCTIONS: &str = "SELECT p.oid, p.pronamespace, p.proname, p.p
     p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, p.prorettype, p.proretset, p.provolatile, p.proisstrict, \
     p.prosecdef, l.lanname, p.proconfig, \
     CASE WHEN l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['internal', 'c']::pg_catalog.name[]) \
-    AND pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) $1 THEN p.prosrc END \
+    AND pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) $1 THEN p.prosrc END, \
+    CASE WHEN p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid THEN p.proallargtypes END \
     FROM pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
     ORDER BY p.oid";
 
@@ -188,7 +189,7 @@ pub(super) const AGGREGATES: &str = "SELECT a.aggfnoid::pg_catalog.oid, ARRAY[a.
     a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]\
     ::pg_catalog.oid[] FROM pg_catalog.pg_aggregate a";
 
-/// Operators whose function is not immutable, and somebody's own `=` of types that keys are of (int8, int2, int4, text,
+/// Operators whose function is not immutable or somebody's own and not in C, and somebody's own `=` of types that keys are of (int8, int2, int4, text,
 /// varchar, uuid): what it finds equal may be several rows.
 pub(super) const OPERATORS: &str = "SELECT o.oid, o.oprnamespace, o.oprname, o.oprleft, o.oprright, p.oid, \
     p.provolatile \
@@ -196,12 +197,18 @@ pub(super) const OPERATORS: &str = "SELECT o.oid, o.oprnamespace, o.oprname, o.o
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
     WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\" \
     OR o.oprname OPERATOR(pg_catalog.=) '=' AND o.oid OPERATOR(pg_catalog.>=) 16384 \
-        AND o.oprleft OPERATOR(pg_catalog.=) ANY ('{20,21,23,25,1043,2950}'::pg_catalog.oid[])";
+        AND o.oprleft OPERATOR(pg_catalog.=) ANY ('{20,21,23,25,1043,2950}'::pg_catalog.oid[]) \
+    OR p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.prolang OPERATOR(pg_catalog.<>) ALL \
+        (SELECT l.oid FROM pg_catalog.pg_language l \
+        WHERE l.lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal', 'c']::pg_catalog.name[]))";
 
-/// Casts whose function is not immutable.
+/// Casts whose function is not immutable, or somebody's own and not in C.
 pub(super) const CASTS: &str = "SELECT c.castsource, c.casttarget, p.oid, c.castcontext, p.provolatile \
     FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) c.castfunc \
-    WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\"";
+    WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\" \
+    OR p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.prolang OPERATOR(pg_catalog.<>) ALL \
+        (SELECT l.oid FROM pg_catalog.pg_language l \
+        WHERE l.lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal', 'c']::pg_catalog.name[]))";
 
 /// Types, with what their input and output functions promise.
 pub(super) const TYPES: &str = "SELECT t.oid, t.typnamespace, t.typname, t.typtype, t.typcategory, t.typbasetype, \

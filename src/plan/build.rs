@@ -82,7 +82,7 @@ fn query(statements: &[Facts]) -> Option<&Facts> {
 
 /// What they do, and to which row, where that is all and somebody keeps results.
 fn judge(statements: &[Facts], shape: &Shape, under: &Under<'_>) -> class::Judgement {
-    let mut judgement = class::judge(statements, under.known);
+    let mut judgement = class::judge(statements, &shape.normal, under.known);
     let catalog = under.known.catalog.filter(|_| !under.rules.cache.is_empty());
     if let (Some(catalog), [one]) = (catalog, statements) {
         let touches = &mut judgement.touches;

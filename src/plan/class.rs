@@ -34,16 +34,18 @@ const MOST: usize = 16;
 /// `time with time zone`
 const TIMETZ: Oid = 1266;
 /// Views in views, functions in functions.
-const DEEPEST: usize = 16;
+pub(super) const DEEPEST: usize = 16;
 /// Columns that every table has without the catalog's saying so.
 const SYSTEM_COLUMNS: &[&str] = &["cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin", "excluded"];
 
 /// A statement before the judge: what is known, and what has been found.
 pub(super) struct Case<'a> {
     pub(super) known: Knowledge<'a>,
+    /// Where names are looked for: the session's path, or that of the function whose code is looked into.
+    pub(super) path: Option<Cow<'a, SearchPath>>,
     reasons: Vec<Reason>,
     /// What it reads and may write, as far as that has been found.
-    reads: Growing,
+    pub(super) reads: Growing,
     pub(super) writes: Growing,
     /// Nothing that is found now is a reason.
     pub(super) silent: bool,
@@ -64,7 +66,7 @@ pub(super) struct Case<'a> {
     pub(super) beyond: bool,
     /// Relations and functions that have been looked into.
     pub(super) seen: HashSet<Oid>,
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// What was found.
@@ -90,8 +92,8 @@ pub struct Judgement {
     pub foreign: bool,
 }
 
-/// Judges what a string of statements does.
-pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
+/// Judges what a string of statements does, whose normal form this is.
+pub fn judge(statements: &[Facts], normal: &[u8], known: Knowledge<'_>) -> Judgement {
     let mut case = Case::new(known);
     match statements {
         [] => case.against("there is no statement"),
@@ -100,6 +102,9 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
             case.against(format!("{} statements in one string run as one transaction", several.len()));
             several.iter().for_each(|one| case.statement(one));
         }
+    }
+    if let Some(catalog) = known.catalog.filter(|_| statements.iter().any(has_values)) {
+        case.mentions(catalog, normal);
     }
     let foreign = case.foreign && !case.bound;
     let class = if case.reasons.iter().any(|r| r.against) { Class::Primary } else { Class::Read };
@@ -111,7 +116,7 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     let tie = match (class, statements) {
         (Class::Read, _) if !case.tells_time => Tie::Free,
         (Class::Read, _) => Tie::Bound,
-        (Class::Primary, [one]) if is_cursor_that_reads(one, known) => Tie::Bound,
+        (Class::Primary, [one]) if is_cursor_that_reads(one, normal, known) => Tie::Bound,
         (Class::Primary, _) => Tie::Primary,
     };
     let (reads, writes) = (case.reads.end(), case.writes.end());
@@ -124,14 +129,23 @@ pub fn judge(statements: &[Facts], known: Knowledge<'_>) -> Judgement {
     Judgement { class, reasons, touches, tie, varies, fleeting, asks_settings, beyond, foreign }
 }
 
+/// Whether a statement may evaluate expressions.
+fn has_values(facts: &Facts) -> bool {
+    use Effect::{Code, CopyIn, CopyOut, Cursor, Read, Write};
+    matches!(facts.effect, Read | Write | CopyIn | CopyOut | Cursor | Code)
+}
+
 /// Whether it declares a cursor that ends with its transaction, for nothing but reading.
-fn is_cursor_that_reads(facts: &Facts, known: Knowledge<'_>) -> bool {
+fn is_cursor_that_reads(facts: &Facts, normal: &[u8], known: Knowledge<'_>) -> bool {
     if facts.effect != Effect::Cursor || facts.verb != "DECLARE" || facts.locks || facts.cursor {
         return false;
     }
     let lasts = facts.traces.any(Traces::ASKABLE.and(Traces::CERTAIN).without(Traces::HINTS));
     let mut case = Case::new(known);
     case.query(facts);
+    if let Some(catalog) = known.catalog {
+        case.mentions(catalog, normal);
+    }
     !lasts && case.reasons.iter().all(|r| !r.against)
 }
 
@@ -139,6 +153,7 @@ impl<'a> Case<'a> {
     fn new(known: Knowledge<'a>) -> Case<'a> {
         Case {
             known,
+            path: known.path.map(Cow::Borrowed),
             reasons: Vec::new(),
             reads: Growing::default(),
             writes: Growing::default(),
@@ -211,12 +226,8 @@ impl<'a> Case<'a> {
         facts.calls.iter().for_each(|call| self.call(catalog, call));
         facts.relations.iter().for_each(|relation| self.relation(catalog, relation));
         facts.fields.iter().for_each(|name| self.field(catalog, name));
-        self.operators(catalog, facts);
+        self.operators(catalog, |name| facts.operators.iter().any(|o| **o == *name));
         self.operators_kept(catalog, facts);
-    }
-
-    fn path(&self) -> Option<&'a SearchPath> {
-        self.known.path
     }
 
     fn call(&mut self, catalog: &'a Catalog, call: &Call) {
@@ -235,11 +246,13 @@ impl<'a> Case<'a> {
             Some(false) => return self.unknown(format!("the configuration says that {name} may write")),
             None => {}
         }
-        let Some(path) = self.path() else { return self.unknown("the schema search path is not known") };
+        let Some(path) = self.path.clone() else {
+            return self.unknown("the schema search path is not known");
+        };
         let counts = call.arguments.map_or(0..=32, |n| usize::from(n)..=usize::from(n));
         let mut found: Vec<&Function> = Vec::new();
         for count in counts {
-            let candidates = catalog.functions(path, name.schema.as_deref(), &name.name, count);
+            let candidates = catalog.functions(&path, name.schema.as_deref(), &name.name, count);
             if candidates.cast == Some(Volatility::Volatile) {
                 self.unknown(format!("{name} may be a volatile cast"));
             } else if candidates.cast == Some(Volatility::Stable) {
@@ -305,7 +318,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
+    pub(super) fn function(&mut self, catalog: &'a Catalog, name: &Name, function: &'a Function) {
         let built_in = catalog.schema("pg_catalog").is_some_and(|s| s.oid == function.schema);
         let in_c = matches!(&*function.language, "c" | "internal");
         self.calls |= !built_in;
@@ -346,14 +359,13 @@ impl<'a> Case<'a> {
             if catalog.function_by_oid(*part).is_none_or(|f| f.volatility == Volatility::Volatile) {
                 self.unknown(format!("{name} is made of a volatile function"));
             }
-        }
-        if !built_in && &*function.language == "sql" {
-            match &function.body {
-                Some(body) => self.inside(body, &format!("function {name}")),
-                None => self.unknown(format!("what function {name} does is not known")),
-            }
+            self.implied(catalog, *part);
         }
         if !built_in {
+            self.types(catalog, function);
+            if !in_c && function.kind != FunctionKind::Aggregate {
+                self.body(catalog, name, function);
+            }
             self.defaults(name, function);
         }
     }
@@ -367,8 +379,10 @@ impl<'a> Case<'a> {
 
     fn relation(&mut self, catalog: &'a Catalog, relation: &sql::Relation) {
         let name = &relation.name;
-        let Some(path) = self.path() else { return self.unknown("the schema search path is not known") };
-        let known = match catalog.relation(path, name.schema.as_deref(), &name.name, false) {
+        let Some(path) = self.path.clone() else {
+            return self.unknown("the schema search path is not known");
+        };
+        let known = match catalog.relation(&path, name.schema.as_deref(), &name.name, false) {
             Resolved::Known(known) => known,
             Resolved::Temporary => return self.against(format!("{name} is temporary")),
             Resolved::Unknown => return self.unknown(format!("what {name} is is not known")),
@@ -403,6 +417,9 @@ impl<'a> Case<'a> {
             self.fleeting(|| format!("{name} has a time of day with a zone, which depends on the day"));
         }
         self.reads.add(relation.oid);
+        if !system {
+            self.columns(catalog, relation);
+        }
         self.beyond |= self.depth > 0;
         match relation.kind {
             RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView => {}
@@ -429,7 +446,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn view(&mut self, name: &Name, relation: &'a Relation) {
+    pub(super) fn view(&mut self, name: &Name, relation: &'a Relation) {
         if !self.seen.insert(relation.oid) {
             return;
         }
@@ -449,6 +466,9 @@ impl<'a> Case<'a> {
         let mut shape = Shape::default();
         shape.read(text.as_bytes(), true);
         self.says_kept(text.as_bytes(), &shape.normal, what);
+        if let Some(catalog) = self.known.catalog {
+            self.mentions(catalog, &shape.normal);
+        }
         for facts in facts(text.as_bytes(), &shape) {
             if facts.effect == Effect::Read {
                 self.query(&facts);
@@ -460,21 +480,5 @@ impl<'a> Case<'a> {
             reason.text = format!("{what}: {}", reason.text).into();
         }
         self.depth -= 1;
-    }
-
-    /// Operators and casts have functions, too; hardly any is volatile.
-    fn operators(&mut self, catalog: &Catalog, facts: &Facts) {
-        let (Some(operators), Some(casts)) = (catalog.operators(), catalog.casts()) else {
-            return self.unknown("operators and casts are not known");
-        };
-        const PLAIN: &[&str] = &["=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/", "%", "||"];
-        for operator in operators.iter().filter(|o| o.volatility == Volatility::Volatile) {
-            if PLAIN.contains(&&*operator.name) || facts.operators.iter().any(|o| **o == *operator.name) {
-                self.unknown(format!("operator {} is volatile for some types", operator.name));
-            }
-        }
-        if casts.iter().any(|cast| cast.volatility == Volatility::Volatile) {
-            self.unknown("a cast between some types is volatile");
-        }
     }
 }

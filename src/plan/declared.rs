@@ -224,7 +224,7 @@ mod tests {
         let mut shape = Shape::default();
         shape.read(sql.as_bytes(), true);
         let known = Knowledge { marks: &marks, catalog: Some(&catalog), path: Some(&path) };
-        judge(&facts(sql.as_bytes(), &shape), known)
+        judge(&facts(sql.as_bytes(), &shape), &shape.normal, known)
     }
 
     fn tables(oids: &[Oid]) -> Reach {

@@ -312,11 +312,14 @@ impl<'a> Case<'a> {
         let plain = |name: &str| name.len() <= 2 && name.bytes().all(|b| b"=<>!+-*/%|".contains(&b));
         for operator in catalog.operators().unwrap_or_default() {
             let used = plain(&operator.name) || facts.operators.iter().any(|o| **o == *operator.name);
-            if used && Some(operator.schema) != system {
+            let steady = operator.volatility == Volatility::Immutable && operator.name.as_ref() != "=";
+            if used && !steady && Some(operator.schema) != system {
                 self.fleeting(|| format!("what operator {} depends on is not known", operator.name));
             }
         }
-        for cast in catalog.casts().unwrap_or_default() {
+        for cast in
+            catalog.casts().unwrap_or_default().iter().filter(|c| c.volatility != Volatility::Immutable)
+        {
             let function = catalog.function_by_oid(cast.function);
             if function.is_none_or(|function| Some(function.schema) != system) {
                 self.fleeting(|| "what a cast between some types depends on is not known".into());

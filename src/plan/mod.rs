@@ -31,6 +31,7 @@ pub mod declared;
 pub mod explain;
 pub mod functions;
 pub mod hint;
+mod implied;
 pub mod kept;
 pub mod row;
 pub mod rules;
@@ -172,6 +173,19 @@ impl Plan {
     #[inline]
     pub fn is_of_primary(&self) -> bool {
         self.of_primary.load(Relaxed)
+    }
+
+    /// Where rows may stand that it writes: anywhere, once a replica has refused it as a write.
+    #[inline]
+    pub fn writes(&self) -> &touch::Reach {
+        static ANYTHING: touch::Reach = touch::Reach::Anything;
+        if self.is_of_primary() { &ANYTHING } else { &self.touches.writes }
+    }
+
+    /// Whether it writes and defines nothing, as far as is known by now.
+    #[inline]
+    pub fn is_nothing_but_reading(&self) -> bool {
+        self.touches.is_nothing_but_reading() && !self.is_of_primary()
     }
 
     /// Whether a comment asks for the primary.

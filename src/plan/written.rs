@@ -96,6 +96,10 @@ impl<'a> Case<'a> {
         }
         self.above(catalog, relation);
         self.expressions(relation);
+        let silent = std::mem::replace(&mut self.silent, true);
+        self.columns(catalog, relation);
+        self.column_defaults(catalog, relation);
+        self.silent = silent;
     }
 
     /// What a trigger writes. False where that is not known.

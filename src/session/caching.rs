@@ -25,7 +25,7 @@ use crate::fence::versions::{Row, Versions, Written};
 use crate::plan::Held;
 use crate::plan::kept::AsksSettings;
 use crate::plan::rules::Rules;
-use crate::plan::touch::{Defines, Reach, Touches};
+use crate::plan::touch::{Defines, Reach};
 use crate::pool::pool::Pool;
 use crate::pool::purpose::Purpose;
 use crate::pool::settings::{APPLICATION_NAME, Settings};
@@ -189,7 +189,8 @@ impl Client {
         let touches = plan.map(|plan| &plan.touches);
         let is_current = || plan.is_some_and(|plan| plan.generation == schema.view());
         caching.within.sends(plan.filter(|plan| plan.control.is_some() || is_current()));
-        if touches.is_some_and(|t| t.is_nothing_but_reading() && !t.calls) && is_current() {
+        let only_reads = plan.is_some_and(|plan| plan.is_nothing_but_reading());
+        if only_reads && touches.is_some_and(|t| !t.calls) && is_current() {
             return;
         }
         let board = caching.known.as_ref().and_then(|known| known.board.as_ref());
@@ -197,11 +198,13 @@ impl Client {
         // In this order: who changes definitions after that waits for what is under way now.
         let marks = server.marks(&caching.versions);
         let current = is_current();
-        if current && touches.is_some_and(Touches::is_nothing_but_reading) {
+        if current && only_reads {
             return;
         }
         let written = match touches {
             Some(touches) if touches.defines == Defines::Objects => Written::Definitions,
+            // What it does besides is as little known.
+            _ if plan.is_some_and(|plan| plan.is_of_primary()) => Written::Perhaps,
             Some(touches) if current && touches.defines == Defines::Nothing => match &touches.writes {
                 Reach::Tables(tables) if schema.is_since(caching.versions.defined()) => {
                     match (&touches.row, row) {

@@ -36,8 +36,8 @@ impl Written {
     /// A statement may write. Without a plan it may write anything.
     pub(super) fn note(&mut self, plan: Option<&Held>) {
         match plan {
-            Some(plan) if plan.touches.writes.is_nothing() => {}
-            Some(plan) => self.add(&plan.touches.writes),
+            Some(plan) if plan.writes().is_nothing() => {}
+            Some(plan) => self.add(plan.writes()),
             None => self.anything = true,
         }
     }

@@ -85,8 +85,29 @@ impl<'a> Maker<'a> {
         self.tokens.len()
     }
 
+    /// Notes an operator that is used.
+    fn uses(&mut self, operator: &[u8]) {
+        if !self.out.operators.iter().any(|o| o == operator) {
+            self.out.operators.push(operator.to_vec());
+        }
+    }
+
+    /// Notes what a word stands for that compares: `a LIKE b` is `a ~~ b`.
+    fn uses_by_word(&mut self, word: &[u8]) {
+        let stands_for: &[&[u8]] = match word {
+            b"like" => &[b"~~", b"!~~"],
+            b"ilike" => &[b"~~*", b"!~~*"],
+            b"similar" => &[b"~", b"!~"],
+            _ => return,
+        };
+        stands_for.iter().for_each(|operator| self.uses(operator));
+    }
+
     fn step(&mut self) {
         let tok = &self.tokens[self.at];
+        if tok.kind == Kind::Word {
+            self.uses_by_word(tok.text);
+        }
         if tok.kind == Kind::Word && self.clause(tok) {
             return;
         }
@@ -157,9 +178,7 @@ impl<'a> Maker<'a> {
                 String::from_utf8_lossy(tok.text)
             });
         }
-        if !self.out.operators.iter().any(|o| o == tok.text) {
-            self.out.operators.push(tok.text.to_vec());
-        }
+        self.uses(tok.text);
         self.put(match self.before {
             Operand::None => "-",
             Operand::Some if listed => "<>",

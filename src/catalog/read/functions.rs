@@ -63,6 +63,7 @@ fn function(f: &mut Fields<'_>, languages: &mut HashSet<Arc<str>>) -> Result<Fun
             settings.iter().map(|Raw(bytes)| String::from_utf8_lossy(bytes).into()).collect()
         },
         body: f.code()?,
+        all_arguments: f.list()?,
         support: Box::default(),
     })
 }
@@ -116,7 +117,7 @@ async fn aggregates(
     Ok(())
 }
 
-/// Operators whose function is not immutable.
+/// Operators whose function is not immutable, or somebody's own.
 pub(super) async fn operators(reader: Reader<'_>) -> Result<Option<Vec<Operator>>> {
     let row = |f: &mut Fields<'_>| {
         Ok(Operator {
@@ -132,7 +133,7 @@ pub(super) async fn operators(reader: Reader<'_>) -> Result<Option<Vec<Operator>
     reader.part(query::OPERATORS, &[], row).await
 }
 
-/// Casts whose function is not immutable.
+/// Casts of the same kind.
 pub(super) async fn casts(reader: Reader<'_>) -> Result<Option<Vec<Cast>>> {
     let row = |f: &mut Fields<'_>| {
         Ok(Cast {

@@ -135,7 +135,7 @@ impl Shadow {
     }
 
     fn ended(&mut self, plan: Option<Held>, sum: impl FnOnce(&mut Summary) -> Outcome) {
-        self.wrote |= !plan.as_ref().is_some_and(|plan| plan.touches.writes.is_nothing());
+        self.wrote |= !plan.as_ref().is_some_and(|plan| plan.writes().is_nothing());
         let outcome = sum(&mut self.summary);
         if let Some(pending) = self.under_way.front_mut().filter(|p| p.wanted != 0) {
             pending.answered(Answered { plan, outcome });
