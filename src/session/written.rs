@@ -64,7 +64,7 @@ impl Written {
 impl Client {
     /// Notes what may be written by a session that is not on a cluster, where its server is in one.
     pub(super) fn will_write_beside(&mut self, plan: Option<&Held>) {
-        let reads = plan.is_some_and(|plan| plan.touches.writes.is_nothing());
+        let reads = plan.is_some_and(|plan| plan.writes().is_nothing());
         if !reads && self.pool.target.terms.is_member() {
             self.beside.get_or_insert_default().note(plan);
         }
