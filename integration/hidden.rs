@@ -328,6 +328,26 @@ fn statements_whose_names_mean_something_else() {
     assert_eq!(ask(&mut b, &run("s")), ["1"]);
 }
 
+/// Settings that policies ask for leave what statements mean alone: one statement for all sessions that prepare it.
+#[test]
+fn settings_of_policies_share_statements() {
+    let (db, proxy) = bed(1);
+    let sql = "SELECT current_setting('app.tenant')";
+    for n in 0..5 {
+        let mut client = login(&db, &proxy);
+        client.query("BEGIN");
+        client.query(&format!("SELECT set_config('app.tenant', '{n}', true)"));
+        assert_eq!(ask(&mut client, &prepared("p", sql)), [n.to_string()]);
+        client.query("COMMIT");
+    }
+    let mut client = login(&db, &proxy);
+    let kept = format!(
+        "SELECT count(*) FROM pg_prepared_statements WHERE statement = '{}'",
+        sql.replace('\'', "''")
+    );
+    assert_eq!(client.value(&kept), "1");
+}
+
 /// A name that SQL has taken keeps nobody's connection.
 #[test]
 fn a_name_that_is_taken() {

@@ -24,6 +24,8 @@ pub struct Doubts {
     pub(super) named: Vec<(String, Change)>,
     /// RESET ALL.
     pub(super) all: bool,
+    /// Settings that the server reports by itself.
+    reported: bool,
     /// Some of it may have been undone, or never done.
     pub(super) failed: bool,
     /// Statements prepared by SQL.
@@ -79,6 +81,20 @@ fn first_argument(body: &[u8]) -> Option<String> {
     std::str::from_utf8(name).ok().map(str::to_ascii_lowercase)
 }
 
+/// Whether a setting decides what texts mean.
+pub(super) fn decides_meaning(name: &str) -> bool {
+    MEANINGS.contains(&name) || name == "backslash_quote"
+}
+
+/// Whether all that a text sets is named, and none of it decides what texts mean: a row security policy's settings, most often.
+fn keeps_meaning(sql: &[u8]) -> bool {
+    let changes = setting::changes(sql);
+    let known = !changes.named.is_empty() && !changes.unnamed && !changes.all;
+    // Those for a transaction are not among them.
+    let local = || sql.windows(5).any(|word| word.eq_ignore_ascii_case(b"local"));
+    known && !changes.named.iter().any(|(name, _)| decides_meaning(name)) && !local()
+}
+
 impl Doubts {
     pub(super) fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.traces.add(traces.of(Traces::DOUBTS));
@@ -111,6 +127,13 @@ impl Doubts {
         }
     }
 
+    /// Whether texts may mean something else by it.
+    fn blurs(&self) -> bool {
+        let kinds = Traces::SETTINGS.and(Traces::TEMPORARY);
+        let code = self.objects || self.wants_functions() || self.traces.any(kinds);
+        code || self.all || self.reported || self.named.iter().any(|(name, _)| decides_meaning(name))
+    }
+
     /// Whether it must first be known what the functions of the database do.
     pub fn wants_functions(&self) -> bool {
         !self.calls.is_empty()
@@ -141,7 +164,9 @@ impl Doubts {
     }
 
     pub(super) fn name(&mut self, name: String, change: Change) {
-        if REPORTED.contains(&name.as_str()) || PASSING.contains(&name.as_str()) {
+        let reported = REPORTED.contains(&name.as_str());
+        self.reported |= reported;
+        if reported || PASSING.contains(&name.as_str()) {
             return;
         }
         match self.named.iter().position(|(known, _)| *known == name) {
@@ -223,7 +248,7 @@ impl Client {
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
         self.wish.sticky |= traces.any(Traces::STATEFUL);
-        if traces.contains(Traces::MEANING) {
+        if traces.contains(Traces::MEANING) && !keeps_meaning(sql) {
             (self.blurred, self.reading) = (true, None);
         }
         if traces.contains(Traces::NOTIFIES) {
@@ -324,7 +349,8 @@ impl Client {
     /// Whether what it prepares now may mean something that no scope tells: settings may have changed since the server was
     /// last heard or asked, be it for the transaction, and names of temporary objects are its own.
     pub fn means_its_own(&self) -> bool {
-        self.blurred || self.doubts.is_some() || self.pins.contains(Traces::TEMPORARY)
+        let doubtful = || self.doubts.as_ref().is_some_and(|doubts| doubts.blurs());
+        self.blurred || self.pins.contains(Traces::TEMPORARY) || doubtful()
     }
 
     /// What the session began with for a setting, as far as is known.

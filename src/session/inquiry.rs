@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::doubts::{Candidate, Doubts, PASSING};
+use super::doubts::{Candidate, Doubts, PASSING, decides_meaning};
 use super::names::{Named, SqlText};
 use super::run::Client;
 use crate::core::clock::Instant;
@@ -62,6 +62,17 @@ impl Asked {
     /// Whether the answer may change what names of statements mean.
     pub fn is_about_names(&self) -> bool {
         matches!(self, Asked::State(question) if question.kinds.contains(Traces::PREPARE))
+    }
+
+    /// Whether texts may mean something else by what will be answered.
+    pub fn blurs(&self) -> bool {
+        match self {
+            Asked::State(question) => {
+                question.kinds.any(Traces::SETTINGS.and(Traces::TEMPORARY))
+                    || question.named.iter().any(|(name, _)| decides_meaning(name))
+            }
+            Asked::Functions(_) => true,
+        }
     }
 }
 

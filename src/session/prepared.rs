@@ -292,13 +292,13 @@ impl Batch<'_> {
 
     /// Whether everything that may change what names mean has been answered.
     fn is_settled(&self) -> bool {
-        !self.means_its_own() && self.flow.expected.is_empty()
+        self.client.doubts.is_none() && self.flow.hand.asked.is_none() && self.flow.expected.is_empty()
     }
 
     /// Whether what is prepared now may mean something that no scope tells. What the server is just being asked, it has not
     /// said yet.
     fn means_its_own(&self) -> bool {
-        self.client.means_its_own() || self.flow.hand.asked.is_some()
+        self.client.means_its_own() || self.flow.hand.asked.as_ref().is_some_and(|asked| asked.blurs())
     }
 
     /// SQL has taken the name: the server, which has it, says so.

@@ -265,8 +265,10 @@ fn nothing_is_older_than_the_bound() {
 /// The model sees what is stale: where a commit counts as visible as soon as it is told of, it is.
 #[test]
 fn what_is_planted_is_seen() {
-    let (given, stale) = run(true, 1000);
-    assert!(given > 300 && stale > 0, "{given} given, {stale} stale");
+    // Histories in which it matters are few: they are made until there is one.
+    let mut runs =
+        (0..30).map(|_| run(true, 1000)).inspect(|(given, _)| assert!(*given > 300, "{given} given"));
+    assert!(runs.any(|(_, stale)| stale > 0), "nothing stale was seen");
 }
 
 fn ready(outside: &Outside) {
