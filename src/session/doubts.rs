@@ -248,7 +248,9 @@ impl Client {
     pub fn note(&mut self, traces: Traces, sql: &[u8]) {
         self.pins.add(traces.of(Traces::CERTAIN));
         self.wish.sticky |= traces.any(Traces::STATEFUL);
-        if traces.contains(Traces::MEANING) && !keeps_meaning(sql) {
+        // Code may set more than its text names.
+        let opaque = traces.contains(Traces::OPAQUE);
+        if traces.contains(Traces::MEANING) && (opaque || !keeps_meaning(sql)) {
             (self.blurred, self.reading) = (true, None);
         }
         if traces.contains(Traces::NOTIFIES) {
