@@ -241,20 +241,17 @@ async fn every_way_of_writing_is_seen() {
     bed.replay(true);
 }
 
+/// A function that says of itself that it reads, and writes: by one whose name is not looked for in its code.
+pub const LIES: &str = "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
+     'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
+     CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'";
+
 /// What a replica refuses is asked of the primary, without the client's knowledge.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_replica_refuses_the_primary_answers() {
     let bed = bed("consistency = \"eventual\"").await;
-    // A function that says of itself that it reads, and writes: by one whose name is not looked for in its code.
     let owner = bed.client().await;
-    owner
-        .batch_execute(
-            "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
-             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
-             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE u SET n = n + 1; END'",
-        )
-        .await
-        .expect("made");
+    owner.batch_execute(LIES).await.expect("made");
     bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
     let said = || async { explained(&owner, "SELECT lies()").await };
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -285,15 +282,7 @@ async fn what_a_replica_refuses_the_primary_answers() {
 async fn what_a_replica_refused_is_a_write() {
     let bed = bed("").await;
     let client = bed.client().await;
-    client
-        .batch_execute(
-            "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
-             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
-             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS
-             'BEGIN UPDATE u SET n = n + 1; END'",
-        )
-        .await
-        .expect("made");
+    client.batch_execute(LIES).await.expect("made");
     bed.until_split(&client).await;
     bed.pass();
     for n in 1..4 {

@@ -7,7 +7,7 @@ use turnpike::app::cluster::Server;
 
 use crate::harness::raw::{self, Frame, Raw};
 use crate::harness::value;
-use crate::split::{Bed, bed};
+use crate::split::{Bed, LIES, bed};
 
 /// Statements without literals, in both protocols, with all that came back in one word each.
 fn said(frames: &[Frame]) -> String {
@@ -297,15 +297,7 @@ async fn optimists_read_on_a_replica_until_they_write() {
 async fn a_transaction_survives_its_replica() {
     let bed = bed("transactions = \"optimistic\"").await;
     let owner = bed.client().await;
-    owner
-        .batch_execute(
-            "CREATE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS
-             'BEGIN PERFORM \"write-it\"(); RETURN 1; END';
-             CREATE FUNCTION \"write-it\"() RETURNS void LANGUAGE plpgsql AS
-             'BEGIN UPDATE u SET n = n + 1; END'",
-        )
-        .await
-        .expect("made");
+    owner.batch_execute(LIES).await.expect("made");
     bed.servers.wait_replayed().unwrap_or_else(|e| panic!("{e}"));
     bed.until_split(&owner).await;
     let mut raw = bed.raw();
